@@ -1,0 +1,266 @@
+"""Everything perdure raises: one tree, each error naming the thing, the cause and the remedy.
+
+    PerdureError
+    ├── Rejected                       a handler's own "no", an answer like any other
+    ├── ActorError                     a message, a reference or an actor class is not right
+    ├── StepError                      a step ran out of attempts
+    ├── StorageError                   the database cannot be used as asked
+    └── SupervisionError               an actor could not be kept running
+
+Warnings stand at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perdure.actors.receipt import Receipt
+
+
+class PerdureError(Exception):
+    """Base of every error of perdure."""
+
+
+class Rejected(PerdureError):
+    """Raised by a handler to refuse a message: answered with this error, state untouched, never retried.
+
+    Subclass it for reasons the caller tells apart; a subclass arrives at the caller as itself when its arguments
+    are JSON values.
+    """
+
+
+# actors ---------------------------------------------------------------------------------------------------------------
+
+
+class ActorError(PerdureError):
+    """Base of errors about actors and the messages sent to them."""
+
+
+class ActorDefinitionError(ActorError):
+    """An actor class is not well formed; raised where it is defined or first used."""
+
+
+class KindError(ActorDefinitionError):
+    """Two actor classes claim one durable name (`kind`)."""
+
+
+class StepNameError(ActorDefinitionError):
+    """A step has no name that would be the same tomorrow (a lambda, for instance)."""
+
+
+class NotAMessageError(ActorError, AttributeError):
+    """A reference was used for something other than a message."""
+
+
+class StateError(ActorError, AttributeError):
+    """A field was assigned that the actor does not declare, or where state may not change."""
+
+
+class ReadOnlyError(StateError):
+    """A query assigned a field."""
+
+
+class KeyFormatError(ActorError, ValueError):
+    """A key or id is not one to 255 bytes of NFC text without control characters."""
+
+
+class NotInTurnError(ActorError):
+    """Something that belongs to a running handler was used elsewhere."""
+
+
+class NestedStepError(ActorError):
+    """A step, ask or sleep was begun inside a step."""
+
+
+class LeakedTaskError(ActorError):
+    """A handler returned while a task it had started was still using perdure."""
+
+
+class ArgumentsError(ActorError, TypeError):
+    """A message's arguments do not fit the handler's signature."""
+
+
+class MailboxFull(ActorError):
+    """The receiver holds as many unhandled messages as its class allows. Nothing was written; send again later."""
+
+
+class MessageTooLarge(ActorError, ValueError):
+    """An encoded message is over the limit. Nothing was written."""
+
+
+class IdReusedError(ActorError):
+    """The id is taken by a message to another actor or handler, or with other arguments."""
+
+
+class NotSpawnedError(ActorError):
+    """The actor's class has required fields, so it exists only once spawned."""
+
+
+class ActorExists(ActorError):
+    """The actor was spawned before, with other initial state."""
+
+
+class ActorStopped(ActorError):
+    """The actor ended; it takes no more messages."""
+
+
+class ActorElsewhere(ActorError):
+    """The actor lives in another process, which alone can answer its queries."""
+
+
+class ActorFailed(ActorError):
+    """The actor's supervisor gave it up; its mail is kept until someone restarts it."""
+
+
+class AskTimeout(ActorError, TimeoutError):
+    """The wait for a reply ended; the message goes on. `receipt` rejoins it."""
+
+    receipt: Receipt[object]
+
+    def __init__(self, text: str, receipt: Receipt[object]) -> None:
+        super().__init__(text)
+        self.receipt = receipt
+
+
+class DeadlockError(ActorError):
+    """An ask can never be answered, because its receiver waits, in the end, for the sender. `path` names the cycle."""
+
+    path: tuple[str, ...]
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self.path = tuple(path)
+        super().__init__(
+            f"{' -> '.join(self.path)}: each waits for the next, so no reply can come. "
+            "Use tell for one of these messages, or split the actor."
+        )
+
+
+class DeadLetterError(ActorError):
+    """The message ran out of attempts, or of deaths of its process, and lies among the dead letters."""
+
+
+class MessageCancelled(ActorError):
+    """The message was cancelled before it completed."""
+
+
+class MessageExpired(ActorError):
+    """The message was not started before its latest start, or ran past its handler's timeout."""
+
+
+class NondeterminismError(ActorError):
+    """A replayed handler asked for something other than its journal holds. The turn is parked, nothing is lost."""
+
+
+# steps ----------------------------------------------------------------------------------------------------------------
+
+
+class StepError(PerdureError):
+    """A step failed for the last time. Raised alike when it happens and when it is replayed.
+
+    Attributes:
+        error_type: Qualified name of the exception the step raised, such as ``builtins.ValueError``'s ``ValueError``.
+        key: The journal key of the step.
+        lineage: Names of that exception's classes, most derived first.
+    """
+
+    error_type: str
+    key: str
+    lineage: tuple[str, ...]
+
+    def __init__(self, text: str, *, error_type: str, key: str, lineage: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.error_type = error_type
+        self.key = key
+        self.lineage = tuple(lineage)
+
+    def caused_by(self, *types: type[BaseException]) -> bool:
+        """Whether the step's own exception was an instance of one of these types, on replay too."""
+        return any(f"{type_.__module__}.{type_.__qualname__}" in self.lineage for type_ in types)
+
+
+class StepTimeout(PerdureError, TimeoutError):
+    """A step ran past its `timeout`; counted as a failed attempt of that step alone."""
+
+
+# storage --------------------------------------------------------------------------------------------------------------
+
+
+class StorageError(PerdureError):
+    """The database cannot be used as asked."""
+
+
+class TargetError(StorageError):
+    """The system's target is not a database perdure can use."""
+
+
+class SchemaTooNewError(TargetError):
+    """The database was written by a newer perdure."""
+
+
+class DatabaseReplacedError(StorageError):
+    """The database file was replaced or removed while in use; nothing more is acknowledged."""
+
+
+class WriterLockTimeout(StorageError, TimeoutError):
+    """Another process held the writer lock past the deadline."""
+
+
+class FencedError(StorageError):
+    """This activation no longer owns its actor; what it computed was not written."""
+
+
+class EncodingError(StorageError, TypeError):
+    """A value cannot be stored as annotated, or would come back changed. Nothing was written."""
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{path}: {reason}. {remedy}")
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+
+
+class DecodingError(StorageError):
+    """Stored bytes do not fit what the code declares. The bytes are kept."""
+
+    def __init__(self, what: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{what}: {reason}. {remedy}")
+        self.what = what
+        self.reason = reason
+        self.remedy = remedy
+
+
+class SystemClosedError(StorageError):
+    """The system is not open: not entered yet, closed, or copied into a forked process."""
+
+
+# supervision ----------------------------------------------------------------------------------------------------------
+
+
+class SupervisionError(PerdureError):
+    """An actor could not be kept running."""
+
+
+class ActivationError(SupervisionError):
+    """`started()` raised, or the stored state does not fit the class."""
+
+
+# warnings -------------------------------------------------------------------------------------------------------------
+
+
+class PerdureWarning(UserWarning):
+    """Base of perdure's warnings."""
+
+
+class UnknownKindWarning(PerdureWarning):
+    """Mail waits for a kind that no imported module defines; it is left alone."""
+
+
+class DuplicateWorkWarning(PerdureWarning):
+    """A message without an id equals one that an earlier process left unfinished: give work an id."""
+
+
+class LargeStateWarning(PerdureWarning):
+    """An actor's state has grown past 256 KiB and is written at every turn that changes it."""
