@@ -65,8 +65,8 @@ $(VENV)/.dev: $(VENV)/.runtime
 
 # Rewritten, after a new venv, only when the Python is another one. The base executable, because `python3` may be that of
 # an activated .venv itself.
-PROBE := import sys; sys.version_info >= (3, 11) or sys.exit(1); \
-	print(getattr(sys, "_base_executable", sys.executable), sys.version.split()[0], sep="\n")
+PROBE := import os, sys; sys.version_info >= (3, 11) or sys.exit(1); \
+	print(os.path.realpath(getattr(sys, "_base_executable", sys.executable)), sys.version.split()[0], sep="\n")
 
 $(VENV)/.python: FORCE
 	@for python in $(PYTHONS); do \
