@@ -89,7 +89,7 @@ def test_summaries_are_the_same_in_every_process() -> None:
         "print([summarise(topics[t], focus='How are names bound?') for t in ('naming', 'import', 'types')])"
     )
     said = {
-        subprocess.run(  # noqa: S603 (our own interpreter and our own program)
+        subprocess.run(
             [sys.executable, "-c", program],
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path), "PYTHONIOENCODING": "utf-8"},
             capture_output=True,

@@ -183,7 +183,7 @@ def _readability(text: str, *, led: bool = False) -> float:
 def _choose(scores: Sequence[float], links: Sequence[Mapping[int, float]], wanted: int) -> list[int]:
     """Up to `wanted` indexes, best first, each weighed against what is already chosen. Zeros are never chosen."""
     best = max(scores, default=0.0)
-    left = [index for index, score in enumerate(scores) if score > 0]
+    left: list[int] = [index for index, score in enumerate(scores) if score > 0]
     chosen: list[int] = []
     while left and len(chosen) < wanted:
 
