@@ -1,7 +1,9 @@
 """How higher layers teach the codec types of their own, such as references and receipts: each is one JSON string."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Extension(Protocol):
@@ -25,15 +27,23 @@ class Extension(Protocol):
 
 
 _matchers: list[Callable[[object], Extension | None]] = []
+_wires: list[tuple[type[Any], Callable[[Any], str]]] = []
 
 
 def register_extension(matches: Callable[[object], Extension | None]) -> None:
     """Ask `matches` for the extension of every annotation, however deep inside another, from now on.
 
-    It is asked for the type of a value too, when a digest of untyped arguments is made. Register when a module is
-    imported: annotations that were compiled before are not looked at again.
+    Register when a module is imported: annotations that were compiled before are not looked at again.
     """
     _matchers.append(matches)
+
+
+def register_wire(type_: type[T], wire: Callable[[T], str]) -> None:
+    """Write values of this class, subclasses included, by `wire` where no annotation says what they are: in digests.
+
+    Needed where the class of the value is not what annotations name, as with references.
+    """
+    _wires.append((type_, wire))
 
 
 def extension_for(annotation: object) -> Extension | None:
@@ -43,3 +53,12 @@ def extension_for(annotation: object) -> Extension | None:
         if found is not None:
             return found
     return None
+
+
+def wire_of(value: object) -> str | None:
+    """The string for a value without annotation; None if it belongs to no extension."""
+    for type_, wire in _wires:
+        if isinstance(value, type_):
+            return wire(value)
+    extension = extension_for(type(value))
+    return None if extension is None else extension.wire(value)

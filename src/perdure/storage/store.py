@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from attrs import define, field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from perdure.errors import PerdureError
 
@@ -173,10 +173,9 @@ class Completion:
 
 @define(eq=False)
 class Append:
-    """A message from outside any turn. With `claim`, an unowned receiver becomes the writing node's."""
+    """A message from outside any turn."""
 
     envelope: Envelope
-    claim: bool
 
 
 @define(eq=False)
@@ -202,8 +201,9 @@ class Snapshot:
 
 @define(eq=False)
 class End:
-    """A message's outcome, with what its turn changed."""
+    """A message's outcome, with what its turn changed. `number` is the message's place in the mailbox."""
 
+    number: int
     outcome: Outcome
     started: float | None
     finished: float
@@ -242,7 +242,6 @@ class Segment:
         turn: The turn's row, whole.
         end: The outcome, with the last segment.
         status: New status of the actor (parked, or ready again) with the reason people see.
-        claim: Whether unowned receivers become the writing node's.
     """
 
     actor: int
@@ -259,7 +258,6 @@ class Segment:
     end: End | None = None
     status: ActorStatus | None = None
     reason: str | None = None
-    claim: bool = True
 
 
 @frozen
@@ -349,12 +347,14 @@ class Committed:
         spawned: The actors that began.
         completions: Records that this commit completed, this turn's own included.
         woken: Actors that became runnable and now belong to this node.
+        ended: Other messages that this commit ended: the mail of an actor that stopped.
     """
 
     appended: list[Appended] = field(factory=list[Appended])
     spawned: list[Placed] = field(factory=list[Placed])
     completions: list[Completion] = field(factory=list[Completion])
     woken: list[Placed] = field(factory=list[Placed])
+    ended: list[tuple[int, Outcome]] = field(factory=list[tuple[int, Outcome]])
 
 
 @frozen
@@ -371,6 +371,7 @@ class Fired:
     appended: tuple[Appended, ...]
     woken: tuple[Placed, ...]
     more: bool
+    completions: tuple[Completion, ...] = ()
 
 
 @frozen
@@ -443,8 +444,12 @@ class Store(Protocol):
         """Where the data lies, for people."""
         ...
 
-    async def open(self, node: NodeRecord) -> None:
-        """Open or create the database, migrate it, and enter `node`. Raises `TargetError` if it is not ours."""
+    async def open(self, node: NodeRecord, runs: Callable[[str], bool]) -> None:
+        """Open or create the database, migrate it, and enter `node`. Raises `TargetError` if it is not ours.
+
+        Any write that makes an unowned actor runnable gives it to this node at once if `runs(kind)` says so. It is
+        called from the store's own thread.
+        """
         ...
 
     async def close(self) -> None:
@@ -488,6 +493,14 @@ class Store(Protocol):
 
     async def dead_nodes(self) -> list[str]:
         """Nodes that ended without leaving."""
+        ...
+
+    async def buried(self, node: str) -> None:
+        """Remove what a node that was buried left outside the database."""
+        ...
+
+    async def checkpoint(self) -> None:
+        """Housekeeping between transactions."""
         ...
 
     async def open_asks(self, actor: int) -> list[OpenAsk]:

@@ -1,0 +1,173 @@
+"""Results are handed to a handler one at a time, in one order, live and on replay alike.
+
+Tasks of one turn that wait for results would otherwise wake in whatever order a replay finds results, and a plain
+`gather` whose tasks append to one list would come out different. So every completion has a position in its turn. Live,
+results are queued as they complete; on replay recorded ones are handed out by position, each when the code has asked
+for it and the one before has had a few passes of the loop to take effect.
+
+A recorded result that nobody asks for holds the ones behind it back. What then is decided when every task of the turn
+waits in perdure (`_unstick`): hand out another recorded result that was asked for (code that came to ask in another
+order), or one that completed just now (a step that was added), or park the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from perdure.storage.store import Record
+
+PASSES = 4
+"""Passes of the loop that one result has before the next is handed out."""
+
+_FIRST_LOOK_SECONDS = 0.002
+_LAST_LOOK_SECONDS = 0.25
+
+RESULTS = frozenset({"step", "ask", "receipt", "sleep"})
+"""Kinds of record that hand a result to the handler."""
+
+
+class Watcher(Protocol):
+    """What the order of results needs of its turn."""
+
+    def idle(self) -> bool:
+        """Whether every task of the turn waits in perdure or has ended."""
+        ...
+
+    def in_flight(self) -> int:
+        """How many operations run or wait for something outside the journal."""
+        ...
+
+    def number(self, key: str) -> None:
+        """Give a position to a record that somebody else completed."""
+        ...
+
+    def stuck(self, unclaimed: str) -> None:
+        """A recorded result is never asked for: park."""
+        ...
+
+
+class Handout:
+    """The order of one turn's results."""
+
+    def __init__(self, records: Iterable[Record], turn: Watcher) -> None:
+        done = [r for r in records if r.kind in RESULTS and r.status != "started"]
+        self._turn = turn
+        self._loop = asyncio.get_running_loop()
+        self._position = max((r.position for r in done if r.position is not None), default=0)
+        # cancelled ones give nothing; their canceller comes by again
+        handed = [r for r in done if r.status != "cancelled"]
+        numbered = sorted((r for r in handed if r.position is not None), key=lambda r: r.position or 0)
+        self._unnumbered = {r.key for r in handed if r.position is None}
+        self._expected = deque(r.key for r in (*numbered, *(r for r in handed if r.position is None)))
+        self.unclaimed: dict[str, str] = {r.key: r.name for r in handed}
+        self._asked: dict[str, asyncio.Future[None]] = {}
+        self._live: deque[asyncio.Future[None]] = deque()
+        self._deferred: list[asyncio.Future[None]] = []
+        self._cooling = False
+        self._look: asyncio.TimerHandle | None = None
+        self._look_seconds = _FIRST_LOOK_SECONDS
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a result may be handed over without queueing."""
+        return not (self._expected or self._live or self._cooling)
+
+    def take_position(self) -> int:
+        """The next position."""
+        self._position += 1
+        return self._position
+
+    def recorded(self, key: str) -> asyncio.Future[None]:
+        """A recorded result was asked for: the future ends when its moment comes."""
+        self.unclaimed.pop(key, None)
+        future = self._asked[key] = self._loop.create_future()
+        self._pump()
+        return future
+
+    def enqueue(self) -> asyncio.Future[None]:
+        """A result is complete now: the future ends when its moment comes."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._live.append(future)
+        self._pump()
+        return future
+
+    def deferred(self) -> asyncio.Future[None]:
+        """Something new wants to begin while recorded results are unclaimed: the future ends at the next change."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._deferred.append(future)
+        self._watch()
+        return future
+
+    def _pump(self) -> None:
+        if self._cooling:
+            return
+        if self._expected:
+            key = self._expected[0]
+            if key in self._asked:
+                self._expected.popleft()
+                self._give_recorded(key)
+            else:
+                self._watch()
+        elif self._live:
+            self._give(self._live.popleft())
+
+    def _give_recorded(self, key: str) -> None:
+        if key in self._unnumbered:
+            self._unnumbered.discard(key)
+            self._turn.number(key)
+        self._give(self._asked.pop(key))
+        self._look_seconds = _FIRST_LOOK_SECONDS
+        deferred, self._deferred = self._deferred, []
+        for future in deferred:
+            if not future.done():
+                future.set_result(None)
+
+    def _give(self, future: asyncio.Future[None]) -> None:
+        if not future.done():
+            future.set_result(None)
+        self._cooling = True
+        self._loop.call_soon(self._cool, PASSES)
+
+    def _cool(self, passes: int) -> None:
+        if passes:
+            self._loop.call_soon(self._cool, passes - 1)
+            return
+        self._cooling = False
+        self._pump()
+
+    def _watch(self) -> None:
+        if self._look is None and self._expected:
+            self._look = self._loop.call_later(self._look_seconds, self._unstick)
+            self._look_seconds = min(self._look_seconds * 2, _LAST_LOOK_SECONDS)
+
+    def _unstick(self) -> None:
+        self._look = None
+        if self._cooling or not self._expected:
+            return
+        if self._expected[0] in self._asked:
+            self._pump()
+            return
+        if not self._turn.idle():
+            self._watch()
+            return
+        asked = next((key for key in self._expected if key in self._asked), None)
+        if asked is not None:
+            self._expected.remove(asked)
+            self._give_recorded(asked)
+        elif self._live:
+            self._give(self._live.popleft())
+        elif self._turn.in_flight() > 0:
+            self._watch()
+        else:
+            self._turn.stuck(self._expected[0])
+
+    def close(self) -> None:
+        """The turn is over."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None

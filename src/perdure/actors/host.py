@@ -1,0 +1,437 @@
+"""The actors of one node: delivers committed mail to activations, brings actors into memory and lets them go.
+
+Everything that leaves a commit passes through here: appended messages go to mailboxes, outcomes to whoever waits,
+completions to the turns they belong to, actors made runnable into memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from perdure.actors.activation import Activation
+from perdure.actors.actor import read_only
+from perdure.actors.blame import BlameGate
+from perdure.actors.names import IdSource, check_name, kinds
+from perdure.actors.receipt import Receipt, Status
+from perdure.actors.ref import Reference, address_of, class_of, decoding_port
+from perdure.actors.turn import Drained, Evicted
+from perdure.errors import (
+    ActorElsewhere,
+    AskTimeout,
+    FencedError,
+    MessageTooLarge,
+    NotSpawnedError,
+    PerdureError,
+    StorageError,
+)
+from perdure.storage.codec import join
+from perdure.storage.failure import decode_failure
+from perdure.storage.store import (
+    Address,
+    Append,
+    Appended,
+    Claim,
+    Claimed,
+    Committed,
+    Envelope,
+    Existing,
+    Placed,
+    Spawn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from perdure.actors.actor import Actor
+    from perdure.actors.handler import Query
+    from perdure.actors.ref import Outgoing
+    from perdure.limits import Limits
+    from perdure.storage.committer import Committer
+    from perdure.storage.store import Completion, Outcome, Settled, Store
+    from perdure.supervision.strategy import BlameRule, Retry
+    from perdure.system import ActorSystem
+
+_LOG = logging.getLogger("perdure.actors")
+_LOADED_MAIL = 100
+_RELOAD_SECONDS = 0.5
+_POLL_FIRST_SECONDS = 0.02
+_POLL_LAST_SECONDS = 0.5
+
+
+class Host:
+    """What runs the actors of one system."""
+
+    def __init__(
+        self, system: ActorSystem, store: Store, committer: Committer, limits: Limits, retry: Retry, rule: BlameRule
+    ) -> None:
+        self.system = system
+        self.store = store
+        self.committer = committer
+        self.limits = limits
+        self.retry = retry
+        self.blame = BlameGate(rule)
+        self.closing = False
+        self.node = ""
+        self.ids = IdSource()
+        self.timestamp = time.time
+        self.activations: dict[int, Activation] = {}
+        self._by_address: dict[Address, Activation] = {}
+        self._loading: dict[int, Activation] = {}
+        self._load_wanted: asyncio.Event = asyncio.Event()
+        self._waiters: dict[int, list[asyncio.Future[Outcome]]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Host of {len(self.activations)} actors on node {self.node}>"
+
+    def runs(self, kind: str) -> bool:
+        """Whether this node takes actors of a kind. Called from the store's thread."""
+        return not self.closing and kind in kinds
+
+    def spawn_task(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
+        """Run something in the background, with a reference that keeps it alive."""
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # sending from outside ---------------------------------------------------------------------------------------------
+
+    def envelope(self, message: Outgoing, id_: str, chain: tuple[str, ...], cause: int | None) -> Envelope:
+        """A message as it is stored. Raises `MessageTooLarge`."""
+        size = len(message.args)
+        if size > self.limits.message_bytes:
+            raise MessageTooLarge(
+                f"'{message.handler.name}' to {message.to} is {size} bytes; {self.limits.message_bytes} is the limit. "
+                "Store the data elsewhere and send its name, or raise Limits(message_bytes=…)."
+            )
+        now = self.timestamp()
+        options = message.options
+        spec = message.cls.__perdure__
+        return Envelope(
+            id_,
+            message.to,
+            message.handler.name,
+            message.args,
+            message.handler.signature.arguments.name,
+            now,
+            chosen=options.id is not None,
+            cause=cause,
+            chain=chain,
+            due=options.due if options.due is not None and options.due > now else None,
+            expires=None if options.timeout is None or chain else now + options.timeout,
+            must_exist=bool(spec.required),
+            limit=spec.mailbox_limit if cause is None else None,
+        )
+
+    async def _append(self, message: Outgoing, *, ask: bool) -> tuple[Receipt[Any], Appended | Existing]:
+        id_ = message.options.id or self.ids.next()
+        envelope = self.envelope(message, id_, (), None)
+        if ask:
+            envelope.expires = None
+        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        self.committer.submit(Append(envelope), lambda settled: self._appended(settled, future, ask=ask))
+        settled = await future
+        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)  # type: ignore[arg-type]  # one object plays both ports
+        return receipt, cast("Appended | Existing", settled)
+
+    def _appended(self, settled: Settled | PerdureError, future: asyncio.Future[Settled], *, ask: bool) -> None:
+        if isinstance(settled, PerdureError):
+            if not future.done():
+                future.set_exception(settled)
+            return
+        if isinstance(settled, Appended):
+            if ask and not future.done():
+                self._waiters[settled.mail.seq] = []
+            self.deliver(settled)
+        if not future.done():
+            future.set_result(settled)
+
+    async def tell(self, message: Outgoing) -> Receipt[Any]:
+        """See `Port.tell`."""
+        receipt, _ = await self._append(message, ask=False)
+        return receipt
+
+    async def ask(self, message: Outgoing) -> Any:
+        """See `Port.ask`."""
+        timeout = message.options.timeout
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
+        receipt, settled = await self._append(message, ask=True)
+        if isinstance(settled, Existing):
+            outcome = settled.outcome or await self._outcome(settled.seq, receipt, end, local=False)
+        else:
+            local = settled.place.epoch is not None
+            outcome = await self._outcome(settled.mail.seq, receipt, end, local=local)
+        return self._open(receipt, outcome)
+
+    def _open(self, receipt: Receipt[Any], outcome: Outcome) -> Any:
+        if outcome.status == "succeeded":
+            token = decoding_port.set(self)
+            try:
+                return receipt.decode(outcome)
+            finally:
+                decoding_port.reset(token)
+        raise decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
+
+    async def _outcome(self, seq: int, receipt: Receipt[Any], end: float | None, *, local: bool) -> Outcome:
+        """Wait for a message's outcome: told by this node's commits, or found by looking."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        self._waiters.setdefault(seq, []).append(future)
+        pause = _POLL_LAST_SECONDS if local else _POLL_FIRST_SECONDS
+        try:
+            while True:
+                left = None if end is None else end - loop.time()
+                if left is not None and left <= 0:
+                    raise AskTimeout(f"no reply to message '{receipt.id}' in time; it goes on. Rejoin it with error.receipt.", receipt)
+                if local and left is None:
+                    return await future
+                try:
+                    return await asyncio.wait_for(asyncio.shield(future), pause if left is None else min(pause, left))
+                except TimeoutError:
+                    pause = min(pause * 2, _POLL_LAST_SECONDS)
+                found = None if local else await self.store.find(receipt.id)
+                if found is not None and found.outcome is not None:
+                    return found.outcome
+        finally:
+            waiting = self._waiters.get(seq)
+            if waiting is not None and future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._waiters[seq]
+
+    async def result(self, receipt: Receipt[Any], timeout: float | None) -> Any:
+        """See `ReceiptPort.result`."""
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
+        found = await self.store.find(receipt.id)
+        if found is None:
+            raise StorageError(f"no message '{receipt.id}' is kept here. Its retention may have passed, or the id is another's.")
+        outcome = found.outcome or await self._outcome(found.seq, receipt, end, local=False)
+        return self._open(receipt, outcome)
+
+    async def status(self, id_: str) -> Status:
+        """See `ReceiptPort.status`."""
+        found = await self.store.find(id_)
+        if found is None:
+            raise StorageError(f"no message '{id_}' is kept here. Its retention may have passed, or the id is another's.")
+        if found.outcome is not None:
+            return found.outcome.status
+        if found.number != found.cursor + 1:
+            return "pending"
+        for activation in self.activations.values():
+            turn = activation.turn
+            if turn is not None and turn.mail.seq == found.seq:
+                return "waiting" if turn.waits_durably() else "running"
+        if found.status in ("waiting", "parked"):
+            return cast("Status", found.status)
+        return "running" if found.executing else "pending"
+
+    # actors -----------------------------------------------------------------------------------------------------------
+
+    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object], parent: int | None) -> Spawn:
+        """An actor's beginning. Raises `StateError`, `EncodingError` or `KeyFormatError`."""
+        spec = cls.__perdure__
+        spec.check_state(state)
+        instance = cls(**state)
+        initial = join(spec.state.encode({name: instance.__dict__[name] for name in state}, spec.cls.__name__))
+        return Spawn(Address(spec.kind, check_name(key, "key")), spec.version, spec.state.name, initial, self.timestamp(), parent)
+
+    async def spawn(self, cls: type[Actor], key: str | None, state: Mapping[str, object]) -> Reference:
+        """Begin an actor from outside any turn."""
+        spawn = self.spawning(cls, self.ids.next() if key is None else key, state, None)
+        await self.committer.write(spawn)
+        return Reference(cls, spawn.to, self)
+
+    async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+        """See `Port.query`. The answer is a copy: what it holds is not the actor's own."""
+        signature = query.signature
+        token = decoding_port.set(self)
+        try:
+            arguments = signature.decode(signature.encode(args, kwargs))
+            instance = await self._instance(ref)
+            guard = read_only.set(f"query {signature.what}")
+            try:
+                answer = await query.function(instance, **arguments)
+            finally:
+                read_only.reset(guard)
+            return signature.reply.decode(signature.reply.encode(answer, f"{signature.what} reply"))
+        finally:
+            decoding_port.reset(token)
+
+    async def _instance(self, ref: Reference) -> Actor:
+        address = address_of(ref)
+        settled = cast("Claimed", await self.committer.write(Claim(only=address))) if self._find(address) is None else None
+        if settled is not None and not settled.actors:
+            cls = class_of(ref)
+            if cls.__perdure__.required:
+                raise NotSpawnedError(f"{address} does not exist, and its class has fields without defaults. Spawn it first.")
+            return cls()
+        activation = self._find(address) if settled is None else self._arrive(settled.actors[0])
+        if activation is not None:
+            await activation.ready()
+        if activation is None:
+            raise ActorElsewhere(f"{address} lives in another process, which alone can answer. Ask it there.")
+        activation.idle_since = self.timestamp()
+        return await activation.activate()
+
+    def _find(self, address: Address) -> Activation | None:
+        found = self._by_address.get(address)
+        return None if found is None or found.gone else found
+
+    def _arrive(self, place: Placed) -> Activation | None:
+        return None if place.epoch is None else self._activation(place)
+
+    def wake(self, places: Iterable[Placed]) -> None:
+        """Bring actors that became this node's into memory; they go on by themselves."""
+        for place in places:
+            if place.epoch is not None:
+                self._activation(place).wake()
+
+    def deliver(self, appended: Appended) -> None:
+        """Give a committed message to its mailbox, if it is here."""
+        if not appended.numbered or appended.place.epoch is None:
+            if not appended.numbered:
+                self.system.due_changed()
+            return
+        self._activation(appended.place).deliver(appended.mail)
+
+    def _activation(self, place: Placed) -> Activation:
+        activation = self.activations.get(place.actor)
+        if activation is not None and activation.epoch == place.epoch and not activation.gone:
+            return activation
+        if activation is not None:
+            activation.lose(FencedError(f"{place.to}: claimed anew under epoch {place.epoch}"))
+        cls = kinds[place.to.kind]
+        activation = self.activations[place.actor] = Activation(self, cls.__perdure__, place)
+        self._by_address[place.to] = activation
+        if not place.fresh:
+            self.reload(activation)
+        return activation
+
+    def reload(self, activation: Activation) -> None:
+        """Read an actor's state and mail again; many at a time."""
+        activation.unload()
+        self._loading[activation.actor] = activation
+        self._load_wanted.set()
+
+    async def load_loop(self) -> None:
+        """Load what waits to be loaded, for ever."""
+        while True:
+            await self._load_wanted.wait()
+            self._load_wanted.clear()
+            await asyncio.sleep(0)
+            wanted, self._loading = self._loading, {}
+            try:
+                found = {loaded.actor: loaded for loaded in await self.store.load(list(wanted), _LOADED_MAIL)}
+            except PerdureError as error:
+                _LOG.error("actors could not be loaded: %s", error)  # noqa: TRY400  # the error says all
+                for activation in wanted.values():
+                    activation.lose(error)
+                continue
+            for actor, activation in wanted.items():
+                if actor in found and found[actor].epoch == activation.epoch:
+                    activation.loaded(found[actor])
+                else:
+                    activation.lose(FencedError(f"{activation.address}: belongs to another node by now"))
+
+    def forget(self, activation: Activation) -> None:
+        """An activation has left memory."""
+        if self.activations.get(activation.actor) is activation:
+            del self.activations[activation.actor]
+            del self._by_address[activation.address]
+
+    def lost(self, activation: Activation, error: PerdureError) -> None:
+        """An activation may write nothing any more; unless another node has its actor, it is loaded anew."""
+        self.forget(activation)
+        if isinstance(error, FencedError) or self.closing:
+            return
+        asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self._return, activation)
+
+    def _return(self, activation: Activation) -> None:
+        if not self.closing and activation.actor not in self.activations:
+            self._activation(Placed(activation.actor, activation.address, activation.epoch)).wake()
+
+    # after a commit ---------------------------------------------------------------------------------------------------
+
+    def committed(self, committed: Committed) -> None:
+        """Let out what a segment's commit released."""
+        for appended in committed.appended:
+            self.deliver(appended)
+        for seq, outcome in committed.ended:
+            self.ended(seq, outcome)
+        self.completions(committed.completions)
+        self.wake(committed.woken)
+
+    def completions(self, completions: Iterable[Completion]) -> None:
+        """Tell turns of this node what others completed for them."""
+        for completion in completions:
+            activation = self.activations.get(completion.actor)
+            if activation is not None:
+                activation.completed(completion)
+
+    def ended(self, seq: int, outcome: Outcome) -> None:
+        """Tell whoever waits for a message's outcome."""
+        for future in self._waiters.pop(seq, ()):
+            if not future.done():
+                future.set_result(outcome)
+
+    # housekeeping -----------------------------------------------------------------------------------------------------
+
+    def passivate(self) -> None:
+        """Let actors that have been idle leave memory, and turns that wait long."""
+        now = self.timestamp()
+        for activation in list(self.activations.values()):
+            turn = activation.turn
+            if turn is not None:
+                if now - turn.last_change > self.limits.evict_after and turn.waits_durably():
+                    turn.stop(Evicted("it waits long"))
+            elif activation.idle and now - activation.idle_since > activation.spec.passivate_after:
+                self.spawn_task(activation.retire(), f"perdure passivation of {activation.address}")
+
+    async def look(self) -> None:
+        """Notice what other processes committed for this node's actors."""
+        known = [(activation.actor, activation.tail) for activation in self.activations.values()]
+        for actor in await self.store.behind(known):
+            if actor in self.activations:
+                self.reload_mail(self.activations[actor])
+        for activation in list(self.activations.values()):
+            turn = activation.turn
+            if turn is not None and turn.open_replies():
+                self.completions(await self.store.completed(turn.mail.seq))
+
+    def reload_mail(self, activation: Activation) -> None:
+        """There is mail that another process appended."""
+        self.spawn_task(activation.catch_up(), f"perdure mail of {activation.address}")
+
+    async def close(self, grace: float) -> None:
+        """Stop every turn, running steps first having `grace` seconds to complete, and give every actor up."""
+        self.closing = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        while any(a.turn is not None and a.turn.running_steps for a in self.activations.values()) and loop.time() < end:
+            for activation in self.activations.values():
+                if activation.turn is not None and not activation.turn.running_steps:
+                    activation.turn.stop(Drained("the system is closing"))
+            await asyncio.sleep(0.01)
+        for activation in list(self.activations.values()):
+            if activation.turn is not None:
+                activation.turn.stop(Drained("the system is closing"))
+        workers = [a.worker for a in self.activations.values() if a.worker is not None]
+        if workers:
+            _, stubborn = await asyncio.wait(workers, timeout=max(grace, 1.0))
+            for worker in stubborn:
+                worker.cancel()
+            if stubborn:
+                _LOG.error("%d handlers did not stop when they were cancelled; they are left behind", len(stubborn))
+                await asyncio.wait(stubborn, timeout=1.0)
+        await asyncio.gather(*(activation.retire() for activation in list(self.activations.values())), return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+

@@ -1,0 +1,75 @@
+"""Whether a turn can go on by itself: what each of its tasks waits for.
+
+Asked only when a replay is stuck or a turn has waited long, so it may look at every task of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from perdure.actors.scope import current, running_step
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from perdure.actors.turn import Turn
+
+# Where asyncio and anyio wait for tasks that they hold: (end of the file's name, function).
+_TASK_WAITS = {
+    ("asyncio/taskgroups.py", "__aexit__"),
+    ("asyncio/taskgroups.py", "_aexit"),
+    ("asyncio/tasks.py", "_wait"),
+    ("asyncio/tasks.py", "wait_for"),
+    ("asyncio/tasks.py", "_wait_for_one"),
+    ("anyio/_backends/_asyncio.py", "__aexit__"),
+}
+
+
+def waits_in_perdure(turn: Turn, waiting: Container[asyncio.Future[Any]]) -> bool:
+    """Whether every task of a turn waits for perdure, or for other tasks of the turn."""
+    return all(
+        _is_inside(task, turn, waiting) for task in asyncio.all_tasks() if _belongs(task, turn) and not task.done()
+    )
+
+
+def _is_inside(task: asyncio.Task[Any], turn: Turn, waiting: Container[asyncio.Future[Any]]) -> bool:
+    context = _context(task)
+    if context is not None and context.get(running_step) is not None:
+        return True  # in a step's body, which is counted as in flight
+    waiter: Any = getattr(task, "_fut_waiter", None)
+    if waiter is None:
+        return False  # about to run
+    if waiter in waiting:
+        return True
+    awaited: list[Any] = [waiter] if isinstance(waiter, asyncio.Task) else getattr(waiter, "_children", [])
+    if awaited:
+        return all(isinstance(child, asyncio.Task) and _belongs(child, turn) for child in awaited)
+    return _innermost(task) in _TASK_WAITS
+
+
+def _belongs(task: asyncio.Task[Any], turn: Turn) -> bool:
+    context = _context(task)
+    scope = context.get(current) if context is not None else None
+    return scope is not None and scope.turn is turn
+
+
+def _context(task: asyncio.Task[Any]) -> Context | None:
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    # 3.11 does not tell; the task holds its context all the same
+    return next((held for held in gc.get_referents(task) if isinstance(held, Context)), None)
+
+
+def _innermost(task: asyncio.Task[Any]) -> tuple[str, str]:
+    coroutine: Any = task.get_coro()
+    while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
+        coroutine = inner
+    code = getattr(coroutine, "cr_code", None)
+    if code is None:
+        return ("", "")
+    name = code.co_filename.replace("\\", "/")
+    return next(((end, function) for end, function in _TASK_WAITS if name.endswith(end) and code.co_name == function), ("", ""))

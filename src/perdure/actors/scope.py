@@ -1,0 +1,86 @@
+"""Where in a turn the running code is: what gives every step a key that a replay finds again.
+
+A key is (scope, name, ordinal in the scope) or the caller's own `key=`. A turn begins in one scope. Each item of a
+`fan_out` has a scope of its own, and so has each task that code starts by other means, numbered in the order in which
+the tasks of a scope first call perdure:
+
+    summarise#2               the second call of summarise in the handler itself
+    fan_out#1[3]/summarise#1  the first call within item 3 of the first fan_out
+    ~2/summarise#1            the first call within the second task
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from perdure.errors import NestedStepError
+
+if TYPE_CHECKING:
+    from perdure.actors.turn import Turn
+
+
+class Scope:
+    """A part of a turn with ordinals of its own."""
+
+    __slots__ = ("_children", "_ordinals", "path", "task", "turn")
+
+    def __init__(self, turn: Turn, path: str, task: asyncio.Task[object] | None) -> None:
+        self.turn = turn
+        self.path = path
+        self.task = task
+        self._ordinals: dict[str, int] = {}
+        self._children: dict[asyncio.Task[object], Scope] = {}
+
+    def __repr__(self) -> str:
+        return f"<Scope {self.path or '/'} of {self.turn!r}>"
+
+    def key(self, name: str, key: str | None = None) -> str:
+        """The key of the next call of `name` here."""
+        if key is not None:
+            return f"{self.path}{name}:{key}"
+        ordinal = self._ordinals[name] = self._ordinals.get(name, 0) + 1
+        return f"{self.path}{name}#{ordinal}"
+
+    def former(self, name: str, key: str | None = None) -> str:
+        """What `key` would give next for a former name, without using it up."""
+        return f"{self.path}{name}:{key}" if key is not None else f"{self.path}{name}#{self._ordinals.get(name, 0) + 1}"
+
+    def child(self, task: asyncio.Task[object]) -> Scope:
+        """The scope of a task that was started here."""
+        found = self._children.get(task)
+        if found is None:
+            found = self._children[task] = Scope(self.turn, f"{self.path}~{len(self._children) + 1}/", task)
+            self.turn.joined(task)
+        return found
+
+
+current: ContextVar[Scope | None] = ContextVar("perdure_scope", default=None)
+"""The scope of the running code; none outside turns."""
+
+running_step: ContextVar[str | None] = ContextVar("perdure_step", default=None)
+"""The id of the step whose body runs here."""
+
+
+def here() -> Scope | None:
+    """The scope of the calling task, or `None` outside a turn and inside a step's body."""
+    scope = current.get()
+    if scope is None or running_step.get() is not None:
+        return None
+    task = asyncio.current_task()
+    if task is not scope.task and task is not None:
+        scope = scope.child(task)
+        current.set(scope)
+    scope.turn.check()
+    return scope
+
+
+def forbid_in_step(what: str) -> None:
+    """Raise `NestedStepError` inside a step's body."""
+    step = running_step.get()
+    if step is not None:
+        raise NestedStepError(
+            f"{what} was begun inside step '{step}'. A step is one effect: make this a plain function, or call it from "
+            "the handler."
+        )

@@ -1,0 +1,432 @@
+"""Steps and the other free functions of a turn.
+
+They find the turn they are called in by themselves, in any code a handler calls. Outside turns a step is a plain
+call, unjournaled.
+
+A step's life: claimed by key → started-record durable → action → completed (or failed attempt, wait, action again).
+A replay answers completed ones from the journal and runs interrupted ones again, under the same `step_id()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import random as random_module
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timezone
+from types import MethodType
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+
+import anyio
+import anyio.to_thread
+import msgspec
+from attrs import evolve, frozen
+
+from perdure.actors.actor import Actor
+from perdure.actors.handler import resolve_hints
+from perdure.actors.scope import Scope, current, forbid_in_step, here, running_step
+from perdure.clock import Seconds, seconds
+from perdure.errors import ActorDefinitionError, NotInTurnError, StepError, StepNameError, StepTimeout
+from perdure.storage.codec import Codec, codec_for, digest
+from perdure.storage.failure import encode_failure, failure_fields
+from perdure.storage.store import Record
+from perdure.supervision.strategy import Retry, TryAgain, after_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import CoroutineType
+
+    from perdure.actors.turn import Turn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., "Coroutine[Any, Any, Any]"])
+
+STEP_TIMEOUT_SECONDS = 300.0
+_DEFAULT_RETRY = Retry()
+
+
+@frozen(eq=False)
+class Definition:
+    """A step as it was declared."""
+
+    function: Callable[..., Any]
+    name: str
+    aliases: tuple[str, ...]
+    retry: Retry
+    timeout: float
+    is_async: bool
+
+    @functools.cached_property
+    def result(self) -> Codec[Any]:
+        """The codec of the result."""
+        target = inspect.unwrap(self.function)
+        hints = resolve_hints(target, self.name) if hasattr(target, "__annotations__") else {}
+        return codec_for(hints.get("return", inspect.Parameter.empty))
+
+    async def call(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+        """Run the action once, a sync one in a worker thread with its context."""
+        if self.is_async:
+            return await self.function(*args, **kwargs)
+        # A thread cannot be cancelled: past its timeout it is left behind, and what it gives is dropped.
+        action = functools.partial(self.function, *args, **kwargs)
+        return await anyio.to_thread.run_sync(action, abandon_on_cancel=True)
+
+
+class StepDecorator(Protocol):
+    """What `@step(…)` gives."""
+
+    @overload
+    def __call__(self, function: F, /) -> F: ...  # type: ignore[overload-overlap]  # async functions keep their type
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, CoroutineType[Any, Any, R]]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """Make a function a step."""
+        ...
+
+
+@overload
+def step(  # type: ignore[overload-overlap]  # async functions keep their type
+    function: F,
+    /,
+    *,
+    key: str | None = None,
+    name: str | None = None,
+    aliases: Iterable[str] = (),
+    retry: Retry | None = None,
+    timeout: Seconds | None = None,
+) -> F: ...
+@overload
+def step(
+    function: Callable[P, R],
+    /,
+    *,
+    key: str | None = None,
+    name: str | None = None,
+    aliases: Iterable[str] = (),
+    retry: Retry | None = None,
+    timeout: Seconds | None = None,
+) -> Callable[P, CoroutineType[Any, Any, R]]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    aliases: Iterable[str] = (),
+    retry: Retry | None = None,
+    timeout: Seconds | None = None,
+) -> StepDecorator: ...
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    key: str | None = None,
+    name: str | None = None,
+    aliases: Iterable[str] = (),
+    retry: Retry | None = None,
+    timeout: Seconds | None = None,
+) -> Callable[..., Any]:
+    """Make a function a journaled side effect.
+
+    Called in a turn, its completion is recorded and a replay skips it. It may run again if the process dies between
+    the effect and the record: use `step_id()` as the effect's idempotency key.
+
+    Args:
+        function: The action: a coroutine function, or a plain one, which runs in a worker thread and is awaited.
+        key: For one call (`step(fn, key="doc-3")(x)`): the journal key, instead of the call's ordinal.
+        name: Durable name; the function's qualified name without it.
+        aliases: Former names, under which the journal of running turns is found.
+        retry: Attempts of the step alone; 5 with backoff from 0.1 to 30 s without it.
+        timeout: Of one attempt; 5 minutes without it.
+
+    Raises:
+        StepNameError: It has no name that would be the same tomorrow.
+        ActorDefinitionError: It cannot be a step, being an async generator for instance.
+    """
+    options = {"name": name, "aliases": tuple(aliases), "retry": retry, "timeout": timeout}
+    if function is None:
+        return functools.partial(_make_step, key=None, **options)
+    return _make_step(function, key=key, **options)
+
+
+def _make_step(
+    function: Callable[..., Any],
+    *,
+    key: str | None,
+    name: str | None,
+    aliases: tuple[str, ...],
+    retry: Retry | None,
+    timeout: Seconds | None,
+) -> Callable[..., Any]:
+    known: Definition | None = getattr(function, "__perdure_step__", None)
+    if known is not None:
+        definition = evolve(
+            known,
+            name=name or known.name,
+            aliases=(*known.aliases, *aliases),
+            retry=retry or known.retry,
+            timeout=known.timeout if timeout is None else seconds(timeout),
+        )
+        receiver = getattr(function, "__self__", None)
+        wrapper = _wrap(definition, key)
+        return wrapper if receiver is None else MethodType(wrapper, receiver)
+    return _wrap(_define(function, name, aliases, retry, timeout), key)
+
+
+def _define(
+    function: Callable[..., Any], name: str | None, aliases: tuple[str, ...], retry: Retry | None, timeout: Seconds | None
+) -> Definition:
+    qualified = name or getattr(function, "__qualname__", "")
+    if not qualified or "<lambda>" in qualified:
+        raise StepNameError(f"{function!r} has no name that would be the same tomorrow. Use a def, or step(fn, name='…').")
+    qualified = qualified.rpartition("<locals>.")[2]
+    if inspect.isasyncgenfunction(function):
+        raise ActorDefinitionError(f"step {qualified} is an async generator, which this version does not run. Return a list.")
+    if not callable(function):
+        raise ActorDefinitionError(f"step {qualified}: {function!r} cannot be called. Decorate a function.")
+    bound = None if timeout is None else seconds(timeout)
+    return Definition(
+        function,
+        qualified,
+        aliases,
+        retry or _DEFAULT_RETRY,
+        STEP_TIMEOUT_SECONDS if bound is None else bound,
+        inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(function),
+    )
+
+
+def _wrap(definition: Definition, key: str | None) -> Callable[..., Any]:
+    async def call(*args: object, **kwargs: object) -> object:
+        scope = here()
+        if scope is not None:
+            return await _Run(scope, definition, key, args, kwargs).run()
+        forbid_in_step(f"step '{definition.name}'")
+        return await definition.call(args, kwargs)
+
+    wrapper = cast("Any", functools.wraps(definition.function)(call))
+    wrapper.__perdure_step__ = definition
+    return cast("Callable[..., Any]", wrapper)
+
+
+class _Run:
+    """One call of a step in a turn."""
+
+    def __init__(
+        self, scope: Scope, definition: Definition, key: str | None, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
+        self.turn: Turn = scope.turn
+        self.scope = scope
+        self.definition = definition
+        self.key = key
+        self.args = args
+        self.kwargs = kwargs
+
+    async def run(self) -> object:
+        """The step's result, from the journal or from the action."""
+        turn, definition = self.turn, self.definition
+        key, record = self._claim()
+        if record is not None and record.status != "started":
+            record = await turn.recorded(record)
+            return self._open(record)
+        with turn.fly():
+            try:
+                if record is None:
+                    await turn.may_begin(definition.name)
+                    record = Record(key, "step", definition.name, turn.timestamp(), self._digest())
+                    turn.begin(record)
+                    await turn.durable()
+                elif record.due is not None:
+                    await turn.until(record.due)
+                record = await self._attempts(record)
+                await turn.hand()
+            except asyncio.CancelledError:
+                turn.cancelled(key)
+                raise
+        return self._open(record)
+
+    def _claim(self) -> tuple[str, Record | None]:
+        """The step's key, under its name or, in the journal of a running turn, a former one."""
+        name = self.definition.name
+        for alias in self.definition.aliases:
+            former = self.scope.former(alias, self.key)
+            if former in self.turn.records:
+                name = alias
+        return self.turn.claim(self.scope, "step", name, self._digest(), self.key)
+
+    def _digest(self) -> bytes | None:
+        args = self.args[1:] if self.args and isinstance(self.args[0], Actor) else self.args
+        return digest(args, self.kwargs)
+
+    async def _attempts(self, record: Record) -> Record:
+        turn, retry = self.turn, self.definition.retry
+        while True:
+            try:
+                value = await self._once(record)
+                result = self.definition.result.encode(value, record.key).decode()
+            except Exception as error:  # noqa: BLE001  # any failure of user code is an attempt
+                turn.check()
+                decision = after_failure(retry, record.attempt, error)
+                failure = encode_failure(error)
+                if not isinstance(decision, TryAgain):
+                    turn.complete(evolve(record, status="failed", error=failure, due=None))
+                    return turn.records[record.key]
+                due = turn.timestamp() + decision.delay
+                record = evolve(record, attempt=record.attempt + 1, error=failure, due=due)
+                turn.begin(record)
+                await turn.durable()
+                await turn.until(due)
+            else:
+                turn.check()
+                turn.complete(evolve(record, status="completed", result=result, error=None, due=None))
+                return turn.records[record.key]
+
+    async def _once(self, record: Record) -> object:
+        turn, definition = self.turn, self.definition
+        token = running_step.set(f"{turn.mail.id}:{record.key}")
+        turn.running_steps += 1
+        try:
+            with anyio.fail_after(definition.timeout) as deadline:
+                return await definition.call(self.args, self.kwargs)
+        except TimeoutError as error:
+            if deadline.cancelled_caught:
+                raise StepTimeout(
+                    f"step '{record.key}' ran past its timeout of {definition.timeout:g} s (attempt {record.attempt})"
+                ) from error
+            raise
+        finally:
+            turn.running_steps -= 1
+            running_step.reset(token)
+
+    def _open(self, record: Record) -> object:
+        if record.status == "completed":
+            return self.definition.result.decode(record.result or "null")
+        fields = failure_fields(record.error)
+        type_ = str(fields.get("type", "Exception"))
+        name = type_.rpartition(".")[2]
+        raise StepError(
+            f"step '{record.key}' failed after {record.attempt} attempts: {name}: {fields.get('text', '')}",
+            error_type=name,
+            key=record.key,
+            lineage=[str(base) for base in fields.get("lineage", [type_])],
+        )
+
+
+def step_id() -> str:
+    """The running step's id: the same whenever this step runs again, unique in the deployment.
+
+    Raises:
+        NotInTurnError: No step is running here.
+    """
+    found = running_step.get()
+    if found is None:
+        raise NotInTurnError("step_id() was called outside a step. Call it in the body of a @step that runs in a handler.")
+    return found
+
+
+async def fan_out(
+    fn: Callable[[T], Awaitable[R]],
+    items: Iterable[T],
+    *,
+    concurrency: int = 16,
+    key: Callable[[T], str] | None = None,
+) -> list[R]:
+    """Call `fn` for every item, several at a time, and give the results in the items' order.
+
+    Each item is a scope of its own: on replay, what an item had finished is not done again, whatever the order.
+
+    Args:
+        fn: A step, a handler of a reference, or any function that calls them.
+        items: What to call it with.
+        concurrency: How many items at once.
+        key: An item's stable name in the journal; its index without it.
+
+    Raises:
+        Exception: Of the first item that failed; the others are cancelled.
+    """
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+    work = list(items)
+    scope = here()
+    names = [key(item) if key is not None else str(index) for index, item in enumerate(work)]
+    if len(set(names)) < len(names):
+        raise ValueError("key= gives two items one name. Leave it out to name items by their index.")
+    prefix = "" if scope is None else f"{scope.key('fan_out')}"
+    results: list[Any] = [None] * len(work)
+    remaining = iter(range(len(work)))
+
+    async def worker() -> None:
+        task = asyncio.current_task()
+        if scope is not None and task is not None:
+            scope.turn.joined(task)
+        for index in remaining:
+            if scope is not None:
+                current.set(Scope(scope.turn, f"{prefix}[{names[index]}]/", task))
+            results[index] = await fn(work[index])
+
+    tasks = [asyncio.ensure_future(worker()) for _ in range(min(concurrency, len(work)))]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    return cast("list[R]", results)
+
+
+async def sleep(duration: Seconds) -> None:
+    """Wait; in a turn durably: a restart does not begin the wait anew, and a long one leaves memory."""
+    scope = here()
+    if scope is None:
+        forbid_in_step("a sleep")
+        await asyncio.sleep(seconds(duration))
+        return
+    await scope.turn.sleep(scope, seconds(duration))
+
+
+def _value(name: str, make: Callable[[], T], type_: type[T]) -> T:
+    scope = here()
+    if scope is None:
+        return make()
+    stored = scope.turn.value(scope, name, lambda: msgspec.json.encode(make()).decode())
+    return msgspec.json.decode(stored, type=type_)
+
+
+def now() -> datetime:
+    """The present, in UTC; in a turn the same on every replay."""
+    scope = here()
+    moment = scope.turn.timestamp if scope is not None else None
+    return _value("now", lambda: datetime.fromtimestamp(moment(), timezone.utc) if moment else datetime.now(timezone.utc), datetime)
+
+
+def uuid4() -> uuid.UUID:
+    """A random UUID; in a turn the same on every replay."""
+    return _value("uuid4", uuid.uuid4, uuid.UUID)
+
+
+def random() -> random_module.Random:
+    """A source of random numbers; in a turn seeded the same on every replay. Not for secrets."""
+    return random_module.Random(_value("random", lambda: secrets.randbits(63), int))  # noqa: S311  # documented as not for secrets
+
+
+def escaped_keys(error: BaseException) -> list[str]:
+    """Keys of the failed steps whose errors an exception carries."""
+    found: list[str] = []
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, StepError):
+            found.append(each.key)
+        if isinstance(each, BaseExceptionGroup):
+            pending.extend(cast("BaseExceptionGroup[BaseException]", each).exceptions)
+        pending.extend((each.__cause__, each.__context__))
+    return found
+
+

@@ -1,0 +1,587 @@
+"""A turn: one message handled, as a row of segments, each ended by a durable point.
+
+    handler runs ──► step | ask | receipt | sleep ──► segment commits ──► it begins ──► … ──► end commits
+
+What the handler sends, spawns and draws (`now`, `uuid4`, `random`) between two durable points is gathered in the open
+segment and leaves with the next one. Completions are written as they come, and the handler goes on with them at once:
+whatever depends on a completion is committed after it, for writes are committed in order.
+
+On recovery the handler runs again from its first line and finds, by key, what the journal holds (see `scope.py` for
+keys, `handout.py` for the order of results).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import msgspec
+from attrs import evolve
+
+from perdure.actors.handout import RESULTS, Handout
+from perdure.actors.idle import waits_in_perdure
+from perdure.actors.receipt import Receipt
+from perdure.actors.ref import Options, Reference, address_of, class_of
+from perdure.actors.scope import Scope
+from perdure.errors import AskTimeout, DeadlockError, NondeterminismError, NotInTurnError, PerdureError
+from perdure.storage.failure import decode_failure, encode_failure, failure_fields
+from perdure.storage.store import Address, Envelope, Outcome, Record, Segment, Send, Spawn, TurnRecord, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from perdure.actors.actor import Actor
+    from perdure.actors.handler import Query
+    from perdure.actors.ref import Outgoing, Port
+    from perdure.storage.store import Committed, Mail, RecordKind
+
+T = TypeVar("T")
+
+_DEADLOCK_LOOK_SECONDS = 1.0
+_LONGEST_TIMER_SECONDS = 3600.0
+
+
+class TurnStopped(asyncio.CancelledError):
+    """The turn goes no further here; nothing that its handler does now is written."""
+
+
+class Evicted(TurnStopped):
+    """The turn waits long, and comes back when what it waits for arrives."""
+
+
+class Drained(TurnStopped):
+    """The system is closing; the turn goes on where it is opened again."""
+
+
+class Parked(TurnStopped):
+    """The turn's code does not match its journal."""
+
+
+class Expired(TurnStopped):
+    """The turn ran past its handler's timeout."""
+
+
+class Lost(TurnStopped):
+    """The activation no longer owns its actor, or its commit failed."""
+
+
+class Seat(Protocol):
+    """What a turn needs of the activation it runs in."""
+
+    @property
+    def address(self) -> Address: ...  # noqa: D102  # the actor's address
+    @property
+    def port(self) -> Port: ...  # noqa: D102  # the system, as references know it
+    @property
+    def max_steps(self) -> int: ...  # noqa: D102  # records a turn may have
+    def timestamp(self) -> float: ...  # noqa: D102  # the system's time
+    def segment(self, message: int) -> Segment: ...  # noqa: D102  # an empty segment of this activation
+    def commit(self, segment: Segment) -> asyncio.Future[Committed]: ...  # noqa: D102  # submit one
+    @property
+    def node(self) -> str: ...  # noqa: D102  # the node the activation runs on
+    def find_cycle(self, turn: Turn) -> Awaitable[None]: ...  # noqa: D102  # fail asks of the turn that can never end
+    def envelope(self, message: Outgoing, id_: str, chain: tuple[str, ...], cause: int) -> Envelope: ...  # noqa: D102  # a message as it is stored
+    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object]) -> Spawn: ...  # noqa: D102  # an actor's beginning
+
+
+class Turn:
+    """One message being handled."""
+
+    def __init__(self, seat: Seat, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
+        self.seat = seat
+        self.mail = mail
+        self.past = past
+        self.records = {record.key: record for record in records}
+        self.stopped: TurnStopped | None = None
+        self.ended = False
+        self.refused: PerdureError | None = None
+        self.reason = ""
+        self.running_steps = 0
+        self.stop_actor = False
+        self.last_change = seat.timestamp()
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self.scope = Scope(self, "", self._task)
+        self.handout = Handout(records, self)
+        self._open: Segment | None = None
+        self._completions: list[Record] = []
+        self._numbered: list[tuple[str, int]] = []
+        self._waiting: dict[asyncio.Future[Any], asyncio.Task[Any] | None] = {}
+        self._replies: dict[str, asyncio.Future[Outcome]] = {}
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._flying = 0
+        self._progressed = False
+        self._claimed: set[str] = set()
+        self.dropped: set[str] = set()
+        self._early: dict[str, Outcome] = {}
+        self._results = sum(record.kind in RESULTS for record in records)
+
+    def __repr__(self) -> str:
+        state = "stopped" if self.stopped else "ended" if self.ended else "running"
+        return f"<turn of {self.mail.id!r} at {self.seat.address}, {state}, {len(self.records)} records>"
+
+    def timestamp(self) -> float:
+        """The system's time."""
+        return self.seat.timestamp()
+
+    # stopping ---------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise if nothing may be begun any more."""
+        if self.stopped is not None:
+            raise type(self.stopped)(*self.stopped.args)
+        if self.ended:
+            raise NotInTurnError(
+                f"the turn of '{self.mail.id}' at {self.seat.address} has ended, and a task it started goes on. "
+                "Await everything that the handler starts."
+            )
+
+    def stop(self, why: TurnStopped) -> None:
+        """End the turn here: whoever waits in perdure is told, other tasks of the turn are cancelled."""
+        if self.stopped is not None or self.ended:
+            return
+        self.stopped = why
+        self.handout.close()
+        waiting = dict(self._waiting)
+        for future in waiting:
+            if not future.done():
+                future.set_exception(type(why)(*why.args))
+        for task in (self._task, *self._tasks):
+            if task is not None and not task.done() and task not in waiting.values() and task is not asyncio.current_task():
+                task.cancel()
+
+    def park(self, why: str) -> None:
+        """Stop because code and journal differ."""
+        self.reason = self.reason or why
+        self.stop(Parked(why))
+
+    def joined(self, task: asyncio.Task[Any]) -> None:
+        """A task of the turn called perdure for the first time."""
+        self._tasks.append(task)
+
+    def leaked(self) -> list[asyncio.Task[Any]]:
+        """Tasks that still use the turn."""
+        return [task for task in self._tasks if not task.done()]
+
+    def waits_durably(self) -> bool:
+        """Whether the turn waits for nothing but replies, receipts and time."""
+        return self.running_steps == 0 and self._flying > 0 and self.idle()
+
+    # the order of results (see Handout) -------------------------------------------------------------------------------
+
+    def idle(self) -> bool:
+        """Whether every task of the turn waits in perdure or has ended."""
+        return waits_in_perdure(self, self._waiting)
+
+    def in_flight(self) -> int:
+        """Operations that run, or wait for something outside the journal."""
+        return self._flying
+
+    def number(self, key: str) -> None:
+        """Give a position to a record that somebody else completed; written with the next commit."""
+        position = self.handout.take_position()
+        self._numbered.append((key, position))
+        self.records[key] = evolve(self.records[key], position=position)
+
+    def stuck(self, unclaimed: str) -> None:
+        """Park: a recorded result is never asked for."""
+        self.park(
+            f"the journal holds '{unclaimed}', which the code does not ask for any more. "
+            f"Restore the step, or give the changed one aliases=. See it with: perdure journal {self.mail.id}"
+        )
+
+    # claiming ---------------------------------------------------------------------------------------------------------
+
+    def claim(
+        self, scope: Scope, kind: RecordKind, name: str, digest: bytes | None, key: str | None = None
+    ) -> tuple[str, Record | None]:
+        """The key of the next call of `name` in a scope, and its record if the journal has one."""
+        key = scope.key(name, key)
+        if key in self._claimed:
+            raise NotInTurnError(f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=.")
+        self._claimed.add(key)
+        record = self.records.get(key)
+        if record is None:
+            self._check_unknown(scope, kind, name, key)
+            return key, None
+        if record.kind != kind:
+            self._differ(f"'{key}' is a {record.kind} in the journal and a {kind} in the code")
+        if record.digest is not None and digest is not None and record.digest != digest:
+            self._differ(
+                f"'{key}' was recorded with arguments of digest {record.digest.hex()[:12]}, and is called with others "
+                f"({digest.hex()[:12]}). Feed steps from state, messages and steps only, never from the clock or chance"
+            )
+        return key, record
+
+    def _check_unknown(self, scope: Scope, kind: RecordKind, name: str, key: str) -> None:
+        if kind in RESULTS:
+            prefix = scope.path
+            for other, other_name in self.handout.unclaimed.items():
+                if other_name == name and other.startswith(prefix) and "/" not in other[len(prefix) :]:
+                    self._differ(f"the code asks for '{key}', and the journal holds '{other}', which it did not ask for")
+            self._results += 1
+            if self._results > self.seat.max_steps:
+                self.park(f"the turn has {self.seat.max_steps} steps, its limit. Split the work into several messages.")
+                self.check()
+
+    def _differ(self, what: str) -> None:
+        error = NondeterminismError(f"{what}. The turn is parked. See it with: perdure journal {self.mail.id}")
+        self.park(str(error))
+        self.check()
+
+    async def may_begin(self, name: str) -> None:
+        """Wait while a recorded result of the same name may yet turn out to be the one that is asked for."""
+        while name in self.handout.unclaimed.values():
+            await self.wait(self.handout.deferred())
+
+    # waiting ----------------------------------------------------------------------------------------------------------
+
+    async def wait(self, future: asyncio.Future[T]) -> T:
+        """Wait in perdure, where a stop is noticed."""
+        if self.stopped is not None:
+            self.check()
+        self._waiting[future] = asyncio.current_task()
+        try:
+            return await future
+        finally:
+            del self._waiting[future]
+            self.last_change = self.timestamp()
+
+    async def until(self, due: float) -> None:
+        """Wait for a time."""
+        while (delay := due - self.timestamp()) > 0:
+            future: asyncio.Future[None] = self._loop.create_future()
+            timer = self._loop.call_later(min(delay, _LONGEST_TIMER_SECONDS), _wake, future)
+            try:
+                await self.wait(future)
+            finally:
+                timer.cancel()
+
+    async def recorded(self, record: Record) -> Record:
+        """Wait for the moment of a recorded result."""
+        if record.status == "cancelled":
+            await self.wait(self._loop.create_future())  # until it is cancelled again
+        await self.wait(self.handout.recorded(record.key))
+        return self.records[record.key]
+
+    async def hand(self) -> None:
+        """Wait for the moment of a result that completed just now."""
+        if not self.handout.quiet or self._flying > 1:
+            await self.wait(self.handout.enqueue())
+
+    # segments ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def opened(self) -> Segment:
+        """The segment that gathers what leaves with the next durable point."""
+        if self._open is None:
+            self._open = self.seat.segment(self.mail.seq)
+        return self._open
+
+    def take(self) -> Segment:
+        """Close the open segment, with the completions so far."""
+        segment = self.opened
+        self._open = None
+        return self._with_completions(segment)
+
+    def _with_completions(self, segment: Segment) -> Segment:
+        segment.records[:0] = self._completions
+        segment.numbered.extend(self._numbered)
+        if self._completions and self.past is not None and self.past.executing is not None:
+            # Progress: a death from here on is not blamed on this turn again before its next try.
+            self._progressed = True
+            self.past = segment.turn = evolve(self.past, executing=None)
+        self._completions.clear()
+        self._numbered.clear()
+        return segment
+
+    def take_completions(self) -> Segment:
+        """What is complete, without what the open segment would let leave."""
+        if self._open is not None:
+            self.dropped.update(record.key for record in self._open.records)
+            self._open = None
+        return self._with_completions(self.seat.segment(self.mail.seq))
+
+    def take_back(self, segment: Segment) -> None:
+        """A segment was refused: its completions are still to be written, the rest never was."""
+        self._numbered.extend(segment.numbered)
+        for record in segment.records:
+            if record.kind in RESULTS and record.status != "started":
+                self._completions.append(record)
+            else:
+                self.dropped.add(record.key)
+
+    async def durable(self) -> Committed:
+        """Commit the open segment and wait until it is on disk."""
+        return await self.wait(self.seat.commit(self.take()))
+
+    def begin(self, record: Record) -> None:
+        """Put a started-record into the open segment."""
+        self.records[record.key] = record
+        self.opened.records.append(record)
+
+    def complete(self, record: Record) -> None:
+        """Write a completion, with its position: at the next durable point or within two passes of the loop."""
+        record = evolve(record, position=self.handout.take_position(), finished=self.timestamp())
+        self.records[record.key] = record
+        if not self._completions:
+            self._loop.call_soon(self._loop.call_soon, self._flush)
+        self._completions.append(record)
+
+    def _flush(self) -> None:
+        if self._completions and self.stopped is None and not self.ended:
+            self.seat.commit(self._with_completions(self.seat.segment(self.mail.seq))).add_done_callback(_retrieve)
+
+    def _rest(self) -> None:
+        """A suspect turn (see `BlameRule`) closes its started-record while it waits for something durable."""
+        if self.past is not None and self.past.executing and not self.running_steps:
+            self.past = self.opened.turn = evolve(self.past, executing=None)
+
+    async def _resume(self) -> None:
+        if self.past is not None and self.past.suspect and not self.past.executing and not self._progressed:
+            self.past = self.opened.turn = evolve(self.past, executing=self.seat.node)
+            await self.durable()
+
+    def cancelled(self, key: str) -> None:
+        """The handler's own code cancelled an operation: replay has it wait until it is cancelled again."""
+        record = self.records.get(key)
+        if record is not None and record.status == "started" and self.stopped is None and not self.ended:
+            self.complete(evolve(record, status="cancelled", due=None))
+
+    # operations -------------------------------------------------------------------------------------------------------
+
+    def fly(self) -> _Flight:
+        """Mark an operation as running."""
+        return _Flight(self)
+
+    def flying(self, change: int) -> None:
+        """Count operations in flight."""
+        self._flying += change
+
+    def _id(self, key: str) -> str:
+        """The id of what a turn sends under a key: the same on every replay."""
+        return hashlib.blake2b(f"{self.mail.id}\0{key}".encode(), digest_size=16).hexdigest()
+
+    def _message_record(self, scope: Scope, kind: RecordKind, message: Outgoing) -> tuple[str, str, bytes, Record | None]:
+        name = f"{message.to.kind}.{message.handler.name}"
+        digest = _text_digest(f"{message.to}", message.args)
+        key, record = self.claim(scope, kind, name, digest)
+        return key, name, digest, record
+
+    def tell(self, scope: Scope, message: Outgoing) -> Receipt[Any]:
+        """Send with the next durable point."""
+        key, name, digest, record = self._message_record(scope, "tell", message)
+        id_ = message.options.id or self._id(key)
+        if record is None:
+            self.opened.sends.append(Send(self.seat.envelope(message, id_, (), self.mail.seq)))
+            self.begin(Record(key, "tell", name, self.timestamp(), digest, "completed"))
+        return Receipt(id_, message.handler.signature.reply, self.seat.port)  # type: ignore[arg-type]  # one object plays both ports
+
+    async def ask(self, scope: Scope, message: Outgoing) -> Any:
+        """Send, and wait for the reply."""
+        me = str(self.seat.address)
+        if str(message.to) in (*self.mail.chain, me):
+            raise DeadlockError([*self.mail.chain, me, str(message.to)])
+        key, name, digest, record = self._message_record(scope, "ask", message)
+        id_ = message.options.id or self._id(key)
+        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self.seat.port)  # type: ignore[arg-type]  # one object plays both ports
+        if record is None:
+            await self.may_begin(name)
+            due = None if message.options.timeout is None else self.timestamp() + message.options.timeout
+            record = Record(key, "ask", name, self.timestamp(), digest, due=due)
+            self.begin(record)
+            sent = evolve(message, options=Options(due=message.options.due))
+            envelope = self.seat.envelope(sent, id_, (*self.mail.chain, me), self.mail.seq)
+            envelope.chosen = message.options.id is not None
+            self.opened.sends.append(Send(envelope, key))
+            return await self._reply(record, receipt, begin=True)
+        return await self._reply(record, receipt, begin=False)
+
+    async def await_receipt(self, scope: Scope, receipt: Receipt[Any], timeout: float | None) -> Any:
+        """Wait for another message's outcome."""
+        key, record = self.claim(scope, "receipt", "receipt", _text_digest(receipt.id))
+        if record is None:
+            await self.may_begin("receipt")
+            due = None if timeout is None else self.timestamp() + timeout
+            record = Record(key, "receipt", "receipt", self.timestamp(), _text_digest(receipt.id), due=due)
+            self.begin(record)
+            self.opened.watches.append(Watch(key, receipt.id))
+            return await self._reply(record, receipt, begin=True)
+        return await self._reply(record, receipt, begin=False)
+
+    async def _reply(self, record: Record, receipt: Receipt[Any], *, begin: bool) -> Any:
+        """Wait for a record that somebody else completes."""
+        key = record.key
+        if record.status != "started":
+            record = await self.recorded(record)
+            status = "succeeded" if record.status == "completed" else failure_fields(record.error).get("status", "rejected")
+            return self._open_outcome(Outcome(status, record.result, record.error), receipt)
+        future = self._replies[key] = self._loop.create_future()
+        if key in self._early:
+            future.set_result(self._early.pop(key))
+        timers = [self._loop.call_later(_DEADLOCK_LOOK_SECONDS, self._look_for_cycle)] if record.kind == "ask" else []
+        if record.due is not None:
+            delay = max(0.0, record.due - self.timestamp())
+            timers.append(self._loop.call_later(delay, self._time_out, key, receipt, delay))
+        try:
+            with self.fly():
+                if begin:
+                    self._rest()
+                    await self.durable()
+                outcome = await self.wait(future)
+                await self._resume()
+                self.records[key] = evolve(
+                    self.records[key],
+                    status="completed" if outcome.status == "succeeded" else "failed",
+                    result=outcome.result,
+                    error=outcome.error,
+                )
+                self.number(key)
+                await self.hand()
+        except asyncio.CancelledError:
+            self.cancelled(key)
+            raise
+        finally:
+            for timer in timers:
+                timer.cancel()
+        return self._open_outcome(outcome, receipt)
+
+    def _open_outcome(self, outcome: Outcome, receipt: Receipt[Any]) -> Any:
+        if outcome.status == "succeeded":
+            return receipt.decode(outcome)
+        error = decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
+        if isinstance(error, AskTimeout):
+            error.receipt = receipt
+        raise error
+
+    def reply(self, key: str, outcome: Outcome) -> None:
+        """Somebody completed one of this turn's records."""
+        future = self._replies.get(key)
+        if future is None:
+            self._early[key] = outcome
+        elif not future.done():
+            future.set_result(outcome)
+
+    def open_replies(self) -> list[str]:
+        """Keys of the records that somebody else is to complete."""
+        return [key for key, future in self._replies.items() if not future.done()]
+
+    def _time_out(self, key: str, receipt: Receipt[Any], delay: float) -> None:
+        error = AskTimeout(
+            f"no reply to message '{receipt.id}' within {delay:g} s; it goes on. Rejoin it with error.receipt.", receipt
+        )
+        self.give_up(key, encode_failure(error, with_traceback=False))
+
+    def _look_for_cycle(self) -> None:
+        if self.stopped is None and not self.ended and self.open_replies():
+            task = self._loop.create_task(_as_coroutine(self.seat.find_cycle(self)))
+            self._tasks_aside.add(task)
+            task.add_done_callback(self._tasks_aside.discard)
+
+    _tasks_aside: set[asyncio.Task[None]] = set()  # noqa: RUF012  # strong references, shared on purpose
+
+    def give_up(self, key: str, error: str) -> None:
+        """Fail an open ask, unless its reply comes first."""
+        if self.stopped is None and not self.ended:
+            segment = self.seat.segment(self.mail.seq)
+            segment.settles.append((key, error))
+            self.seat.commit(segment).add_done_callback(_retrieve)
+
+    async def sleep(self, scope: Scope, duration: float) -> None:
+        """Wait for time to pass, durably."""
+        key, record = self.claim(scope, "sleep", "sleep", None)
+        if record is None:
+            await self.may_begin("sleep")
+            record = Record(key, "sleep", "sleep", self.timestamp(), due=self.timestamp() + duration)
+            self.begin(record)
+            begin = True
+        elif record.status != "started":
+            await self.recorded(record)
+            return
+        else:
+            begin = False
+        try:
+            with self.fly():
+                if begin:
+                    self._rest()
+                    await self.durable()
+                await self.until(record.due or 0.0)
+                await self._resume()
+                self.complete(evolve(record, status="completed"))
+                await self.hand()
+        except asyncio.CancelledError:
+            self.cancelled(key)
+            raise
+
+    async def spawn(self, scope: Scope, cls: type[Actor], key: str | None, state: Mapping[str, object]) -> Reference:
+        """Begin an actor with the next durable point."""
+        kind = cls.__perdure__.kind
+        record_key, record = self.claim(scope, "spawn", kind, None)
+        spawn = self.seat.spawning(cls, key if key is not None else self._id(record_key), state)
+        if record is None:
+            self.opened.spawns.append(spawn)
+            self.begin(Record(record_key, "spawn", kind, self.timestamp(), None, "completed"))
+        return Reference(cls, spawn.to, self.seat.port)
+
+    def value(self, scope: Scope, name: str, make: Callable[[], str]) -> str:
+        """A value that replay must find again, as JSON."""
+        key, record = self.claim(scope, "value", name, None)
+        if record is None:
+            record = Record(key, "value", name, self.timestamp(), None, "completed", result=make())
+            self.begin(record)
+        return record.result or "null"
+
+    async def query(
+        self, scope: Scope, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Any:
+        """A query's answer, which replay must find again."""
+        address = address_of(ref)
+        name = f"{class_of(ref).__name__}.{query.name}"
+        key, record = self.claim(scope, "value", name, _text_digest(str(address)))
+        reply = query.signature.reply
+        if record is None:
+            answer = await self.seat.port.query(ref, query, args, kwargs)
+            text = reply.encode(answer, name).decode()
+            record = Record(key, "value", name, self.timestamp(), _text_digest(str(address)), "completed", result=text)
+            self.begin(record)
+        return reply.decode(record.result or "null")
+
+
+class _Flight:
+    """Counts one operation while it runs."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def __enter__(self) -> None:
+        self._turn.flying(1)
+
+    def __exit__(self, *error: object) -> None:
+        self._turn.flying(-1)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Whoever submitted does not wait; the activation hears of the failure by itself."""
+    if not future.cancelled():
+        future.exception()
+
+
+async def _as_coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+def _text_digest(*texts: str) -> bytes:
+    """SHA-256 of texts, JSON among them in one order of members."""
+    parts = [
+        msgspec.json.encode(msgspec.json.decode(text), order="deterministic") if text[:1] == "{" else text.encode()
+        for text in texts
+    ]
+    return hashlib.sha256(b"\0".join(parts)).digest()

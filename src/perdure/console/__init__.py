@@ -1,0 +1,1 @@
+"""Seeing what actors did: one read model, and the command line on it."""

@@ -1,0 +1,41 @@
+"""Every limit, by name, with its default. All are on."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from perdure.clock import seconds
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What a system allows.
+
+    Attributes:
+        message_bytes: Size of a message's encoded arguments.
+        steps: Steps, asks, waits and sleeps in one turn; a turn with more is parked.
+        attempts: Runs of a handler before its message is a dead letter, where neither handler nor class says.
+        deaths: Deaths of the process that a message may be blamed for before it is a dead letter.
+        evict_after: Seconds that a turn waits before it leaves memory.
+        grace: Seconds that running steps have to complete when the system closes.
+        retention: Seconds that handled messages and their journals stay readable.
+        history: How many handled messages stay readable.
+        results: Seconds that ids chosen by senders, and their results, are remembered.
+    """
+
+    message_bytes: int = 1 << 20
+    steps: int = 10_000
+    attempts: int = 5
+    deaths: int = 5
+    evict_after: float = field(default=60.0, converter=seconds)
+    grace: float = field(default=5.0, converter=seconds)
+    retention: float = field(default=24 * 3600.0, converter=seconds)
+    history: int = 1_000_000
+    results: float = field(default=7 * 24 * 3600.0, converter=seconds)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("message_bytes", "steps", "attempts", "deaths", "history"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Limits({name}={getattr(self, name)}): must be at least 1")
+
+

@@ -1,0 +1,1 @@
+"""Where actors are kept: the `Store` protocol, its implementations, encoding, the group committer."""

@@ -1,0 +1,115 @@
+"""The group committer: one writer, one transaction for all that arrived while the previous one was running.
+
+    submit ──► queue ──► one batch, one transaction ──► each write told what became of it, in order
+                 ▲                                │
+                 └────────── arrives meanwhile ◄──┘
+
+Writes are committed in the order they were submitted, so whoever sees a write acknowledged knows that all submitted
+before it are durable. If a transaction fails, all of its writes are told the same error: nothing of it is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, TypeAlias
+
+from perdure.errors import PerdureError, StorageError, SystemClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from perdure.storage.store import Settled, Store, Write
+
+Told: TypeAlias = "Callable[[Settled | PerdureError], None]"
+
+_LOG = logging.getLogger("perdure.storage")
+_BATCH = 2_000
+
+
+class Committer:
+    """Serialises the writes of one system."""
+
+    def __init__(self, store: Store, idle: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._store = store
+        self._after = idle
+        self._queue: deque[tuple[Write, Told]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._wake: asyncio.Event = asyncio.Event()
+        self._closing = False
+        self.transactions = 0
+        self.writes = 0
+
+    def __repr__(self) -> str:
+        return f"<Committer {len(self._queue)} queued, {self.writes} writes in {self.transactions} transactions>"
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="perdure-committer")
+
+    async def close(self) -> None:
+        """Commit what is queued, then end."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    def submit(self, write: Write, told: Told) -> None:
+        """Queue a write. `told` is called in the event loop with what became of it, and must not raise."""
+        if self._closing or self._task is None or self._task.done():
+            raise SystemClosedError("the system is closed. Use it inside `async with ActorSystem(...)`.")
+        self._queue.append((write, told))
+        if len(self._queue) == 1:
+            self._wake.set()
+
+    async def write(self, write: Write) -> Settled:
+        """Commit one write and give what became of it; raises its error. Cancelling the caller does not undo it."""
+        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        self.submit(write, lambda settled: settle(future, settled))
+        return await future
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            if not self._queue and self._closing:
+                return
+            self._wake.clear()
+            # Tasks that the last commit woke run now; what they begin joins this batch.
+            await asyncio.sleep(0)
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
+                await self._commit(batch)
+                if self._after is not None:
+                    await self._after()
+                await asyncio.sleep(0)
+
+    async def _commit(self, batch: list[tuple[Write, Told]]) -> None:
+        try:
+            settled = await self._store.write([write for write, _ in batch])
+        except PerdureError as error:
+            self._tell_all(batch, error)
+            return
+        except Exception as error:
+            _LOG.exception("a transaction of %d writes failed", len(batch))
+            self._tell_all(batch, StorageError(f"the transaction failed: {type(error).__name__}: {error}. This is a bug."))
+            return
+        self.transactions += 1
+        self.writes += len(batch)
+        for (_, told), result in zip(batch, settled, strict=True):
+            told(result)
+
+    @staticmethod
+    def _tell_all(batch: list[tuple[Write, Told]], error: PerdureError) -> None:
+        for _, told in batch:
+            told(error)
+
+
+def settle(future: asyncio.Future[Settled], settled: Settled | PerdureError) -> None:
+    """Give a future what became of a write, if anybody still waits."""
+    if future.done():
+        return
+    if isinstance(settled, PerdureError):
+        future.set_exception(settled)
+    else:
+        future.set_result(settled)

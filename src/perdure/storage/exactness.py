@@ -1,0 +1,307 @@
+"""Whether JSON would bring a value back as it is: one check per annotation, compiled once into closures.
+
+msgspec writes a subclass as its base, NaN as null, and drops keys and attributes that no field names. Each would
+change the value behind the user's back, so each is refused first, with the path to it. This runs for every message
+and every state, hence the care: `type(v) is int` instead of `isinstance`, and whole lists of scalars looked at by
+`set(map(type, values))`, in C. A check returns nothing and raises `Inexact`.
+"""
+
+import datetime
+import decimal
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from perdure.errors import EncodingError
+from perdure.storage.shapes import (
+    Anything,
+    Array,
+    Bag,
+    Choice,
+    Either,
+    Enumeration,
+    Foreign,
+    Model,
+    Name,
+    Record,
+    Row,
+    Scalar,
+    Shape,
+    Table,
+    members_of,
+)
+
+Check: TypeAlias = Callable[[Any], None]
+
+LEAST, MOST = -(2**63), 2**64 - 1
+"""Integers that msgspec carries in one machine word; wider ones are tried out."""
+
+WHOLE_FLOAT = 2**53
+"""Integers up to here are exact as floats."""
+
+
+class Inexact(Exception):
+    """A value is not what its annotation brings back. The path is gathered while this travels outwards."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+        self.steps: list[str] = []
+
+    def inside(self, step: str) -> typing.Self:
+        """The same, one step further out."""
+        self.steps.append(step)
+        return self
+
+    @property
+    def path(self) -> str:
+        """From the whole value to the wrong part, such as `.meta["x"][3]`."""
+        return "".join(reversed(self.steps))
+
+
+def other_type(value: object, expected: type[Any], remedy: str = "") -> Inexact:
+    """The value's class is not exactly the annotated one."""
+    found, wanted = type(value).__name__, expected.__name__
+    if isinstance(value, expected) and expected is not object:
+        return Inexact(
+            f"{found} is a subclass of the annotated {wanted} and would come back as a plain {wanted}",
+            remedy or f"Convert it to {wanted}, or annotate {found}.",
+        )
+    return Inexact(
+        f"{wanted} is annotated, but this is {found}", remedy or f"Convert it to {wanted}, or annotate {found}."
+    )
+
+
+def key_step(key: object) -> str:
+    """How a key is written in a path."""
+    text = f'"{key}"' if isinstance(key, str) else repr(key)
+    return f"[{text if len(text) <= 60 else text[:57] + '...'}]"
+
+
+# scalars --------------------------------------------------------------------------------------------------------------
+
+
+def _int(value: Any) -> None:  # noqa: ANN401  # any value may be offered
+    if type(value) is not int:
+        raise other_type(value, int)
+    if not LEAST <= value <= MOST:
+        _wide(value)
+
+
+def _wide(value: int) -> None:
+    try:
+        same = msgspec.json.decode(msgspec.json.encode(value)) == value
+    except (ValueError, OverflowError, msgspec.MsgspecError):
+        same = False
+    if not same:
+        raise Inexact("the integer is too wide for JSON", "Store it as str or bytes.")
+
+
+def _float(value: Any) -> None:  # noqa: ANN401  # any value may be offered
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise Inexact(f"{value} has no JSON, which would make it null", "Store None in its place, or leave it out.")
+    elif type(value) is not int:
+        raise other_type(value, float)
+    elif not -WHOLE_FLOAT <= value <= WHOLE_FLOAT and not _is_whole_float(value):
+        raise Inexact(f"the integer {value} is not exact as the annotated float", "Annotate int, or round it.")
+
+
+def _is_whole_float(value: int) -> bool:
+    try:
+        return int(float(value)) == value
+    except OverflowError:
+        return False
+
+
+def _str(value: Any) -> None:  # noqa: ANN401  # any value may be offered
+    if type(value) is not str:
+        raise other_type(value, str)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise Inexact(
+                "the text holds a lone surrogate, which UTF-8 cannot say",
+                "Decode it with errors='replace', or store bytes.",
+            ) from error
+
+
+def _decimal(value: Any) -> None:  # noqa: ANN401  # any value may be offered
+    if type(value) is not decimal.Decimal:
+        raise other_type(value, decimal.Decimal)
+    if value.is_nan():
+        raise Inexact(f"Decimal {value} does not equal itself and would not come back equal", "Store None in its place.")
+
+
+def _datetime(value: Any) -> None:  # noqa: ANN401  # any value may be offered
+    if type(value) is not datetime.datetime:
+        raise other_type(value, datetime.datetime)
+    if value.tzinfo is not datetime.timezone.utc:
+        _moment(value)
+
+
+def _time(value: Any) -> None:  # noqa: ANN401  # any value may be offered
+    if type(value) is not datetime.time:
+        raise other_type(value, datetime.time)
+    _moment(value)
+
+
+def _moment(value: datetime.datetime | datetime.time) -> None:
+    """ISO 8601 keeps the local time and the offset, not the zone's name nor which of two equal hours is meant."""
+    if value.tzinfo is None:
+        if value.fold:
+            raise Inexact("fold=1 on a time without zone would be lost", "Give it a zone, or store it in UTC.")
+        return
+    offset = value.utcoffset()
+    if offset is None:
+        raise Inexact("the time zone gives no offset here", "Store a datetime with a date, or in UTC.")
+    if offset % datetime.timedelta(minutes=1):
+        raise Inexact(f"the offset {offset} is not whole minutes, which ISO 8601 cannot say", "Store it in UTC.")
+
+
+_CAREFUL: dict[type[Any], Check] = {
+    int: _int,
+    float: _float,
+    str: _str,
+    decimal.Decimal: _decimal,
+    datetime.datetime: _datetime,
+    datetime.time: _time,
+}
+
+
+def _exactly(cls: type[Any]) -> Check:
+    def check(value: object) -> None:
+        if type(value) is not cls:
+            raise other_type(value, cls)
+
+    return check
+
+
+# many scalars at once -------------------------------------------------------------------------------------------------
+
+Sweep: TypeAlias = Callable[[Collection[Any]], bool]
+"""True if all values are surely exact; else they are looked at one by one."""
+
+
+def _all_int(values: Collection[Any]) -> bool:
+    return set(map(type, values)) == {int} and LEAST <= min(values) and max(values) <= MOST
+
+
+def _all_float(values: Collection[Any]) -> bool:
+    return set(map(type, values)) == {float} and all(map(math.isfinite, values))
+
+
+def _all_str(values: Collection[Any]) -> bool:
+    return set(map(type, values)) == {str} and all(map(str.isascii, values))
+
+
+def _sweep(shape: Shape) -> Sweep | None:
+    if not isinstance(shape, Scalar | Enumeration) or (isinstance(shape, Scalar) and shape.type in _CAREFUL):
+        return {int: _all_int, float: _all_float, str: _all_str}.get(getattr(shape, "type", object))
+    only = {shape.type}
+    return lambda values: set(map(type, values)) == only
+
+
+# anything -------------------------------------------------------------------------------------------------------------
+
+_PLAIN = frozenset({bool, types.NoneType})
+_JSON_REMEDY = "Under Any only JSON values are stored: None, bool, int, float, str, list, dict. Convert it, or annotate its type."
+
+
+def _anything(value: Any) -> None:  # noqa: ANN401  # this is the check of Any
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if kind is dict:
+        if not _all_str(value):
+            _text_keys(value)
+        _each_value(value, _anything)
+    elif kind is list:
+        _each_item(value, _anything)
+    elif kind in (str, int, float):
+        _CAREFUL[kind](value)
+    else:
+        raise Inexact(f"{kind.__name__} is not a JSON value", _JSON_REMEDY)
+
+
+def _text_keys(table: dict[Any, Any]) -> None:
+    for key in table:
+        try:
+            _str(key)
+        except Inexact as error:
+            error.remedy = "JSON has only text as keys: convert it, or annotate the key's type."
+            raise error.inside(key_step(key))  # noqa: B904  # the same error, further out
+
+
+def _each_item(values: Iterable[Any], check: Check) -> None:
+    index = -1
+    try:
+        for index, item in enumerate(values):  # noqa: B007  # the error says where
+            check(item)
+    except Inexact as error:
+        raise error.inside(f"[{index}]")  # noqa: B904  # the same error, further out
+
+
+def _each_value(table: dict[Any, Any], check: Check) -> None:
+    key: object = None
+    try:
+        for key, value in table.items():  # noqa: B007  # the error says where
+            check(value)
+    except Inexact as error:
+        raise error.inside(key_step(key))  # noqa: B904  # the same error, further out
+
+
+# compiling ------------------------------------------------------------------------------------------------------------
+
+
+class Checker:
+    """Compiles shapes into checks, each once; shapes inside themselves find the check that is being made."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, Check] = {}
+
+    def check(self, shape: Shape) -> Check:
+        """The check for this shape."""
+        known = self._made.get(id(shape))
+        if known is not None:
+            return known
+        # Until the check exists, what contains itself gets a way to it.
+        self._made[id(shape)] = lambda value: self._made[id(shape)](value)
+        made = self._made[id(shape)] = self._compile(shape)
+        return made
+
+    def _compile(self, shape: Shape) -> Check:
+        match shape:
+            case Scalar():
+                return _CAREFUL.get(shape.type) or _exactly(shape.type)
+            case Anything():
+                return _anything
+            case Choice():
+                return _choice(shape)
+            case Enumeration():
+                return _exactly(shape.type)
+            case Array():
+                return self._array(shape)
+            case Bag():
+                return self._bag(shape)
+            case Row():
+                return self._row(shape)
+            case Table():
+                return self._table(shape)
+            case Either():
+                return self._either(shape)
+            case Record():
+                return self._record(shape)
+            case Model():
+                return _model(shape)
+            case Foreign():
+                return _foreign(shape)
+            case Name():
+                return self.check(typing.cast(Shape, shape.target))

@@ -1,0 +1,176 @@
+"""What an annotation says about a value, as a graph of small records.
+
+`annotations` makes a shape from an annotation, `exactness` turns it into a check, `conversion` into the types that
+JSON is written from and read to. Only closed types have a shape: those whose values JSON can carry and bring back.
+"""
+
+import datetime
+import decimal
+import enum
+import types
+import uuid
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+
+from perdure.storage.extension import Extension
+from perdure.storage.record_fields import Family, Field
+
+
+@attrs.frozen(eq=False)
+class Scalar:
+    """A value that is one JSON scalar."""
+
+    type: type[Any]
+    constraints: tuple[msgspec.Meta, ...] = ()
+
+
+@attrs.frozen(eq=False)
+class Anything:
+    """`Any`: whatever JSON itself can say."""
+
+
+@attrs.frozen(eq=False)
+class Choice:
+    """`Literal[...]`."""
+
+    values: tuple[object, ...]
+
+
+@attrs.frozen(eq=False)
+class Enumeration:
+    """An enum, stored by its value; `flag` if members can be combined."""
+
+    type: type[enum.Enum]
+    value: type[str] | type[int]
+    flag: bool
+
+
+@attrs.frozen(eq=False)
+class Array:
+    """A list, or a tuple of any length."""
+
+    type: type[Any]
+    item: "Shape"
+
+
+@attrs.frozen(eq=False)
+class Bag:
+    """A set or frozenset."""
+
+    type: type[Any]
+    item: "Shape"
+
+
+@attrs.frozen(eq=False)
+class Row:
+    """A tuple with a type at each place."""
+
+    items: tuple["Shape", ...]
+
+
+@attrs.frozen(eq=False)
+class Table:
+    """A dict."""
+
+    key: "Shape"
+    value: "Shape"
+
+
+@attrs.frozen(eq=False)
+class Either:
+    """A union."""
+
+    members: tuple["Shape", ...]
+
+
+@attrs.define(eq=False)
+class Record:
+    """A class whose fields are known. `fields` are filled after it exists: a record may contain itself."""
+
+    type: type[Any]
+    annotation: object
+    family: Family
+    fields: tuple[tuple[Field, "Shape"], ...] = ()
+
+
+@attrs.frozen(eq=False)
+class Model:
+    """A pydantic model, which reads and writes itself."""
+
+    type: Any
+
+
+@attrs.frozen(eq=False)
+class Foreign:
+    """A type of a higher layer, such as a reference."""
+
+    extension: Extension
+
+
+@attrs.define(eq=False)
+class Name:
+    """A recursive `type X = ...`, where it names itself."""
+
+    alias: object
+    target: "Shape | None" = None
+
+
+Shape: TypeAlias = (
+    Scalar | Anything | Choice | Enumeration | Array | Bag | Row | Table | Either | Record | Model | Foreign | Name
+)
+
+SCALARS: frozenset[type[Any]] = frozenset(
+    {
+        str, int, float, bool, types.NoneType, bytes, bytearray, uuid.UUID, decimal.Decimal,
+        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, msgspec.UnsetType,
+    }
+)  # fmt: skip
+"""Types whose values are one JSON scalar."""
+
+
+def children(shape: Shape) -> tuple[Shape, ...]:
+    """The shapes directly inside this one."""
+    match shape:
+        case Array() | Bag():
+            return (shape.item,)
+        case Row():
+            return shape.items
+        case Table():
+            return (shape.key, shape.value)
+        case Either():
+            return shape.members
+        case Record():
+            return tuple(inner for _, inner in shape.fields)
+        case Name():
+            return () if shape.target is None else (shape.target,)
+        case _:
+            return ()
+
+
+def members_of(union: Either) -> tuple[Shape, ...]:
+    """The members of a union, with those of unions that are inside it by name, each once."""
+    found: dict[int, Shape] = {}
+    open_: list[Shape] = list(reversed(union.members))
+    while open_:
+        one = open_.pop()
+        if id(one) in found:
+            continue
+        found[id(one)] = one
+        if isinstance(one, Either | Name):
+            open_.extend(reversed(children(one)))
+    return tuple(one for one in found.values() if not isinstance(one, Either | Name))
+
+
+def reachable(shape: Shape) -> Iterator[Shape]:
+    """This shape and all inside it, each once."""
+    seen: set[int] = set()
+    open_: list[Shape] = [shape]
+    while open_:
+        one = open_.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            open_.extend(children(one))

@@ -1,0 +1,341 @@
+"""The store on SQLite, in this process, through aiosqlite.
+
+One connection writes, another reads beside it. A whole transaction is one hop to the writing connection's thread. The
+writer lock (`writer_lock.py`) is held around opening, every write transaction, every checkpoint and closing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from urllib.parse import quote
+
+import aiosqlite
+
+from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError, TargetError
+from perdure.storage import sqlite_read
+from perdure.storage.sqlite_batch import Cache, Transaction
+from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
+from perdure.storage.writer_lock import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from perdure.storage.store import Completion, Found, Loaded, Mail, NodeRecord, OpenAsk, Settled, Write
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LOG = logging.getLogger("perdure.storage")
+_LOCK_DEADLINE_SECONDS = 60.0
+_CHECKPOINT_BYTES = 4 << 20
+_RESTART_BYTES = 64 << 20
+
+
+class SQLiteStore:
+    """A `Store` in one SQLite file, or in memory."""
+
+    def __init__(self, target: str | os.PathLike[str]) -> None:
+        self._target = os.fspath(target)
+        self._path: Path | None = None
+        self._inode: tuple[int, int] | None = None
+        self._writer: aiosqlite.Connection | None = None
+        self._reader: aiosqlite.Connection | None = None
+        self._lock: FileLock | None = None
+        self._alive: FileLock | None = None
+        self._node: NodeRecord | None = None
+        self._runs: Callable[[str], bool] = bool
+        self._cache = Cache()
+        self._batch = 0
+        self._seen_version = -1
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"<SQLiteStore {self.location} {'open' if self._writer else 'closed'}>"
+
+    @property
+    def location(self) -> str:
+        """The database's path, or `:memory:`."""
+        return str(self._path or self._target)
+
+    # opening and closing ----------------------------------------------------------------------------------------------
+
+    async def open(self, node: NodeRecord, runs: Callable[[str], bool]) -> None:
+        """Open or create the file, migrate it, and enter the node."""
+        self._path = database_path(self._target)
+        self._node, self._runs, self._pid = node, runs, os.getpid()
+        if self._path is not None:
+            self._lock = FileLock(self._side_file("lock"))
+        try:
+            self._writer = await self._connect()
+            await _hop(self._writer, self._locked, self._enter)
+            self._reader = self._writer if self._path is None else await self._connect_reader()
+        except BaseException:
+            await self._disconnect()
+            raise
+
+    def _side_file(self, suffix: str) -> Path:
+        if self._path is None:
+            raise SystemClosedError("an in-memory database has no side files")
+        return self._path.with_name(f"{self._path.name}-{suffix}")
+
+    async def _connect(self) -> aiosqlite.Connection:
+        def connector() -> sqlite3.Connection:
+            return self._locked(self._open_writer)
+
+        return await _start(aiosqlite.Connection(connector, 64))
+
+    async def _connect_reader(self) -> aiosqlite.Connection:
+        uri = f"file:{quote(str(self._path))}?mode=ro"
+        return await _start(aiosqlite.connect(uri, uri=True, isolation_level=None))
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._path is not None:
+            create_private(self._path)
+        try:
+            connection = sqlite3.connect(
+                self._path or ":memory:", isolation_level=None, check_same_thread=False, cached_statements=256, timeout=10
+            )
+        except sqlite3.Error as error:
+            refuse(error, self.location)
+        try:
+            prepare(connection, self.location)
+        except BaseException:
+            connection.close()
+            raise
+        if self._path is not None:
+            status = self._path.stat()
+            self._inode = (status.st_dev, status.st_ino)
+        return connection
+
+    def _enter(self) -> None:
+        node = self._need(self._node)
+        if self._path is not None:
+            self._alive = FileLock(self._side_file(f"node-{node.id}"))
+            if not self._alive.try_acquire():
+                raise StorageError(f"{self._alive!r}: a fresh node id is taken. Start again.")
+        self._raw.execute(
+            "INSERT INTO node (id, pid, host, python, version, started) VALUES (?, ?, ?, ?, ?, ?)",
+            (node.id, node.pid, node.host, node.python, node.version, node.started),
+        )
+
+    async def close(self) -> None:
+        """Leave the deployment and close both connections."""
+        if self._writer is not None and os.getpid() == self._pid:
+            with suppress(sqlite3.Error, ValueError):
+                await _hop(self._writer, self._locked, self._leave)
+        await self._disconnect()
+
+    def _leave(self) -> None:
+        if self._node is not None:
+            self._raw.execute("UPDATE node SET status = 'left' WHERE id = ?", (self._node.id,))
+            self._raw.execute("UPDATE turn SET executing = NULL WHERE executing = ?", (self._node.id,))
+
+    async def _disconnect(self) -> None:
+        writer, self._writer = self._writer, None
+        reader, self._reader = self._reader, None
+        if reader is not None and reader is not writer:
+            await reader.close()
+        if writer is not None:
+            # Closing the last connection checkpoints, which is writing: under the lock.
+            with suppress(sqlite3.Error):
+                await _hop(writer, self._locked, writer._conn.close)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way into the thread
+            await writer.close()
+        if self._alive is not None:
+            self._alive.close()
+            self._side_file(f"node-{self._need(self._node).id}").unlink(missing_ok=True)
+            self._alive = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def _raw(self) -> sqlite3.Connection:
+        return self._need(self._writer)._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a whole transaction in one hop
+
+    def _need(self, part: R | None) -> R:
+        if part is None:
+            raise SystemClosedError(f"{self.location}: the store is not open. Use it inside `async with ActorSystem(...)`.")
+        if os.getpid() != self._pid:
+            raise SystemClosedError(
+                f"{self.location}: opened in process {self._pid}, used in its fork {os.getpid()}. Open a system in each process."
+            )
+        return part
+
+    # writing ----------------------------------------------------------------------------------------------------------
+
+    async def write(self, batch: Sequence[Write]) -> list[Settled]:
+        """Commit one transaction; see `Store.write`."""
+        writer = self._need(self._writer)
+        self._batch += 1
+        settled: list[Settled] = []
+        try:
+            await _hop(writer, self._locked, self._transact, batch, settled)
+        except sqlite3.Error as error:
+            self._cache.clear()
+            if not await self._was_committed():
+                raise self._explain(error) from error
+            _LOG.warning("%s: batch %d was committed although SQLite reported: %s", self.location, self._batch, error)
+        return settled
+
+    def _locked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._lock is None:
+            return work(*args, **kwargs)
+        self._lock.acquire(_LOCK_DEADLINE_SECONDS)
+        try:
+            return work(*args, **kwargs)
+        finally:
+            self._lock.release()
+
+    def _transact(self, batch: Sequence[Write], settled: list[Settled]) -> None:
+        connection = self._raw
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            transaction = Transaction(connection, self._cache, self._need(self._node).id, self._runs)
+            settled.extend(transaction.run(batch, time.time()))
+            connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, self._need(self._node).id))
+        except BaseException:
+            self._cache.clear()
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        self._check_inode()
+
+    def _check_inode(self) -> None:
+        """Refuse to acknowledge what went to a file that nobody can open any more."""
+        if self._path is None:
+            return
+        try:
+            status = self._path.stat()
+            found = (status.st_dev, status.st_ino)
+        except FileNotFoundError:
+            found = None
+        if found != self._inode:
+            raise DatabaseReplacedError(
+                f"{self._path}: was {'replaced' if found else 'removed'} while in use. Stop, restore the file, start again."
+            )
+
+    async def _was_committed(self) -> bool:
+        """After an error whose effect is unknown: reopen, and look the batch up."""
+        writer = self._need(self._writer)
+        with suppress(sqlite3.Error):
+            await writer.close()
+        self._writer = None
+        try:
+            self._writer = await self._connect()
+            sql = "SELECT batch FROM node WHERE id = ?"
+            rows = await _hop(self._writer, lambda: self._raw.execute(sql, (self._need(self._node).id,)).fetchall())
+        except (sqlite3.Error, PerdureError) as error:
+            raise StorageError(f"{self.location}: cannot be reopened after an I/O error ({error}). Start again.") from error
+        return bool(rows) and rows[0][0] == self._batch
+
+    def _explain(self, error: sqlite3.Error) -> StorageError:
+        text = str(error)
+        remedy = "Free space on its disk." if "full" in text else "Check its disk; nothing of this batch was written."
+        return StorageError(f"{self.location}: {text}. {remedy}")
+
+    async def checkpoint(self) -> None:
+        """Move the WAL into the database when it has grown."""
+        if self._path is None:
+            return
+        try:
+            size = self._side_file("wal").stat().st_size
+        except FileNotFoundError:
+            return
+        if size >= _CHECKPOINT_BYTES:
+            mode = "RESTART" if size >= _RESTART_BYTES else "PASSIVE"
+            with suppress(sqlite3.OperationalError):
+                await _hop(
+                    self._need(self._writer), self._locked, lambda: self._raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+                )
+
+    # reading ----------------------------------------------------------------------------------------------------------
+
+    async def _read(self, query: Callable[[sqlite3.Connection], R]) -> R:
+        reader = self._need(self._reader if self._path is not None else self._writer)
+        try:
+            return await _hop(reader, lambda: query(reader._conn))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a read
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.location}: {error}. Check its disk.") from error
+
+    async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
+        """See `Store.load`."""
+        return await self._read(lambda connection: sqlite_read.load(connection, actors, mail))
+
+    async def mail(self, actor: int, after: int, limit: int) -> list[Mail]:
+        """See `Store.mail`."""
+        return await self._read(lambda connection: sqlite_read.mail(connection, actor, after, limit))
+
+    async def find(self, id: str) -> Found | None:
+        """See `Store.find`."""
+        return await self._read(lambda connection: sqlite_read.find(connection, id))
+
+    async def completed(self, message: int) -> list[Completion]:
+        """See `Store.completed`."""
+        return await self._read(lambda connection: sqlite_read.completed(connection, message))
+
+    async def next_due(self) -> float | None:
+        """See `Store.next_due`."""
+        return await self._read(sqlite_read.next_due)
+
+    async def changed(self) -> bool:
+        """See `Store.changed`. The writing connection does not count its own commits."""
+        if self._path is None:
+            return False
+        rows = await _hop(self._need(self._writer), lambda: self._raw.execute("PRAGMA data_version").fetchall())
+        before, self._seen_version = self._seen_version, int(rows[0][0])
+        return before != self._seen_version
+
+    async def behind(self, known: Collection[tuple[int, int]]) -> list[int]:
+        """See `Store.behind`."""
+        return await self._read(lambda connection: sqlite_read.behind(connection, known))
+
+    async def open_asks(self, actor: int) -> list[OpenAsk]:
+        """See `Store.open_asks`."""
+        return await self._read(lambda connection: sqlite_read.open_asks(connection, actor))
+
+    async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
+        """See `Store.unknown_kinds`."""
+        return await self._read(lambda connection: sqlite_read.unknown_kinds(connection, kinds))
+
+    async def dead_nodes(self) -> list[str]:
+        """Nodes that have not left, whose kernel lock is free: their process is gone."""
+        if self._path is None:
+            return []
+        me = self._need(self._node).id
+        nodes = await self._read(lambda c: c.execute("SELECT id FROM node WHERE status = 'live' AND id <> ?", (me,)).fetchall())
+        return [node for (node,) in nodes if self._is_free(node)]
+
+    def _is_free(self, node: str) -> bool:
+        path = self._side_file(f"node-{node}")
+        if not path.exists():
+            return True
+        lock = FileLock(path)
+        try:
+            return lock.try_acquire()
+        finally:
+            lock.close()
+
+    async def buried(self, node: str) -> None:
+        """Remove what a buried node left beside the database."""
+        self._side_file(f"node-{node}").unlink(missing_ok=True)
+
+
+async def _start(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+    # A process must be able to end although somebody forgot to close its system.
+    connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite offers no way
+    try:
+        return await connection
+    except sqlite3.Error as error:
+        raise TargetError(f"the database cannot be opened: {error}.") from error
+
+
+async def _hop(connection: aiosqlite.Connection, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a whole piece of work in a connection's thread."""
+    result: R = await connection._execute(work, *args, **kwargs)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite's public calls are one hop a statement
+    return result

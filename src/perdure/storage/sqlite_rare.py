@@ -1,0 +1,180 @@
+"""The writes that are rare: what fell due, a dead node's estate, old history, a stopped actor's mail.
+
+They work on the tables directly; the transaction has put its rows down before, and forgets what it knew after.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from perdure.errors import ActorStopped
+from perdure.storage.failure import encode_failure
+from perdure.storage.sqlite_rows import fetch
+from perdure.storage.store import (
+    Appended,
+    Buried,
+    Committed,
+    Completion,
+    Fired,
+    Mail,
+    Outcome,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from perdure.storage.sqlite_batch import ActorRow, Transaction
+    from perdure.storage.store import Bury, Due, Purge
+
+
+def due(transaction: Transaction, write: Due) -> Fired:
+    """Give delayed messages their numbers, and make evicted sleepers runnable."""
+    connection = transaction.connection
+    delayed = fetch(
+        connection,
+        "SELECT seq, id, actor, handler, args, codec, sent, cause, chain, expires FROM message \
+         WHERE number IS NULL AND due <= ? ORDER BY due, seq LIMIT ?",
+        write.now,
+        write.limit,
+    )
+    appended: list[Appended] = []
+    finished = Committed()
+    for seq, id_, actor, handler, args, codec, sent, cause, chain, expires in delayed:
+        row = transaction.row(actor)
+        if row is None:
+            continue
+        row.tail += 1
+        transaction.touch(row)
+        connection.execute("UPDATE message SET number = ? WHERE seq = ?", (row.tail, seq))
+        if row.status == "stopped":
+            row.cursor = row.tail
+            outcome = _to_stopped(row, handler)
+            transaction.end(seq, outcome, changes=None, started=None, finished=write.now)
+            transaction.load_awaited([seq])
+            transaction.complete(seq, outcome, finished)
+            continue
+        if row.status == "ready":
+            transaction.own(row)
+        mail = Mail(seq, row.tail, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires)
+        appended.append(Appended(transaction.place(row), mail))
+    woken = list(finished.woken)
+    sleepers = fetch(
+        connection,
+        "SELECT DISTINCT actor.id FROM journal CROSS JOIN message ON message.seq = journal.message \
+         JOIN actor ON actor.id = message.actor \
+         WHERE journal.status = 'started' AND journal.due <= ? AND actor.status = 'waiting' LIMIT ?",
+        write.now,
+        write.limit,
+    )
+    for (actor,) in sleepers:
+        row = transaction.row(actor)
+        if row is not None and row.status == "waiting":
+            row.status = "ready"
+            transaction.own(transaction.touch(row))
+            woken.append(transaction.place(row))
+    more = len(delayed) == write.limit or len(sleepers) == write.limit
+    return Fired(tuple(appended), tuple(woken), more, tuple(finished.completions))
+
+
+def dead_letter_rest(transaction: Transaction, row: ActorRow, done: Committed, now: float) -> None:
+    """Dead-letter what a stopped actor had not handled."""
+    rest = fetch(
+        transaction.connection,
+        "SELECT seq, handler FROM message WHERE actor = ? AND number > ? ORDER BY number",
+        row.id,
+        row.cursor,
+    )
+    transaction.load_awaited([seq for seq, _ in rest])
+    for seq, handler in rest:
+        outcome = _to_stopped(row, handler)
+        transaction.end(seq, outcome, changes=None, started=None, finished=now)
+        done.ended.append((seq, outcome))
+        transaction.complete(seq, outcome, done)
+    row.cursor = row.tail
+    transaction.touch(row)
+
+
+def _to_stopped(row: ActorRow, handler: str) -> Outcome:
+    error = ActorStopped(f"{row.kind}/{row.key} has stopped; '{handler}' was not handled. Use another key.")
+    return Outcome("dead", error=encode_failure(error, with_traceback=False))
+
+
+def bury(connection: sqlite3.Connection, write: Bury) -> Buried:
+    """End a dead node: blame what it was executing, suspect its mailboxes' heads, free its actors."""
+    node = write.node
+    connection.execute(
+        "UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1 WHERE executing = ?", (node,)
+    )
+    connection.execute(
+        "INSERT INTO turn (message, suspect) SELECT seq, 1 FROM actor JOIN message ON message.actor = actor.id \
+         AND message.number = actor.cursor + 1 WHERE actor.owner = ? AND actor.status = 'ready' \
+         ON CONFLICT (message) DO UPDATE SET suspect = 1",
+        (node,),
+    )
+    blamed = fetch(
+        connection,
+        "SELECT message.id, message.seq, actor.id, actor.kind, actor.key, blame FROM turn \
+         JOIN message ON message.seq = turn.message JOIN actor ON actor.id = message.actor \
+         WHERE actor.owner = ? AND blame > 0 AND message.number = actor.cursor + 1",
+        node,
+    )
+    dead = [row for row in blamed if row[5] >= write.deaths]
+    completions: list[Completion] = []
+    for id_, seq, actor, kind, key, blame in dead:
+        error = json.dumps(
+            {
+                "type": "perdure.errors.DeadLetterError",
+                "text": f"its process died {blame} times while {kind}/{key} was handling '{id_}'",
+            }
+        )
+        connection.execute(
+            "INSERT INTO outcome (message, status, error, finished) VALUES (?, 'dead', ?, ?)", (seq, error, write.now)
+        )
+        connection.execute("UPDATE actor SET cursor = cursor + 1 WHERE id = ?", (actor,))
+        completions.extend(_complete_callers(connection, seq, error, write.now))
+    connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", (node,))
+    actors = int(fetch(connection, "SELECT changes()")[0][0])
+    connection.execute("UPDATE node SET status = 'dead' WHERE id = ?", (node,))
+    return Buried(actors, tuple(row[0] for row in blamed), tuple(row[0] for row in dead), tuple(completions))
+
+
+def _complete_callers(connection: sqlite3.Connection, seq: int, error: str, now: float) -> Iterator[Completion]:
+    told = json.dumps({**json.loads(error), "status": "dead"})
+    for message, key, actor in fetch(
+        connection,
+        "SELECT journal.message, journal.key, message.actor FROM journal JOIN message ON message.seq = journal.message \
+         WHERE target = ? AND journal.status = 'started'",
+        seq,
+    ):
+        connection.execute(
+            "UPDATE journal SET status = 'failed', error = ?, finished = ? WHERE message = ? AND key = ?",
+            (told, now, message, key),
+        )
+        connection.execute("UPDATE actor SET status = 'ready' WHERE id = ? AND status = 'waiting'", (actor,))
+        yield Completion(actor, message, key, Outcome("dead", error=error))
+
+
+# Handled, below its actor's cursor, not a dead letter, and old enough or beyond what is kept.
+_PURGEABLE = """
+SELECT outcome.message FROM outcome JOIN message ON message.seq = outcome.message
+JOIN actor ON actor.id = message.actor
+WHERE outcome.status <> 'dead' AND message.number <= actor.cursor
+  AND CASE chosen WHEN 1 THEN finished < :ids
+      ELSE finished < :history OR outcome.message <= (SELECT max(message) FROM outcome) - :keep END
+ORDER BY outcome.message LIMIT :limit
+"""
+
+
+def purge(connection: sqlite3.Connection, write: Purge) -> int:
+    """Remove handled messages with all that belongs to them; the rows removed."""
+    parameters = {"ids": write.ids, "history": write.history, "keep": write.keep, "limit": write.limit}
+    old = json.dumps([seq for (seq,) in connection.execute(_PURGEABLE, parameters)])
+    removed = 0
+    for table, column in (("journal", "message"), ("turn", "message"), ("outcome", "message"), ("message", "seq")):
+        sql = f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant names
+        count = connection.execute(sql, (old,)).rowcount
+        removed = count if table == "message" else removed
+    return removed
+

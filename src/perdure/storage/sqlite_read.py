@@ -1,0 +1,153 @@
+"""What perdure reads from SQLite, each in one short transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from perdure.storage.sqlite_rows import fetch
+from perdure.storage.store import (
+    Address,
+    Completion,
+    Found,
+    Loaded,
+    Mail,
+    OpenAsk,
+    Outcome,
+    Record,
+    Snapshot,
+    TurnRecord,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection
+
+_MAIL = "seq, number, id, handler, args, codec, sent, cause, chain, expires"
+_RECORD = "key, kind, name, started, digest, status, attempt, position, result, error, target, due, finished"
+
+
+def load(connection: sqlite3.Connection, actors: Collection[int], limit: int) -> list[Loaded]:
+    """See `Store.load`."""
+    connection.execute("BEGIN")
+    try:
+        rows = fetch(
+            connection,
+            "SELECT actor.id, kind, actor.key, epoch, cursor, tail, status, version, codec, state \
+             FROM json_each(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value \
+             LEFT JOIN snapshot ON snapshot.actor = actor.id",
+            json.dumps(list(actors)),
+        )
+        return [_loaded(connection, row, limit) for row in rows]
+    finally:
+        connection.execute("COMMIT")
+
+
+def _loaded(
+    connection: sqlite3.Connection,
+    row: tuple[int, str, str, int, int, int, str, int | None, str, str],
+    limit: int,
+) -> Loaded:
+    actor, kind, key, epoch, cursor, tail, status, version, codec, state = row
+    snapshot = Snapshot(version, codec, state) if version is not None else None
+    waiting = mail(connection, actor, cursor, limit) if cursor < tail else []
+    turn: TurnRecord | None = None
+    records: list[Record] = []
+    if waiting and waiting[0].number == cursor + 1:
+        head = waiting[0].seq
+        for attempts, blame, suspect, executing, retry_at, error in fetch(
+            connection, "SELECT attempts, blame, suspect, executing, retry_at, error FROM turn WHERE message = ?", head
+        ):
+            turn = TurnRecord(attempts, blame, bool(suspect), executing, retry_at, error)
+        sql = f"SELECT {_RECORD} FROM journal WHERE message = ?"  # noqa: S608  # constant columns
+        records = [Record(*found) for found in fetch(connection, sql, head)]
+    return Loaded(
+        actor, Address(kind, key), epoch, cursor, tail, status, snapshot, waiting, turn, records  # type: ignore[arg-type]  # the schema checks the status
+    )
+
+
+def mail(connection: sqlite3.Connection, actor: int, after: int, limit: int) -> list[Mail]:
+    """See `Store.mail`."""
+    sql = f"SELECT {_MAIL} FROM message WHERE actor = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608  # constant columns
+    return [
+        Mail(*found[:8], tuple(json.loads(found[8] or "[]")), found[9])
+        for found in fetch(connection, sql, actor, after, limit)
+    ]
+
+
+def find(connection: sqlite3.Connection, id_: str) -> Found | None:
+    """See `Store.find`."""
+    sql = "SELECT seq, kind, actor.key, handler, number, outcome.status, result, outcome.error, cursor, actor.status, \
+           EXISTS (SELECT 1 FROM journal WHERE journal.message = seq) \
+           FROM message JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq \
+           WHERE message.id = ?"
+    for seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun in fetch(connection, sql, id_):
+        outcome = Outcome(status, result, error) if status is not None else None
+        return Found(seq, Address(kind, key), handler, number, outcome, cursor, actor_status, bool(begun))
+    return None
+
+
+def completed(connection: sqlite3.Connection, message: int) -> list[Completion]:
+    """See `Store.completed`."""
+    sql = "SELECT message.actor, key, status, result, error FROM journal JOIN message ON seq = journal.message \
+           WHERE journal.message = ? AND position IS NULL AND status IN ('completed', 'failed') \
+           AND kind IN ('ask', 'receipt')"
+    return [
+        Completion(actor, message, key, Outcome("succeeded" if status == "completed" else told(error), result, error))
+        for actor, key, status, result, error in fetch(connection, sql, message)
+    ]
+
+
+def told(error: str | None) -> str:
+    """The status of the outcome that a journal's error tells of."""
+    return str(json.loads(error).get("status", "rejected")) if error else "rejected"
+
+
+def next_due(connection: sqlite3.Connection) -> float | None:
+    """See `Store.next_due`."""
+    sql = "SELECT min(due) FROM (SELECT min(due) AS due FROM message WHERE number IS NULL UNION ALL \
+           SELECT min(journal.due) FROM actor CROSS JOIN message ON message.actor = actor.id AND number = cursor + 1 \
+           JOIN journal ON journal.message = message.seq \
+           WHERE actor.status = 'waiting' AND journal.status = 'started' AND journal.due IS NOT NULL)"
+    ((due,),) = fetch(connection, sql)
+    return None if due is None else float(due)
+
+
+def behind(connection: sqlite3.Connection, known: Collection[tuple[int, int]]) -> list[int]:
+    """See `Store.behind`."""
+    sql = "SELECT actor.id FROM json_each(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value ->> 0 \
+           WHERE actor.tail > wanted.value ->> 1"
+    return [actor for (actor,) in fetch(connection, sql, json.dumps(list(known)))]
+
+
+def open_asks(connection: sqlite3.Connection, actor: int) -> list[OpenAsk]:
+    """See `Store.open_asks`."""
+    sql = """
+    WITH RECURSIVE edge (caller, callee, message, key, started) AS (
+        SELECT caller.id, asked.actor, head.seq, journal.key, journal.started FROM actor AS caller
+        JOIN message AS head ON head.actor = caller.id AND head.number = caller.cursor + 1
+        JOIN journal ON journal.message = head.seq
+        JOIN message AS asked ON asked.seq = journal.target
+        WHERE caller.id = ? AND journal.kind = 'ask' AND journal.status = 'started' AND journal.due IS NULL
+        UNION
+        SELECT caller.id, asked.actor, head.seq, journal.key, journal.started FROM edge
+        JOIN actor AS caller ON caller.id = edge.callee
+        JOIN message AS head ON head.actor = caller.id AND head.number = caller.cursor + 1
+        JOIN journal ON journal.message = head.seq
+        JOIN message AS asked ON asked.seq = journal.target
+        WHERE journal.kind = 'ask' AND journal.status = 'started' AND journal.due IS NULL
+    )
+    SELECT a.kind, a.key, b.kind, b.key, message, edge.key, edge.started FROM edge
+    JOIN actor AS a ON a.id = caller JOIN actor AS b ON b.id = callee LIMIT 10000
+    """
+    return [
+        OpenAsk(Address(ak, a), Address(bk, b), message, key, started)
+        for ak, a, bk, b, message, key, started in fetch(connection, sql, actor)
+    ]
+
+
+def unknown_kinds(connection: sqlite3.Connection, kinds: Collection[str]) -> list[tuple[str, int]]:
+    """See `Store.unknown_kinds`."""
+    sql = "SELECT kind, count(*) FROM actor WHERE owner IS NULL AND status = 'ready' AND cursor < tail \
+           AND kind NOT IN (SELECT value FROM json_each(?)) GROUP BY kind"
+    return [(kind, count) for kind, count in fetch(connection, sql, json.dumps(list(kinds)))]

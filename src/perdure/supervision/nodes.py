@@ -1,0 +1,171 @@
+"""The sweep: what makes recovery need no operator.
+
+Every process is a node with a random identity. Recovery is not a start-up event but a loop that every node runs:
+
+    every so often ──► nodes whose process is gone: bury them, their actors have no owner any more
+                   ──► actors without an owner that have work: claim as many as this node may run
+                   ──► what fell due: number it
+
+A node is dead when the kernel says so: the lock it holds on a file beside the database is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from typing import TYPE_CHECKING, Protocol
+
+from perdure.errors import PerdureError, UnknownKindWarning
+from perdure.storage.store import Buried, Bury, Claim, Claimed, Due, Fired, Purge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from perdure.storage.committer import Committer
+    from perdure.storage.store import Appended, Completion, Placed, Store
+
+_LOG = logging.getLogger("perdure.supervision")
+_CLAIM_LIMIT = 1_000
+_UNKNOWN_AFTER_SECONDS = 5.0
+
+
+class Residents(Protocol):
+    """The actors of this node, as the sweep needs them."""
+
+    def wake(self, places: Iterable[Placed]) -> None:
+        """Bring claimed actors into memory."""
+        ...
+
+    def deliver(self, appended: Appended) -> None:
+        """Give a message to its mailbox."""
+        ...
+
+    def completions(self, completions: Iterable[Completion]) -> None:
+        """Tell turns what was completed for them."""
+        ...
+
+    async def look(self) -> None:
+        """Notice what other processes committed."""
+        ...
+
+    def passivate(self) -> None:
+        """Let idle actors leave memory."""
+        ...
+
+
+class Sweep:
+    """The periodic work of one node."""
+
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        residents: Residents,
+        *,
+        kinds: Callable[[], Iterable[str]],
+        timestamp: Callable[[], float],
+        deaths: int,
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._residents = residents
+        self._kinds = kinds
+        self._timestamp = timestamp
+        self._deaths = deaths
+        self._due: asyncio.Event = asyncio.Event()
+        self._warned: set[str] = set()
+        self._started = timestamp()
+
+    async def adopt(self) -> None:
+        """Bury the dead and claim what has work."""
+        for node in await self._store.dead_nodes():
+            settled = await self._committer.write(Bury(node, self._deaths, self._timestamp()))
+            await self._store.buried(node)
+            if isinstance(settled, Buried):
+                self._residents.completions(settled.completions)
+                _LOG.info(
+                    "node %s is dead; %d actors adopted, blamed: %s, dead letters: %s",
+                    node, settled.actors, settled.blamed, settled.dead,
+                )  # fmt: skip
+        while True:
+            claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
+            if not isinstance(claimed, Claimed) or not claimed.actors:
+                return
+            self._residents.wake(claimed.actors)
+
+    async def run(self, every_seconds: float) -> None:
+        """Look around, for ever: quickly for what other processes commit, now and then for all the rest."""
+        turn = 0
+        while True:
+            await asyncio.sleep(every_seconds)
+            try:
+                if await self._store.changed():
+                    await self._residents.look()
+                    await self.adopt()
+                    self._due.set()
+                elif turn % 4 == 0:
+                    await self._bury_only()
+                self._residents.passivate()
+                if turn % 20 == 0:
+                    await self._warn_of_unknown()
+            except PerdureError as error:
+                _LOG.error("the sweep failed and goes on: %s", error)  # noqa: TRY400  # the error says all
+            turn += 1
+
+    async def _bury_only(self) -> None:
+        if await self._store.dead_nodes():
+            await self.adopt()
+
+    async def _warn_of_unknown(self) -> None:
+        if self._timestamp() - self._started < _UNKNOWN_AFTER_SECONDS:
+            return
+        for kind, count in await self._store.unknown_kinds(tuple(self._kinds())):
+            if kind not in self._warned:
+                self._warned.add(kind)
+                warnings.warn(
+                    f"mail waits for {count} actors of kind '{kind}', which no imported module defines. "
+                    "Import the module that does; until then they are left alone.",
+                    UnknownKindWarning,
+                    stacklevel=2,
+                )
+
+    # time -------------------------------------------------------------------------------------------------------------
+
+    def due_changed(self) -> None:
+        """Something may fall due earlier than was thought."""
+        self._due.set()
+
+    async def fire(self) -> None:
+        """Number what falls due, when it falls due, for ever."""
+        while True:
+            self._due.clear()
+            due = await self._store.next_due()
+            delay = None if due is None else max(0.0, due - self._timestamp())
+            try:
+                await asyncio.wait_for(self._due.wait(), None if delay is None else min(delay, 60.0))
+                continue
+            except TimeoutError:
+                pass
+            try:
+                settled = await self._committer.write(Due(self._timestamp()))
+            except PerdureError as error:
+                _LOG.error("timers could not be fired, and will be: %s", error)  # noqa: TRY400  # the error says all
+                await asyncio.sleep(1.0)
+                continue
+            if isinstance(settled, Fired):
+                for appended in settled.appended:
+                    self._residents.deliver(appended)
+                self._residents.wake(settled.woken)
+                self._residents.completions(settled.completions)
+
+    async def purge(self, *, retention: float, results: float, history: int, every_seconds: float) -> None:
+        """Remove history past its retention, in the background, for ever."""
+        while True:
+            await asyncio.sleep(every_seconds)
+            now = self._timestamp()
+            try:
+                while await self._committer.write(Purge(now - retention, now - results, history)):
+                    await asyncio.sleep(0.05)
+            except PerdureError as error:
+                _LOG.error("old history could not be removed, and will be: %s", error)  # noqa: TRY400  # the error says all

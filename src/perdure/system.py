@@ -1,0 +1,204 @@
+"""`ActorSystem`: the composition root. Builds the parts, starts them, stops them.
+
+Every background task is the system's own, so it may be entered in one task and left in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
+
+from perdure._version import __version__
+from perdure.actors.actor import Actor, SpawnCall
+from perdure.actors.handler import Handler
+from perdure.actors.host import Host
+from perdure.actors.names import check_name, kinds
+from perdure.actors.receipt import Receipt
+from perdure.actors.ref import Reference
+from perdure.actors.scope import here
+from perdure.clock import Clock, SystemClock
+from perdure.errors import SystemClosedError
+from perdure.limits import Limits
+from perdure.storage.codec import codec_for
+from perdure.storage.committer import Committer
+from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.store import Address, NodeRecord, Store
+from perdure.supervision.nodes import Sweep
+from perdure.supervision.strategy import BlameRule, Retry
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A", bound=Actor)
+
+_LOG = logging.getLogger("perdure")
+_SWEEP_SECONDS = 0.25
+_PURGE_SECONDS = 60.0
+
+
+class ActorSystem:
+    """A place where actors live.
+
+    Args:
+        target: A path, ``:memory:``, ``sqlite:///path``, or a `Store`.
+        limits: What the system allows.
+        clock: Where it takes its time from.
+
+    Nothing is read or written before ``async with``. Raises `TargetError` there if the target cannot be used.
+    """
+
+    def __init__(
+        self, target: str | PathLike[str] | Store, *, limits: Limits | None = None, clock: Clock | None = None
+    ) -> None:
+        self._store: Store = SQLiteStore(target) if isinstance(target, str | os.PathLike) else target
+        self._limits = limits or Limits()
+        self._clock = clock or SystemClock()
+        self._host: Host | None = None
+        self._committer: Committer | None = None
+        self._sweep: Sweep | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._pid = os.getpid()
+        self._closing: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ActorSystem {self._store.location} {'open' if self._host else 'closed'}>"
+
+    # opening and closing ----------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._host is not None:
+            raise SystemClosedError(f"{self!r} is open already. Make another ActorSystem for another use.")
+        self._pid = os.getpid()
+        loop = asyncio.get_running_loop()
+        committer = Committer(self._store, self._store.checkpoint)
+        retry, rule = Retry(self._limits.attempts), BlameRule(self._limits.deaths)
+        host = Host(self, self._store, committer, self._limits, retry, rule)
+        if not isinstance(self._clock, SystemClock):
+            host.timestamp = lambda: self._clock.now().timestamp()
+        host.node = host.ids.prefix
+        node = NodeRecord(
+            host.node, os.getpid(), socket.gethostname(), platform.python_version(), __version__, host.timestamp()
+        )
+        await self._store.open(node, host.runs)
+        committer.start()
+        self._closing = None
+        self._host, self._committer = host, committer
+        self._sweep = Sweep(
+            self._store, committer, host, kinds=lambda: list(kinds), timestamp=host.timestamp, deaths=self._limits.deaths
+        )
+        limits = self._limits
+        background = {
+            "loader": host.load_loop(),
+            "sweep": self._sweep.run(_SWEEP_SECONDS),
+            "timers": self._sweep.fire(),
+            "retention": self._sweep.purge(
+                retention=limits.retention, results=limits.results, history=limits.history, every_seconds=_PURGE_SECONDS
+            ),
+        }
+        self._tasks = [loop.create_task(work, name=f"perdure-{name}") for name, work in background.items()]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+        try:
+            await self._sweep.adopt()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="perdure-close")
+        # Whoever leaves may be cancelled; the leaving is seen through all the same.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        host, committer = self._host, self._committer
+        if host is None or committer is None:
+            return
+        if os.getpid() == self._pid:
+            await host.close(self._limits.grace)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await committer.close()
+        await self._store.close()
+        self._host = self._committer = self._sweep = None
+
+    def _open(self) -> Host:
+        if os.getpid() != self._pid:
+            raise SystemClosedError(
+                f"{self!r} was opened in process {self._pid} and is used in its fork {os.getpid()}. Open one in each process."
+            )
+        if self._host is None or self._closing is not None:
+            raise SystemClosedError(f"{self._store.location}: the system is not open. Use it inside `async with ActorSystem(…)`.")
+        return self._host
+
+    def due_changed(self) -> None:
+        """Something may fall due earlier than was thought."""
+        if self._sweep is not None:
+            self._sweep.due_changed()
+
+    # actors -----------------------------------------------------------------------------------------------------------
+
+    def get(self, cls: type[A], key: str) -> A:
+        """A reference to an actor. Does no I/O; the actor begins with its first message, or was spawned.
+
+        Raises:
+            KeyFormatError: The key is not 1 to 255 bytes of NFC text without control characters.
+        """
+        spec = cls.__perdure__
+        return cast("A", Reference(cls, Address(spec.kind, check_name(key, "key")), self._host or _Closed(self)))
+
+    @property
+    def spawn(self) -> SpawnCall:
+        """Begin an actor with its first state: ``await system.spawn(Cls, key, **state)`` gives its reference.
+
+        Spawning again with equal initial state is quiet; with other state it raises `ActorExists`.
+        """
+
+        async def spawn(cls: Callable[..., Any], key: str | None = None, /, **state: object) -> object:
+            actor = cast("type[Actor]", cls)
+            scope = here()
+            if scope is not None:
+                return await scope.turn.spawn(scope, actor, key, state)
+            return await self._open().spawn(actor, key, state)
+
+        return cast("SpawnCall", spawn)
+
+    @overload
+    def receipt(self, id: str) -> Receipt[object]: ...
+    @overload
+    def receipt(self, id: str, handler: Handler[P, R]) -> Receipt[R]: ...
+    def receipt(self, id: str, handler: Handler[..., Any] | None = None) -> Receipt[Any]:  # noqa: A002  # the word users know
+        """The receipt of a message sent earlier, by any process. Does no I/O.
+
+        Args:
+            id: The message's id.
+            handler: What it was sent to, for the type of its result.
+        """
+        codec = codec_for(Any) if handler is None else handler.signature.reply
+        return Receipt(check_name(id, "message id"), codec, cast("Any", self._host or _Closed(self)))
+
+
+class _Closed:
+    """Stands for a system that is not open, in references made before it was."""
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the open system has
+        return getattr(self._system._open(), name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # two halves of one thing
+
+
+def _report(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _LOG.critical("%s ended, which cannot happen; the system does not recover by itself", task.get_name(), exc_info=task.exception())
+
+
