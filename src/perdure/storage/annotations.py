@@ -15,7 +15,8 @@ import typing_extensions
 
 from perdure.errors import EncodingError
 from perdure.storage.extension import extension_for
-from perdure.storage.record_fields import QUALIFIERS, family, is_pydantic, read_fields, substitute
+from perdure.storage.pydantic_model import is_pydantic
+from perdure.storage.record_fields import QUALIFIERS, family, read_fields, substitute
 from perdure.storage.shapes import (
     SCALARS,
     Anything,
@@ -71,7 +72,9 @@ class _Reader:
         self._names: dict[object, Name] = {}
 
     def read(self, annotation: Any) -> Shape:  # noqa: ANN401  # annotations have no common type
-        extension = None if annotation is Any else extension_for(annotation)
+        if annotation is Any:
+            return Anything()
+        extension = extension_for(annotation)
         if extension is not None:
             return Foreign(extension)
         if isinstance(annotation, str | typing.ForwardRef):
@@ -86,8 +89,6 @@ class _Reader:
         return self._special(annotation)
 
     def _special(self, annotation: Any) -> Shape:  # noqa: ANN401  # annotations have no common type
-        if annotation is Any:
-            return Anything()
         if annotation is None:
             return Scalar(types.NoneType)
         if annotation is typing_extensions.LiteralString:

@@ -1,111 +1,386 @@
-"""How values become JSON and come back, decided by annotations."""
+"""How values become JSON and come back: what a row holds is decided by annotations, never by the data in it.
+
+A closed annotation (see `annotations`) is typed JSON, readable with any SQLite tool and safe to load. Anything else is
+cloudpickle inside JSON, with the Python version that wrote it. Every value is looked at first (`exactness`), then
+encoded, then decoded back once, so that what cannot come back fails at the caller and nothing is written:
+
+    value ──check──> exact ──lower──> what msgspec writes ──> bytes ──> read ──lift──> value
+
+Two freedoms are taken. An int under `float` comes back as a float; and of a time zone its offset is kept, not its name:
+a datetime in Europe/Vienna comes back as the same instant at the same local time, at +02:00.
+"""
 
 import base64
 import functools
 import hashlib
 import inspect
 import sys
-import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import cloudpickle
 import msgspec
 
 from perdure.errors import DecodingError, EncodingError
-from perdure.storage.extension import Extension as Extension
-from perdure.storage.extension import extension_for
-from perdure.storage.extension import register_extension as register_extension
+from perdure.storage.annotations import NotClosed, shape_of
+from perdure.storage.checks import Checker
+from perdure.storage.conversion import Converter
+from perdure.storage.exactness import Inexact
+from perdure.storage.extension import Extension, register_extension, register_wire, wire_of
+from perdure.storage.shadow import runs_user_code
+from perdure.storage.shapes import reachable
+
+__all__ = [
+    "Codec",
+    "Extension",
+    "RecordCodec",
+    "codec_for",
+    "digest",
+    "join",
+    "register_extension",
+    "register_wire",
+    "split",
+]
 
 T = TypeVar("T")
-_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+_MARK = b'{"$cloudpickle":'
+_write = msgspec.json.Encoder().encode
 
 
 class Codec(Generic[T]):
+    """Reads and writes the values of one annotation. Get one from `codec_for`."""
+
+    __slots__ = ("_annotation", "_check", "_lift", "_lower", "_read", "_runs_user_code")
+
     def __init__(self, annotation: object) -> None:
-        self._extension = extension_for(annotation)
-        if self._extension is None and typing.get_origin(annotation) in (typing.Union, types.UnionType):
-            for a in typing.get_args(annotation):
-                self._extension = self._extension or extension_for(a)
-        self._decoder: Any = None
-        if self._extension is None and annotation not in (inspect.Parameter.empty, object):
-            try:
-                self._decoder = msgspec.json.Decoder(annotation)
-            except TypeError:
-                self._decoder = None
-        self.name = "json" if self._extension or self._decoder else f"cloudpickle@{_PYTHON}"
+        shape = shape_of(annotation)
+        wire = Converter().wire(shape)
+        self._annotation = annotation
+        self._check = Checker().check(shape)
+        self._lower = wire.lower
+        self._lift = wire.lift
+        self._read: Callable[[bytes | str], Any] = _decoder(annotation, wire.type)
+        self._runs_user_code = any(map(runs_user_code, reachable(shape)))
+
+    def __repr__(self) -> str:
+        return f"<{self.name} codec of {_spelled(self._annotation)}>"
+
+    @property
+    def name(self) -> str:
+        """What a row is marked with: `json`, or `cloudpickle@3.11` with the running Python."""
+        return "json"
+
+    @property
+    def annotation(self) -> object:
+        """What this codec was made for."""
+        return self._annotation
+
+    def encode(self, value: T, path: str = "value") -> bytes:
+        """The value as a JSON document in UTF-8.
+
+        Args:
+            value: What to store. It is looked at exactly: an instance of a subclass is refused, for instance.
+            path: What the value is called in errors, such as `args.document`.
+
+        Raises:
+            EncodingError: The value, or what its path names in it, would not come back as it is.
+        """
+        try:
+            self._check(value)
+            return self._prove(self._bytes(value))
+        except Exception as error:  # noqa: BLE001  # hooks and properties of the user's classes run in here
+            raise self._refusal(value, path, error) from error
+
+    def decode(self, raw: bytes | str) -> T:
+        """The value in a JSON document.
+
+        Raises:
+            DecodingError: The document does not fit the annotation.
+        """
+        try:
+            return self._value(raw)
+        except DecodingError:
+            raise
+        except Exception as error:
+            raise DecodingError(
+                f"the stored {_spelled(self._annotation)}",
+                str(error) or type(error).__name__,
+                "Bring the annotation back, give a new field a default, or migrate with version= on the class.",
+            ) from error
+
+    def encode_changed(self, value: T, known: bytes | None, path: str) -> bytes:
+        """Like `encode`, but a value whose bytes are the known ones is not proved again.
+
+        NaN and null have the same bytes, so what holds null is looked at always.
+        """
+        try:
+            raw = self._bytes(value)
+            if raw == known:
+                if b"null" in raw:
+                    self._check(value)
+                return raw
+        except Exception:  # noqa: BLE001  # encoding again tells what is wrong
+            return self.encode(value, path)
+        return self.encode(value, path)
+
+    def _bytes(self, value: T) -> bytes:
+        lower = self._lower
+        return _write(value if lower is None else lower(value))
+
+    def _value(self, raw: bytes | str) -> T:
+        if raw.startswith(_MARK if isinstance(raw, bytes) else _MARK.decode()):  # type: ignore[arg-type]  # each with its own kind
+            raise DecodingError(
+                f"the stored {_spelled(self._annotation)}",
+                "the code declares a codec of json, but the row holds cloudpickle",
+                "Bring the annotation back to what wrote it, or migrate the row; data alone is never unpickled.",
+            )
+        lift = self._lift
+        return self._read(raw) if lift is None else lift(self._read(raw))  # type: ignore[no-any-return]  # by the annotation
+
+    def _prove(self, raw: bytes) -> bytes:
+        """Decode back; what the user's hooks made of it must encode the same."""
+        value = self._value(raw)
+        if self._runs_user_code:
+            again = self._bytes(value)
+            # Other bytes may still be the same value: 1 under `float` has become 1.0.
+            if again != raw and msgspec.json.decode(again) != msgspec.json.decode(raw):
+                raise Inexact(
+                    f"it comes back as {again.decode()[:200]}, not as {raw.decode()[:200]}",
+                    "__post_init__ must leave a complete object as it is.",
+                )
+        return raw
+
+    def _refusal(self, value: T, path: str, error: Exception) -> EncodingError:
+        if isinstance(error, Inexact):
+            return EncodingError(path + error.path, error.reason, error.remedy)
+        if isinstance(error, RecursionError):
+            return EncodingError(path, "it contains itself, or is nested too deep for JSON", "Refer to parts by a key.")
+        if isinstance(error, EncodingError):
+            return EncodingError(path, error.reason, error.remedy)
+        return EncodingError(
+            path,
+            f"{type(value).__name__} could not be brought back from JSON: {error or type(error).__name__}",
+            "Make it a value that its own class accepts.",
+        )
+
+
+class _PickleCodec(Codec[T]):
+    """Values of which only their own classes know the parts."""
+
+    __slots__ = ()
+
+    def __init__(self, annotation: object) -> None:
+        self._annotation = annotation
+
+    @property
+    def name(self) -> str:
+        return f"cloudpickle@{PYTHON}"
 
     def encode(self, value: T, path: str = "value") -> bytes:
         try:
-            if self._extension is not None:
-                return msgspec.json.encode(None if value is None else self._extension.wire(value))
-            if self._decoder is not None:
-                raw = msgspec.json.encode(value)
-            else:
-                text = base64.b64encode(cloudpickle.dumps(value)).decode()
-                raw = msgspec.json.encode({"$cloudpickle": text, "python": _PYTHON})
-            self.decode(raw)
-        except EncodingError:
-            raise
+            raw = self._bytes(value)
+            self._value(raw)
         except Exception as error:
-            raise EncodingError(path, str(error), "Annotate it otherwise.") from error
+            raise EncodingError(
+                path,
+                f"{type(value).__name__} cannot be pickled and brought back: {error or type(error).__name__}",
+                "Leave out what belongs to this process (files, locks, clients), or annotate a closed type.",
+            ) from error
         return raw
 
-    def decode(self, raw: bytes | str) -> T:
+    def encode_changed(self, value: T, known: bytes | None, path: str) -> bytes:
+        """Like `encode`, but bytes that are known have been loaded once already."""
         try:
-            if self._extension is not None:
-                text = msgspec.json.decode(raw)
-                return None if text is None else self._extension.unwire(text)
-            if self._decoder is not None:
-                return self._decoder.decode(raw)
-            return cloudpickle.loads(base64.b64decode(msgspec.json.decode(raw)["$cloudpickle"]))
-        except Exception as error:
-            raise DecodingError("value", str(error), "Annotate it otherwise.") from error
+            raw = self._bytes(value)
+        except Exception:  # noqa: BLE001  # encoding again tells what is wrong
+            return self.encode(value, path)
+        return raw if raw == known else self.encode(value, path)
+
+    def _bytes(self, value: T) -> bytes:
+        pickled = base64.b64encode(cloudpickle.dumps(value)).decode()
+        return _write({"$cloudpickle": pickled, "python": PYTHON})
+
+    def _value(self, raw: bytes | str) -> T:
+        read = msgspec.json.decode(raw)
+        if not isinstance(read, dict) or "$cloudpickle" not in read:
+            raise DecodingError(
+                f"the stored {_spelled(self._annotation)}",
+                f"the code declares {self.name}, but the row holds json",
+                "Bring the annotation back to what wrote it, or migrate the row.",
+            )
+        if read.get("python") != PYTHON:
+            raise DecodingError(
+                f"the stored {_spelled(self._annotation)}",
+                f"it was written by cloudpickle@{read.get('python')}, and the code declares {self.name}",
+                "Run it under that Python, or annotate closed types there first; pickles do not cross versions.",
+            )
+        return cloudpickle.loads(base64.b64decode(read["$cloudpickle"]))  # type: ignore[no-any-return]  # by the annotation
 
 
-@functools.cache
 def codec_for(annotation: object) -> Codec[Any]:
-    return Codec(annotation)
+    """The codec of a resolved annotation; `inspect.Parameter.empty`, the missing one, is cloudpickle.
+
+    Raises:
+        EncodingError: The annotation names what cannot be resolved, restored or told apart.
+    """
+    try:
+        return _codec_for(annotation)
+    except TypeError as error:
+        if isinstance(error, EncodingError):
+            raise
+        return _make_codec(annotation)  # an Annotated with unhashable metadata
+
+
+def _make_codec(annotation: object) -> Codec[Any]:
+    if annotation is inspect.Parameter.empty:
+        return _PickleCodec(object)
+    try:
+        return Codec(annotation)
+    except NotClosed:
+        return _PickleCodec(annotation)
+
+
+_codec_for = functools.cache(_make_codec)
 
 
 class RecordCodec:
+    """Reads and writes named values: a handler's arguments, an actor's state.
+
+    Args:
+        fields: What each name is annotated with, resolved.
+
+    Raises:
+        EncodingError: As `codec_for` does.
+    """
+
     def __init__(self, fields: Mapping[str, object]) -> None:
         self._codecs = {name: codec_for(annotation) for name, annotation in fields.items()}
-        pickled = any(codec.name != "json" for codec in self._codecs.values())
-        self.name = f"json+cloudpickle@{_PYTHON}" if pickled else "json"
+        pickled = sorted({codec.name for codec in self._codecs.values()} - {"json"})
+        self._name = "+".join(["json", *pickled])
+
+    @property
+    def name(self) -> str:
+        """`json` if every field is, else `json+cloudpickle@3.11`."""
+        return self._name
 
     def encode(self, values: Mapping[str, object], path: str = "") -> dict[str, bytes]:
-        prefix = path and path + "."
-        return {name: self._codecs[name].encode(value, prefix + name) for name, value in values.items()}
+        """Each value as JSON.
+
+        Args:
+            values: Any of the fields, by name.
+            path: What the whole is called in errors, such as `args`.
+
+        Raises:
+            EncodingError: A value would not come back as it is, or is no field.
+        """
+        prefix = path and f"{path}."
+        codecs = self._codecs
+        encoded: dict[str, bytes] = {}
+        for name, value in values.items():
+            codec = codecs.get(name)
+            if codec is None:
+                raise self._no_field(prefix + name)
+            encoded[name] = codec.encode(value, prefix + name)
+        return encoded
 
     def encode_changed(
         self, values: Mapping[str, object], known: Mapping[str, bytes], path: str = ""
     ) -> dict[str, bytes]:
-        return self.encode(values, path)
+        """Like `encode`, but values whose bytes are those in `known` are not looked at and decoded again."""
+        prefix = path and f"{path}."
+        encoded: dict[str, bytes] = {}
+        for name, value in values.items():
+            codec = self._codecs.get(name)
+            if codec is None:
+                raise self._no_field(prefix + name)
+            encoded[name] = codec.encode_changed(value, known.get(name), prefix + name)
+        return encoded
 
     def decode(self, text: str | bytes) -> dict[str, Any]:
-        return {n: self._codecs[n].decode(raw) for n, raw in split(text).items() if n in self._codecs}
+        """The values in a JSON object: names that are no fields are passed over, absent ones stay absent.
+
+        Raises:
+            DecodingError: The text is no JSON object, or a value does not fit its annotation.
+        """
+        decoded: dict[str, Any] = {}
+        for name, raw in split(text).items():
+            codec = self._codecs.get(name)
+            if codec is not None:
+                try:
+                    decoded[name] = codec.decode(raw)
+                except DecodingError as error:
+                    raise DecodingError(f"{name}, {error.what}", error.reason, error.remedy) from error
+        return decoded
+
+    def _no_field(self, path: str) -> EncodingError:
+        names = ", ".join(self._codecs) or "none"
+        return EncodingError(path, f"there is no such field; the fields are {names}", "Declare it, or leave it out.")
 
 
 def join(fields: Mapping[str, bytes]) -> str:
-    return msgspec.json.encode({name: msgspec.Raw(raw) for name, raw in fields.items()}).decode()
+    """One JSON object from encoded values."""
+    return "{" + ",".join([f"{_quoted(name)}:{raw.decode()}" for name, raw in fields.items()]) + "}"
 
 
 def split(text: str | bytes) -> dict[str, bytes]:
-    return {name: bytes(raw) for name, raw in msgspec.json.decode(text, type=dict[str, msgspec.Raw]).items()}
+    """The encoded values in one JSON object: the reverse of `join`.
 
-
-def _hook(value: object) -> object:
-    extension = extension_for(type(value))
-    if extension is None:
-        raise TypeError
-    return extension.wire(value)
+    Raises:
+        DecodingError: The text is no JSON object.
+    """
+    try:
+        return {name: bytes(raw) for name, raw in _read_raws(text).items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DecodingError(
+            "the stored record", str(error), "Restore the row from a backup; it is no JSON object."
+        ) from error
 
 
 def digest(args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes | None:
+    """SHA-256 of the arguments of a call, equal for equal arguments in every process; None where JSON cannot tell.
+
+    No annotation is asked, so that functions without any have one too.
+    """
     try:
-        raw = msgspec.json.encode([args, dict(kwargs)], enc_hook=_hook, order="deterministic")
-    except Exception:
+        raw = _write_sorted([args, dict(kwargs)])
+    except Exception:  # noqa: BLE001  # whatever is wrong with a value, it has no digest
         return None
     return hashlib.sha256(raw).digest()
+
+
+_read_raws = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoted(name: str) -> str:
+    return _write(name).decode()
+
+
+def _lowered(value: object) -> object:
+    """What msgspec does not know: a reference or receipt, or a pydantic model."""
+    text = wire_of(value)
+    if text is not None:
+        return text
+    dump = getattr(type(value), "model_dump", None)
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} has no JSON")
+    return dump(value, mode="json")
+
+
+_write_sorted = msgspec.json.Encoder(enc_hook=_lowered, order="deterministic").encode
+
+
+def _decoder(annotation: object, read: Any) -> Callable[[bytes | str], Any]:  # noqa: ANN401  # a type made at run time
+    try:
+        return msgspec.json.Decoder(read).decode
+    except (TypeError, ValueError) as error:
+        raise EncodingError(
+            _spelled(annotation), f"JSON cannot be read as this: {error}", "Annotate it otherwise."
+        ) from error
+
+
+def _spelled(annotation: object) -> str:
+    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)

@@ -8,33 +8,13 @@ and every state, hence the care: `type(v) is int` instead of `isinstance`, and w
 
 import datetime
 import decimal
-import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
-
-from perdure.errors import EncodingError
-from perdure.storage.shapes import (
-    Anything,
-    Array,
-    Bag,
-    Choice,
-    Either,
-    Enumeration,
-    Foreign,
-    Model,
-    Name,
-    Record,
-    Row,
-    Scalar,
-    Shape,
-    Table,
-    members_of,
-)
 
 Check: TypeAlias = Callable[[Any], None]
 
@@ -137,7 +117,9 @@ def _decimal(value: Any) -> None:  # noqa: ANN401  # any value may be offered
     if type(value) is not decimal.Decimal:
         raise other_type(value, decimal.Decimal)
     if value.is_nan():
-        raise Inexact(f"Decimal {value} does not equal itself and would not come back equal", "Store None in its place.")
+        raise Inexact(
+            f"Decimal {value} does not equal itself and would not come back equal", "Store None in its place."
+        )
 
 
 def _datetime(value: Any) -> None:  # noqa: ANN401  # any value may be offered
@@ -166,7 +148,7 @@ def _moment(value: datetime.datetime | datetime.time) -> None:
         raise Inexact(f"the offset {offset} is not whole minutes, which ISO 8601 cannot say", "Store it in UTC.")
 
 
-_CAREFUL: dict[type[Any], Check] = {
+CAREFUL: Mapping[type[Any], Check] = {
     int: _int,
     float: _float,
     str: _str,
@@ -174,9 +156,12 @@ _CAREFUL: dict[type[Any], Check] = {
     datetime.datetime: _datetime,
     datetime.time: _time,
 }
+"""Scalars of which some values are lost or changed."""
 
 
-def _exactly(cls: type[Any]) -> Check:
+def exactly(cls: type[Any]) -> Check:
+    """The check of a class whose every value is exact."""
+
     def check(value: object) -> None:
         if type(value) is not cls:
             raise other_type(value, cls)
@@ -198,35 +183,40 @@ def _all_float(values: Collection[Any]) -> bool:
     return set(map(type, values)) == {float} and all(map(math.isfinite, values))
 
 
-def _all_str(values: Collection[Any]) -> bool:
+def all_str(values: Collection[Any]) -> bool:
+    """A sweep over texts: exact strings, all ASCII."""
     return set(map(type, values)) == {str} and all(map(str.isascii, values))
 
 
-def _sweep(shape: Shape) -> Sweep | None:
-    if not isinstance(shape, Scalar | Enumeration) or (isinstance(shape, Scalar) and shape.type in _CAREFUL):
-        return {int: _all_int, float: _all_float, str: _all_str}.get(getattr(shape, "type", object))
-    only = {shape.type}
+def sweep_of(cls: type[Any]) -> Sweep | None:
+    """The sweep over values of this scalar class, if there is one."""
+    if cls in CAREFUL:
+        return {int: _all_int, float: _all_float, str: all_str}.get(cls)
+    only = {cls}
     return lambda values: set(map(type, values)) == only
 
 
 # anything -------------------------------------------------------------------------------------------------------------
 
 _PLAIN = frozenset({bool, types.NoneType})
-_JSON_REMEDY = "Under Any only JSON values are stored: None, bool, int, float, str, list, dict. Convert it, or annotate its type."
+_JSON_REMEDY = (
+    "Under Any only JSON values are stored: None, bool, int, float, str, list, dict. Convert it, or annotate its type."
+)
 
 
-def _anything(value: Any) -> None:  # noqa: ANN401  # this is the check of Any
+def anything(value: Any) -> None:  # noqa: ANN401  # this is the check of Any
+    """The check of `Any`."""
     kind = type(value)
     if kind in _PLAIN:
         return
     if kind is dict:
-        if not _all_str(value):
+        if not all_str(value):
             _text_keys(value)
-        _each_value(value, _anything)
+        each_value(value, anything)
     elif kind is list:
-        _each_item(value, _anything)
+        each_item(value, anything)
     elif kind in (str, int, float):
-        _CAREFUL[kind](value)
+        CAREFUL[kind](value)
     else:
         raise Inexact(f"{kind.__name__} is not a JSON value", _JSON_REMEDY)
 
@@ -240,7 +230,8 @@ def _text_keys(table: dict[Any, Any]) -> None:
             raise error.inside(key_step(key))  # noqa: B904  # the same error, further out
 
 
-def _each_item(values: Iterable[Any], check: Check) -> None:
+def each_item(values: Iterable[Any], check: Check) -> None:
+    """Check what is in a list."""
     index = -1
     try:
         for index, item in enumerate(values):  # noqa: B007  # the error says where
@@ -249,59 +240,11 @@ def _each_item(values: Iterable[Any], check: Check) -> None:
         raise error.inside(f"[{index}]")  # noqa: B904  # the same error, further out
 
 
-def _each_value(table: dict[Any, Any], check: Check) -> None:
+def each_value(table: dict[Any, Any], check: Check) -> None:
+    """Check the values of a dict."""
     key: object = None
     try:
         for key, value in table.items():  # noqa: B007  # the error says where
             check(value)
     except Inexact as error:
         raise error.inside(key_step(key))  # noqa: B904  # the same error, further out
-
-
-# compiling ------------------------------------------------------------------------------------------------------------
-
-
-class Checker:
-    """Compiles shapes into checks, each once; shapes inside themselves find the check that is being made."""
-
-    def __init__(self) -> None:
-        self._made: dict[int, Check] = {}
-
-    def check(self, shape: Shape) -> Check:
-        """The check for this shape."""
-        known = self._made.get(id(shape))
-        if known is not None:
-            return known
-        # Until the check exists, what contains itself gets a way to it.
-        self._made[id(shape)] = lambda value: self._made[id(shape)](value)
-        made = self._made[id(shape)] = self._compile(shape)
-        return made
-
-    def _compile(self, shape: Shape) -> Check:
-        match shape:
-            case Scalar():
-                return _CAREFUL.get(shape.type) or _exactly(shape.type)
-            case Anything():
-                return _anything
-            case Choice():
-                return _choice(shape)
-            case Enumeration():
-                return _exactly(shape.type)
-            case Array():
-                return self._array(shape)
-            case Bag():
-                return self._bag(shape)
-            case Row():
-                return self._row(shape)
-            case Table():
-                return self._table(shape)
-            case Either():
-                return self._either(shape)
-            case Record():
-                return self._record(shape)
-            case Model():
-                return _model(shape)
-            case Foreign():
-                return _foreign(shape)
-            case Name():
-                return self.check(typing.cast(Shape, shape.target))

@@ -54,13 +54,6 @@ def family(cls: type[Any]) -> Family | None:
     return "dataclass" if dataclasses.is_dataclass(cls) else None
 
 
-def is_pydantic(cls: type[Any]) -> bool:
-    """Whether this is a pydantic model; pydantic itself is not imported to find out."""
-    pydantic = sys.modules.get("pydantic")
-    base = getattr(pydantic, "BaseModel", None)
-    return isinstance(base, type) and issubclass(cls, base)
-
-
 def read_fields(cls: type[Any], arguments: tuple[object, ...]) -> list[Field]:
     """The fields of a class, in its order; `arguments` are those of a generic alias.
 
@@ -182,9 +175,7 @@ def own_annotations(cls: type[Any]) -> Mapping[str, object]:
     return typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF)
 
 
-def _bound_variables(
-    cls: type[Any], arguments: tuple[object, ...]
-) -> Iterator[tuple[type[Any], dict[object, object]]]:
+def _bound_variables(cls: type[Any], arguments: tuple[object, ...]) -> Iterator[tuple[type[Any], dict[object, object]]]:
     """For a class and each generic base: what its type variables stand for."""
     parameters: tuple[object, ...] = getattr(cls, "__parameters__", ())
     mine = dict(zip(parameters, arguments, strict=False))

@@ -164,6 +164,25 @@ def members_of(union: Either) -> tuple[Shape, ...]:
     return tuple(one for one in found.values() if not isinstance(one, Either | Name))
 
 
+def exact_types(shape: Shape) -> frozenset[type[Any]] | None:
+    """The classes that values of this shape have exactly; None if that is not known from the class."""
+    match shape:
+        case Scalar():
+            return frozenset({int, float} if shape.type is float else {shape.type})
+        case Choice():
+            return frozenset(type(value) for value in shape.values)
+        case Row():
+            return frozenset({tuple})
+        case Table():
+            return frozenset({dict})
+        case Record():
+            return frozenset({dict if shape.family == "typeddict" else shape.type})
+        case Enumeration() | Array() | Bag() | Model():
+            return frozenset({shape.type})
+        case _:
+            return None
+
+
 def reachable(shape: Shape) -> Iterator[Shape]:
     """This shape and all inside it, each once."""
     seen: set[int] = set()
@@ -174,3 +193,18 @@ def reachable(shape: Shape) -> Iterator[Shape]:
             seen.add(id(one))
             yield one
             open_.extend(children(one))
+
+
+def is_text_key(shape: Shape) -> bool:
+    """Whether dicts with such keys are JSON objects; others are stored as lists of pairs."""
+    match shape:
+        case Scalar():
+            return shape.type not in {bool, types.NoneType, bytearray, msgspec.UnsetType}
+        case Enumeration():
+            return not shape.flag
+        case Choice():
+            return {type(value) for value in shape.values} in ({str}, {int})
+        case Foreign():
+            return True
+        case _:
+            return False
