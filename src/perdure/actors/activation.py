@@ -28,20 +28,26 @@ from perdure.actors.steps import escaped_keys
 from perdure.actors.turn import Drained, Evicted, Expired, Lost, Parked, Turn, TurnStopped
 from perdure.errors import (
     ActivationError,
+    ActorDefinitionError,
+    ArgumentsError,
     DeadlockError,
+    EncodingError,
     FencedError,
     LargeStateWarning,
     LeakedTaskError,
+    NestedStepError,
+    NotAMessageError,
     NotInTurnError,
     PerdureError,
     Rejected,
     StateError,
+    StepNameError,
     StorageError,
 )
 from perdure.storage.codec import join, split
 from perdure.storage.failure import encode_failure
 from perdure.storage.store import Committed, End, Outcome, Release, Segment, Snapshot, Spawn, TurnRecord
-from perdure.supervision.strategy import TryAgain, after_failure
+from perdure.supervision.strategy import GiveUp, TryAgain, after_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,6 +113,11 @@ class Activation:
     def node(self) -> str:
         """The node it runs on."""
         return self.host.node
+
+    @property
+    def closing(self) -> bool:
+        """Whether the system is closing."""
+        return self.host.closing
 
     @property
     def max_steps(self) -> int:
@@ -341,7 +352,7 @@ class Activation:
                     raise
                 return await self._fail(turn, StateError(f"the handler was cancelled by its own code: {error!r}"), started)
             return await self._stopped(turn, started)
-        except Rejected as error:
+        except (Rejected, DeadlockError) as error:
             if turn.stopped is not None:
                 return await self._stopped(turn, started)
             if turn.refused is not None:
@@ -476,7 +487,8 @@ class Activation:
         past = turn.past or TurnRecord()
         attempts = past.attempts + 1
         handler = self.spec.by_stored_name[turn.mail.handler]
-        decision = after_failure(handler.retry or self.spec.retry or self.host.retry, attempts, error)
+        retry = handler.retry or self.spec.retry or self.host.retry
+        decision = GiveUp() if isinstance(error, _HOPELESS) else after_failure(retry, attempts, error)
         _LOG.warning("%s: '%s' failed, attempt %d: %r", self.address, turn.mail.id, attempts, error)
         for task in turn.leaked():
             task.cancel()
@@ -510,10 +522,11 @@ class Activation:
             self._finish(turn, Outcome("expired", error=_text(str(why))), started)
             await self._settle_pipeline()
             return
+        segment = turn.take_completions()
         if isinstance(why, Parked):
-            segment = turn.take_completions()
             segment.status, segment.reason = "parked", turn.reason
             _LOG.error("%s parks at '%s': %s", self.address, turn.mail.id, turn.reason)
+        if (segment.status or segment.records or segment.numbered) and not self.gone:
             await self.commit(segment)
         await self.retire(waiting=turn.mail.seq if isinstance(why, Evicted) else None)
         raise why or Drained()
@@ -587,8 +600,8 @@ class Activation:
             finally:
                 current.reset(scope)
                 read_only.reset(guard)
-        if self.gone:
-            return
+        if self.gone or self.host.closing:
+            return  # a node that leaves gives up all its actors at once
         try:
             released = await self.host.committer.write(Release(self.actor, self.epoch, waiting))
         except FencedError as error:
@@ -632,6 +645,10 @@ class Activation:
     def worker(self) -> asyncio.Task[None] | None:
         """The task that handles its messages."""
         return self._worker
+
+
+# Mistakes in the code itself, which the next attempt would only repeat.
+_HOPELESS = (ActorDefinitionError, ArgumentsError, EncodingError, NestedStepError, NotAMessageError, StateError, StepNameError)
 
 
 def _cycle(edges: Mapping[str, list[tuple[str, float]]], start: str, end: str, youngest: float) -> list[str] | None:

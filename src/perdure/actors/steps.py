@@ -231,10 +231,10 @@ class _Run:
         if record is not None and record.status != "started":
             record = await turn.recorded(record)
             return self._open(record)
+        await turn.may_begin(definition.name if record is None else None)
         with turn.fly():
             try:
                 if record is None:
-                    await turn.may_begin(definition.name)
                     record = Record(key, "step", definition.name, turn.timestamp(), self._digest())
                     turn.begin(record)
                     await turn.durable()

@@ -74,6 +74,8 @@ class Seat(Protocol):
     @property
     def port(self) -> Port: ...  # noqa: D102  # the system, as references know it
     @property
+    def closing(self) -> bool: ...  # noqa: D102  # whether nothing new may begin
+    @property
     def max_steps(self) -> int: ...  # noqa: D102  # records a turn may have
     def timestamp(self) -> float: ...  # noqa: D102  # the system's time
     def segment(self, message: int) -> Segment: ...  # noqa: D102  # an empty segment of this activation
@@ -230,10 +232,16 @@ class Turn:
         self.park(str(error))
         self.check()
 
-    async def may_begin(self, name: str) -> None:
-        """Wait while a recorded result of the same name may yet turn out to be the one that is asked for."""
+    async def may_begin(self, name: str | None) -> None:
+        """Wait while something new may not begin.
+
+        That is: while a recorded result of the same name may yet turn out to be the one that is asked for; and once the
+        system closes, until the turn is stopped.
+        """
         while name in self.handout.unclaimed.values():
             await self.wait(self.handout.deferred())
+        if self.seat.closing:
+            await self.wait(self._loop.create_future())
 
     # waiting ----------------------------------------------------------------------------------------------------------
 

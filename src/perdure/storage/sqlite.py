@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from perdure.storage.sqlite_open import create_private, database_path, prepare, 
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
 
     from perdure.storage.store import Completion, Found, Loaded, Mail, NodeRecord, OpenAsk, Settled, Write
 
@@ -119,10 +119,13 @@ class SQLiteStore:
             self._alive = FileLock(self._side_file(f"node-{node.id}"))
             if not self._alive.try_acquire():
                 raise StorageError(f"{self._alive!r}: a fresh node id is taken. Start again.")
-        self._raw.execute(
-            "INSERT INTO node (id, pid, host, python, version, started) VALUES (?, ?, ?, ?, ?, ?)",
-            (node.id, node.pid, node.host, node.python, node.version, node.started),
-        )
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO node (id, pid, host, python, version, started) VALUES (?, ?, ?, ?, ?, ?)",
+                (node.id, node.pid, node.host, node.python, node.version, node.started),
+            )
+            # The code may have been mended: a parked turn is tried again, and parks again if not.
+            connection.execute("UPDATE actor SET status = 'ready', reason = NULL WHERE status = 'parked'")
 
     async def close(self) -> None:
         """Leave the deployment and close both connections."""
@@ -132,9 +135,11 @@ class SQLiteStore:
         await self._disconnect()
 
     def _leave(self) -> None:
-        if self._node is not None:
-            self._raw.execute("UPDATE node SET status = 'left' WHERE id = ?", (self._node.id,))
-            self._raw.execute("UPDATE turn SET executing = NULL WHERE executing = ?", (self._node.id,))
+        me = (self._need(self._node).id,)
+        with self._transaction() as connection:
+            connection.execute("UPDATE node SET status = 'left' WHERE id = ?", me)
+            connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", me)
+            connection.execute("UPDATE turn SET executing = NULL WHERE executing = ?", me)
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
@@ -192,18 +197,26 @@ class SQLiteStore:
         finally:
             self._lock.release()
 
-    def _transact(self, batch: Sequence[Write], settled: list[Settled]) -> None:
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
         connection = self._raw
         connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(connection, self._cache, self._need(self._node).id, self._runs)
-            settled.extend(transaction.run(batch, time.time()))
-            connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, self._need(self._node).id))
+            yield connection
         except BaseException:
-            self._cache.clear()
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+    def _transact(self, batch: Sequence[Write], settled: list[Settled]) -> None:
+        me = self._need(self._node).id
+        try:
+            with self._transaction() as connection:
+                settled.extend(Transaction(connection, self._cache, me, self._runs).run(batch, time.time()))
+                connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
+        except BaseException:
+            self._cache.clear()
+            raise
         self._check_inode()
 
     def _check_inode(self) -> None:
