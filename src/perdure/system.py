@@ -24,7 +24,6 @@ from perdure.actors.scope import here
 from perdure.clock import Clock, SystemClock
 from perdure.errors import SystemClosedError
 from perdure.limits import Limits
-from perdure.storage.codec import codec_for
 from perdure.storage.committer import Committer
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Address, NodeRecord, Store
@@ -183,7 +182,7 @@ class ActorSystem:
             id: The message's id.
             handler: What it was sent to, for the type of its result.
         """
-        codec = codec_for(Any) if handler is None else handler.signature.reply
+        codec = None if handler is None else handler.signature.reply
         return Receipt(check_name(id, "message id"), codec, cast("Any", self._host or _Closed(self)))
 
 

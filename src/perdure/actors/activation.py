@@ -610,6 +610,8 @@ class Activation:
         if released:
             self.gone = True
             self.host.forget(self)
+            if waiting is not None:
+                self.host.system.due_changed()
         elif waiting is not None:
             self.host.reload(self)
         else:

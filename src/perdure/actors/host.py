@@ -26,6 +26,7 @@ from perdure.errors import (
     NotSpawnedError,
     PerdureError,
     StorageError,
+    SystemClosedError,
 )
 from perdure.storage.codec import join
 from perdure.storage.failure import decode_failure
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from perdure.actors.handler import Query
     from perdure.actors.ref import Outgoing
     from perdure.limits import Limits
+    from perdure.storage.codec import Codec
     from perdure.storage.committer import Committer
     from perdure.storage.store import Completion, Outcome, Settled, Store
     from perdure.supervision.strategy import BlameRule, Retry
@@ -168,11 +170,11 @@ class Host:
             outcome = await self._outcome(settled.mail.seq, receipt, end, local=local)
         return self._open(receipt, outcome)
 
-    def _open(self, receipt: Receipt[Any], outcome: Outcome) -> Any:
+    def _open(self, receipt: Receipt[Any], outcome: Outcome, codec: Codec[Any] | None = None) -> Any:
         if outcome.status == "succeeded":
             token = decoding_port.set(self)
             try:
-                return receipt.decode(outcome)
+                return receipt.decode(outcome, codec)
             finally:
                 decoding_port.reset(token)
         raise decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
@@ -212,7 +214,9 @@ class Host:
         if found is None:
             raise StorageError(f"no message '{receipt.id}' is kept here. Its retention may have passed, or the id is another's.")
         outcome = found.outcome or await self._outcome(found.seq, receipt, end, local=False)
-        return self._open(receipt, outcome)
+        known = kinds[found.actor.kind].__perdure__ if found.actor.kind in kinds else None
+        handler = known.by_stored_name.get(found.handler) if known is not None else None
+        return self._open(receipt, outcome, handler.signature.reply if handler is not None else None)
 
     async def status(self, id_: str) -> Status:
         """See `ReceiptPort.status`."""
@@ -433,5 +437,9 @@ class Host:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        closed = SystemClosedError("the system closed while a reply was awaited; the message goes on. Rejoin it by its id.")
+        for future in (future for waiting in self._waiters.values() for future in waiting):
+            if not future.done():
+                future.set_exception(closed)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin
 
+import msgspec
+
 from perdure.actors.names import check_name
 from perdure.actors.ref import decoding_port
 from perdure.actors.scope import forbid_in_step, here
@@ -39,7 +41,7 @@ class Receipt(Generic[R_co]):
 
     __slots__ = ("_codec", "_id", "_port")
 
-    def __init__(self, id_: str, codec: Codec[Any], port: ReceiptPort | None) -> None:
+    def __init__(self, id_: str, codec: Codec[Any] | None, port: ReceiptPort | None) -> None:
         self._id = id_
         self._codec = codec
         self._port = port
@@ -87,9 +89,11 @@ class Receipt(Generic[R_co]):
         """Where the message stands."""
         return await self._need_port().status(self._id)
 
-    def decode(self, outcome: Outcome) -> R_co:
-        """The reply in a successful outcome."""
-        result: R_co = self._codec.decode(outcome.result or "null")
+    def decode(self, outcome: Outcome, found: Codec[Any] | None = None) -> R_co:
+        """The reply in a successful outcome, by the handler's codec, or by the one found for a receipt without one."""
+        codec = self._codec or found
+        stored = outcome.result or "null"
+        result: R_co = msgspec.json.decode(stored) if codec is None else codec.decode(stored)
         return result
 
     def _need_port(self) -> ReceiptPort:
@@ -100,7 +104,7 @@ class Receipt(Generic[R_co]):
 
 
 def _restore(id_: str) -> Receipt[Any]:
-    return Receipt(id_, codec_for(Any), decoding_port.get())  # type: ignore[arg-type]  # one object plays both ports
+    return Receipt(id_, None, decoding_port.get())  # type: ignore[arg-type]  # one object plays both ports
 
 
 class _ReceiptExtension:
@@ -116,7 +120,8 @@ class _ReceiptExtension:
 
     def unwire(self, text: str) -> Receipt[Any]:
         port = decoding_port.get()
-        return Receipt(check_name(text, "message id"), codec_for(self._reply), port)  # type: ignore[arg-type]  # one object plays both ports
+        codec = None if self._reply is Any else codec_for(self._reply)
+        return Receipt(check_name(text, "message id"), codec, port)  # type: ignore[arg-type]  # one object plays both ports
 
 
 def _receipt_extension(annotation: object) -> _ReceiptExtension | None:

@@ -6,7 +6,6 @@ else. It pickles, compares, hashes, and travels in messages and state as the tex
 
 from __future__ import annotations
 
-import inspect
 import time
 from contextvars import ContextVar
 from datetime import datetime
@@ -111,11 +110,12 @@ class Reference:
         return self._address.key
 
     def __getattr__(self, name: str) -> object:
-        found = inspect.getattr_static(self._cls, name, None)
-        if isinstance(found, Handler):
-            return BoundHandler(self, found)
-        if isinstance(found, Query):
-            return BoundQuery(self, found)
+        spec = self._cls.__perdure__
+        handler = spec.handlers.get(name)
+        if handler is not None:
+            return BoundHandler(self, handler)
+        if name in spec.queries:
+            return BoundQuery(self, spec.queries[name])
         if name.startswith("__"):
             raise AttributeError(name)
         raise self._not_a_message(name)

@@ -1,0 +1,246 @@
+"""Actors come into memory and leave it, systems open and close, and nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from pathlib import Path
+
+import anyio
+import pytest
+
+from perdure import Actor, ActorSystem, Backoff, DeadLetterError, Limits, Ref, Retry, ephemeral, handler, query, sleep, step
+from perdure.errors import StateError, SystemClosedError, UnknownKindWarning
+from perdure.storage.store import Claim
+from tests.unit.crashing import crashing
+
+events: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    """Nothing of another test's events."""
+    events.clear()
+
+
+class Client:
+    closed = False
+
+
+class Holder(Actor, kind="lifecycle.holder", passivate_after=0.1):
+    client: Client = ephemeral()
+    cache: dict[str, int] = ephemeral(factory=dict)
+    total: int = 0
+
+    async def started(self) -> None:
+        events.append("started")
+        self.client = Client()
+
+    async def stopping(self) -> None:
+        events.append("stopping")
+        self.client.closed = True
+
+    @handler
+    async def add(self, n: int) -> int:
+        assert not self.client.closed
+        self.cache["x"] = n
+        self.total += n
+        return self.total
+
+    @query
+    async def cached(self) -> int:
+        return len(self.cache)
+
+
+class Waiter(Actor, kind="lifecycle.waiter"):
+    log: list[str] = []
+
+    @handler
+    async def wait(self, seconds: float) -> str:
+        self.log.append("before")
+        await sleep(seconds)
+        self.log.append("after")
+        return ",".join(self.log)
+
+    @handler
+    async def ask(self, other: Ref[Waiter], seconds: float) -> str:
+        return await other.wait(seconds)
+
+
+async def _until(condition: object, seconds: float = 10) -> None:
+    with anyio.fail_after(seconds):
+        while not condition():  # type: ignore[operator]  # a callable  # pyright: ignore[reportCallIssue, reportUnknownVariableType]
+            await asyncio.sleep(0.01)
+
+
+async def test_passivation(tmp_path: Path) -> None:
+    """An idle actor leaves memory with its clients closed, and comes back with its state."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        ref = system.get(Holder, "h")
+        assert await ref.add(2) == 2
+        assert await ref.cached() == 1
+        await _until(lambda: "stopping" in events)
+        assert await ref.add(3) == 5
+        assert await ref.cached() == 1
+    assert events == ["started", "stopping", "started", "stopping"]
+
+
+async def test_query_brings_an_actor_into_memory(tmp_path: Path) -> None:
+    """A question to an actor that is not in memory is answered from its state."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        await system.get(Holder, "h").add(2)
+    async with ActorSystem(tmp_path / "a.db") as system:
+        assert await system.get(Holder, "h").cached() == 0
+        assert await system.get(Holder, "never heard of").cached() == 0
+
+
+async def test_long_waits_leave_memory(tmp_path: Path) -> None:
+    """A turn that waits long takes no memory, and goes on when its time comes or its reply arrives."""
+    limits = Limits(evict_after=0.2)
+    async with ActorSystem(tmp_path / "a.db", limits=limits) as system:
+        sleeper, asker = system.get(Waiter, "sleeper"), system.get(Waiter, "asker")
+        receipt = await asker.ask.tell(sleeper, 1.5)
+        host = system._host
+        assert host is not None
+        await _until(lambda: not host.activations)
+        assert await receipt.status() == "waiting"
+        assert await receipt.result(timeout=10) == "before,after"
+
+
+async def test_waits_outlive_the_process(tmp_path: Path) -> None:
+    """A sleep goes on over a crash without beginning anew."""
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(Waiter, "w").wait.options(id="m").tell(0.4)
+        await asyncio.sleep(0.1)
+    async with ActorSystem(tmp_path / "a.db") as system:
+        assert await system.receipt("m", Waiter.wait).result(timeout=5) == "before,after"
+
+
+async def test_state_changes_in_hooks_are_refused(tmp_path: Path) -> None:
+    """State assigned where it would not be committed is an error, not a surprise."""
+
+    class Wrong(Actor, kind="lifecycle.wrong", retry=Retry(1)):
+        total: int = 0
+
+        async def started(self) -> None:
+            self.total = 5
+
+        @handler
+        async def go(self) -> int:
+            return self.total
+
+    async with ActorSystem(tmp_path / "a.db") as system:
+        with pytest.raises(DeadLetterError, match=r"started\(\)"):
+            await system.get(Wrong, "w").go()
+
+
+async def test_undeclared_attributes_are_refused() -> None:
+    """An attribute that would be lost at the next activation is refused, with the name that was meant."""
+    holder = Holder()
+    with pytest.raises(StateError, match="Did you mean 'total'"):
+        holder.totl = 3  # type: ignore[attr-defined]  # the mistake under test  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(StateError, match="ephemeral and not set"):
+        _ = holder.client
+
+
+async def test_live_actor_is_a_plain_object() -> None:
+    """A unit test needs no system: handlers are methods, mutable defaults are each actor's own."""
+    first, second = Waiter(), Waiter()
+    first.log.append("x")
+    assert second.log == []
+    assert await second.wait(0.001) == "before,after"
+
+
+async def test_closed_system_says_so(tmp_path: Path) -> None:
+    """Use outside `async with` is refused by name."""
+    system = ActorSystem(tmp_path / "a.db")
+    ref = system.get(Waiter, "w")
+    with pytest.raises(SystemClosedError):
+        await ref.wait(0)
+    async with system:
+        assert await ref.wait(0) == "before,after"
+        inner = system.get(Waiter, "w")
+    with pytest.raises(SystemClosedError):
+        await inner.wait(0)
+    assert sorted(os.listdir(tmp_path)) == ["a.db", "a.db-lock"]
+
+
+async def test_unknown_kind_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mail for a kind that no module defines waits, with a warning, until one does."""
+
+    class Passing(Actor, kind="lifecycle.passing"):
+        @handler
+        async def go(self) -> str:
+            await hold()
+            return "went"
+
+    @step
+    async def hold() -> None:
+        await asyncio.sleep(0.2)
+
+    from perdure.actors.names import kinds
+
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(Passing, "p").go.options(id="m").tell()
+        await asyncio.sleep(0.05)
+    with monkeypatch.context() as patch:
+        patch.delitem(kinds, "lifecycle.passing")
+        patch.setattr("perdure.supervision.nodes._UNKNOWN_AFTER_SECONDS", 0.0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            async with ActorSystem(tmp_path / "a.db") as system:
+                with anyio.fail_after(5):
+                    while not any(w.category is UnknownKindWarning for w in caught):
+                        await asyncio.sleep(0.05)
+    async with ActorSystem(tmp_path / "a.db") as system:
+        assert await system.receipt("m", Passing.go).result(timeout=5) == "went"
+
+
+async def test_fenced_activation_writes_nothing(tmp_path: Path) -> None:
+    """An activation whose actor was taken away can write nothing, and its actor goes on with the new owner."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        ref = system.get(Waiter, "w")
+        receipt = await ref.wait.tell(0.3)
+        await asyncio.sleep(0.05)
+        store = system._store
+        raw = store._raw  # type: ignore[attr-defined]  # looking behind the seam  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+        store._cache.clear()  # type: ignore[attr-defined]  # looking behind the seam  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        raw.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1")  # pyright: ignore[reportUnknownMemberType]
+        host = system._host
+        assert host is not None
+        before = next(iter(host.activations.values()))
+        claimed = await host.committer.write(Claim(kinds=("lifecycle.waiter",)))
+        host.wake(claimed.actors)  # type: ignore[union-attr]  # a claim gives Claimed  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+        assert before.gone
+        assert await receipt.result(timeout=5) == "before,after"
+
+
+async def test_two_systems_in_one_process(tmp_path: Path) -> None:
+    """Two systems on one file are two nodes: each message is handled by one of them."""
+    async with ActorSystem(tmp_path / "a.db") as one, ActorSystem(tmp_path / "a.db") as two:
+        results = await asyncio.gather(
+            *(system.get(Holder, "h").add(1) for system in (one, two) for _ in range(20))
+        )
+        assert sorted(results) == list(range(1, 41))
+
+
+async def test_retry_backoff_survives(tmp_path: Path) -> None:
+    """The attempts of a message are counted durably, so a crash does not give it new ones."""
+    runs: list[int] = []
+
+    class Broken(Actor, kind="lifecycle.broken", retry=Retry(3, backoff=Backoff(0.05, jitter=0))):
+        @handler
+        async def go(self) -> None:
+            runs.append(1)
+            msg = "always"
+            raise ValueError(msg)
+
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(Broken, "b").go.options(id="m").tell()
+        await _until(lambda: len(runs) == 2)
+        await asyncio.sleep(0.02)
+    async with ActorSystem(tmp_path / "a.db") as system:
+        with pytest.raises(DeadLetterError):
+            await system.receipt("m", Broken.go).result(timeout=5)
+    assert len(runs) == 3
