@@ -93,7 +93,7 @@ def hold_to_account(folder: Path) -> int:
     assert {line["step"] for line in lines} == set(ids.values()), "a step changed its id when it ran again"
     assert len({(line["step"], line["process"]) for line in lines}) == len(lines), "a process ran a step twice"
 
-    finished = {key: when for key, when in rows(folder, "SELECT key, finished FROM journal WHERE kind = 'step'")}  # noqa: C416
+    finished = dict(rows(folder, "SELECT key, finished FROM journal WHERE kind = 'step'"))
     assert len(finished) == STEPS
     started = dict(rows(folder, "SELECT pid, started FROM node"))
     for line in lines:

@@ -22,11 +22,10 @@ async def work(place: Place, world: World) -> None:
     async with ActorSystem(place.database) as system:
         researcher = system.get(Researcher, "python")
         receipt = await researcher.research.options(id=place.message).tell(place.question, PAGES)
-        answer = asyncio.ensure_future(receipt.result())
-        while not answer.done():
+        while await receipt.status() in {"pending", "running", "waiting"}:
             say(finished=await researcher.progress())
-            await asyncio.wait([answer], timeout=LOOK_SECONDS)
-        say(answer=answer.result())
+            await asyncio.sleep(LOOK_SECONDS)
+        say(answer=await receipt.result())
 
 
 def say(**facts: object) -> None:

@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 20.0
 INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
 
 
-def run_demo(directory: Path | None, question: str = QUESTION, kill: bool = True, *, fresh: bool = False) -> int:  # noqa: FBT001, FBT002 (called by the command line with its flags)
+def run_demo(directory: Path | None, question: str = QUESTION, kill: bool = True, *, fresh: bool = False) -> int:  # noqa: FBT001, FBT002  # called by the command line with its flags
     """Run the demo and print its proof.
 
     Args:
@@ -169,7 +169,7 @@ class Child:
 
     def facts(self) -> Iterator[dict[str, object]]:
         """What it says, until it ends."""
-        assert self.process.stdout is not None  # noqa: S101 (a pipe was asked for)
+        assert self.process.stdout is not None  # noqa: S101  # a pipe was asked for
         for line in self.process.stdout:
             yield json.loads(line)
 

@@ -23,7 +23,7 @@ STOP_WORDS = frozenset(
     things this those though through thus to too two under unless until up upon use used uses using usually was
     way we well were what when where whether which while who whom whose why will with within without work works
     would yet you your
-    """.split()  # noqa: SIM905 (a list of two hundred strings is harder to read)
+    """.split()  # noqa: SIM905  # a list of two hundred strings is harder to read
 )
 
 # endings, what stands in their place, and how many letters must remain before them; the first that fits
