@@ -1,0 +1,197 @@
+"""What actors did, do and wait for: the one read model, from the database alone.
+
+It works beside a live system, of this process or another, and on what a dead one left. It writes nothing.
+
+    inspector = Inspector("agents.db")
+    inspector.overview().actors
+    inspector.actor("Researcher/r1").messages
+    inspector.message("r1/why").steps
+    inspector.dead().messages
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from attrs import evolve
+
+from perdure.console import rows
+from perdure.console.caused import PAGE, PAGES, Family
+from perdure.console.database import Database
+from perdure.console.names import parse_address, unknown_actor, unknown_message
+from perdure.console.reading import Reading
+from perdure.console.views import ActorHistory, DeadLetters, MessageHistory, Overview
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from perdure.console.views import ActorView, Caused, MessageView, StepView
+    from perdure.storage.store import Address
+
+T = TypeVar("T")
+
+_PAGE = 500
+
+
+class Inspector:
+    """Reads a database. What belongs together is read in one transaction; long lists, page by page.
+
+    Where a `limit` may be none, that gives everything. All methods raise `TargetError` where the file is not a
+    database that can be read.
+    """
+
+    def __init__(self, target: str | os.PathLike[str], clock: Callable[[], float] = time.time) -> None:
+        self._database = Database(target)
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<Inspector {self._database.path}>"
+
+    @property
+    def location(self) -> str:
+        """The database's path."""
+        return str(self._database.path)
+
+    def _read(self, query: Callable[[Reading], T]) -> T:
+        now = self._clock()
+        return self._database.read(lambda connection: query(Reading(connection, self._database.path, now)))
+
+    # actors -----------------------------------------------------------------------------------------------------------
+
+    def overview(self, *, kind: str | None = None, limit: int | None = 50) -> Overview:
+        """The actors, those with mail or parked first, and the processes that have them."""
+
+        def query(reading: Reading) -> Overview:
+            total, busy, parked = rows.actor_counts(reading.connection, kind)
+            return Overview(
+                database=self.location,
+                read=reading.now,
+                actors=(),
+                more=False,
+                total=total,
+                busy=busy,
+                parked=parked,
+                nodes=reading.nodes(),
+                dead_letters=rows.dead_count(reading.connection),
+            )
+
+        overview = self._read(query)
+        actors, more = _collect(lambda count, found: self._actors(kind, count, found), limit)
+        return evolve(overview, actors=tuple(actors), more=more)
+
+    def _actors(self, kind: str | None, count: int, found: list[ActorView]) -> list[ActorView]:
+        after = None
+        if found:
+            last = found[-1]
+            after = (last.mail <= 0 and last.status != "parked", last.address.kind, last.address.key)
+
+        def query(reading: Reading) -> list[ActorView]:
+            delayed = rows.delayed(reading.connection)
+            page = rows.actors(reading.connection, kind, count, after)
+            return [reading.actor(row, delayed.get(row.id, 0)) for row in page]
+
+        return self._read(query)
+
+    def actor(self, address: Address | str, *, limit: int = 10) -> ActorHistory:
+        """An actor with its state, why its mailbox waits, and its newest messages with what each changed.
+
+        Raises:
+            UnknownActor: There is no such actor; the error names those most like it.
+        """
+        wanted = parse_address(address) if isinstance(address, str) else address
+
+        def query(reading: Reading) -> ActorHistory:
+            row = rows.actor(reading.connection, wanted)
+            if row is None:
+                raise unknown_actor(reading.connection, wanted)
+            delayed = rows.delayed(reading.connection).get(row.id, 0)
+            newest = rows.newest(reading.connection, row.id, limit + 1, reading.now)
+            undue = rows.undue(reading.connection, row.id, limit, reading.now) if delayed else []
+            return ActorHistory(
+                database=self.location,
+                read=reading.now,
+                actor=reading.actor(row, delayed),
+                state=reading.state(row.id),
+                messages=reading.messages([*reversed(newest[:limit]), *undue]),
+                more=len(newest) > limit,
+            )
+
+        return self._read(query)
+
+    # messages ---------------------------------------------------------------------------------------------------------
+
+    def message(self, id: str, *, limit: int | None = 200) -> MessageHistory:
+        """A message with its journal, what came of it, and the messages it caused.
+
+        Raises:
+            UnknownMessage: There is no such message, or it is no longer kept; the error names those most like it.
+        """
+
+        def query(reading: Reading) -> MessageHistory:
+            found = rows.message(reading.connection, id, reading.now)
+            if found is None:
+                raise unknown_message(reading.connection, id)
+            row, content = found
+            page = _PAGE if limit is None else min(limit, _PAGE)
+            steps = reading.steps(rows.records(reading.connection, row.seq, page + 1))
+            return MessageHistory(
+                database=self.location,
+                read=reading.now,
+                message=reading.messages([found])[0],
+                wait=reading.wait(row, content) if row.is_head else None,
+                steps=steps[:page],
+                more=len(steps) > page,
+            )
+
+        history = self._read(query)
+        seq, first = history.message.seq, len(history.steps)
+        if history.more and (limit is None or limit > first):
+            rest, more = _collect(
+                lambda count, found: self._steps(seq, count, first + len(found)),
+                None if limit is None else limit - first,
+            )
+            history = evolve(history, steps=(*history.steps, *rest), more=more)
+        caused, complete = self._caused(seq, history.message.finished)
+        return evolve(history, caused=caused, caused_complete=complete)
+
+    def _steps(self, seq: int, count: int, offset: int) -> list[StepView]:
+        return self._read(lambda reading: list(reading.steps(rows.records(reading.connection, seq, count, offset))))
+
+    def _caused(self, seq: int, finished: float | None) -> tuple[tuple[Caused, ...], bool]:
+        family = Family.of(seq, finished)
+        for _ in range(PAGES):
+            family.take(self._read(lambda reading: rows.sent_after(reading.connection, family.last, PAGE)))
+            if family.complete or family.full:
+                break
+        return self._read(lambda reading: family.tree(reading.refs(family.members))), family.complete
+
+    def dead(self, *, limit: int | None = 50) -> DeadLetters:
+        """The dead letters, newest first."""
+
+        def query(reading: Reading) -> DeadLetters:
+            return DeadLetters(self.location, reading.now, (), more=False, total=rows.dead_count(reading.connection))
+
+        letters = self._read(query)
+        messages, more = _collect(self._dead, limit)
+        return evolve(letters, messages=tuple(messages), more=more)
+
+    def _dead(self, count: int, found: list[MessageView]) -> list[MessageView]:
+        before = found[-1].seq if found else None
+        return self._read(
+            lambda reading: list(reading.messages(rows.dead(reading.connection, count, before, reading.now)))
+        )
+
+
+def _collect(fetch: Callable[[int, list[T]], list[T]], limit: int | None) -> tuple[list[T], bool]:
+    """Fetch page by page, up to a limit, and say whether there is more. `fetch` gets a count and what was found."""
+    found: list[T] = []
+    while True:
+        wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        page = fetch(wanted + 1, found)
+        found.extend(page[:wanted])
+        if len(page) <= wanted:
+            return found, False
+        if len(found) == limit:
+            return found, True

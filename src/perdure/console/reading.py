@@ -1,0 +1,180 @@
+"""One open read transaction, and the views that its rows make."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal
+
+from perdure.console import rows
+from perdure.console.nodes import node_view
+from perdure.console.views import (
+    ActorView,
+    Did,
+    Failure,
+    MessageRef,
+    MessageView,
+    StateView,
+    StepView,
+    Stored,
+)
+from perdure.console.why import Place, why
+from perdure.storage.store import Address
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
+
+    from perdure.console.rows import ActorRow, Content, MessageRow, RecordRow
+    from perdure.console.views import NodeView, Wait
+
+_DIGEST_DIGITS = 8
+
+
+class Reading:
+    """Views of one moment."""
+
+    def __init__(self, connection: sqlite3.Connection, database: Path, now: float) -> None:
+        self.connection = connection
+        self.now = now
+        self._database = database
+        self._nodes: dict[str, NodeView | None] = {}
+
+    # nodes and actors -------------------------------------------------------------------------------------------------
+
+    def nodes(self) -> tuple[NodeView, ...]:
+        """The processes that have not left."""
+        found = [node_view(self._database, row) for row in rows.nodes(self.connection)]
+        self._nodes.update((node.id, node) for node in found)
+        return tuple(found)
+
+    def _node(self, id_: str | None) -> NodeView | None:
+        if id_ is None:
+            return None
+        if id_ not in self._nodes:
+            self._nodes[id_] = None
+            for row in rows.nodes(self.connection, [id_]):
+                self._nodes[id_] = node_view(self._database, row)
+        return self._nodes[id_]
+
+    def actor(self, row: ActorRow, delayed: int) -> ActorView:
+        """An actor and why its mailbox waits."""
+        head = rows.head(self.connection, row, self.now) if row.cursor < row.tail else None
+        parent = rows.actor_numbered(self.connection, row.parent) if row.parent is not None else None
+        return ActorView(
+            address=Address(row.kind, row.key),
+            status=row.status,
+            reason=row.reason,
+            owner=self._node(row.owner),
+            epoch=row.epoch,
+            mail=row.tail - row.cursor,
+            delayed=delayed,
+            handled=row.cursor,
+            created=row.created,
+            parent=Address(parent.kind, parent.key) if parent else None,
+            wait=self.wait(*head) if head else None,
+        )
+
+    def state(self, actor: int) -> StateView | None:
+        """An actor's state; none before its first turn that changed it."""
+        found = rows.snapshot(self.connection, actor)
+        if found is None:
+            return None
+        version, codec, state, initial = found
+        return StateView(version, codec, Stored(state, codec), None if initial is None else Stored(initial, codec))
+
+    # messages ---------------------------------------------------------------------------------------------------------
+
+    def wait(self, row: MessageRow, content: Content) -> Wait:
+        """Why a mailbox does not move on from the message at its head."""
+        begun = self.steps(rows.begun(self.connection, row.seq))
+        return why(self.ref(row), self._place(row), row.reason, Failure.parse(content.failure), begun, self.now)
+
+    def _place(self, row: MessageRow) -> Place:
+        owner = self._node(row.owner)
+        owned: Literal["no", "live", "gone"] = "no" if row.owner is None else "gone"
+        if owner is not None and owner.live is not False:
+            owned = "live"
+        return Place(row.outcome, row.number, row.cursor, row.actor_status, owned, row.retry_at, row.steps, row.waits)
+
+    def ref(self, row: MessageRow) -> MessageRef:
+        """A message in few words."""
+        return MessageRef(row.id, Address(row.kind, row.key), row.handler, self._place(row).state(self.now))
+
+    def refs(self, seqs: Iterable[int | None]) -> dict[int, MessageRef]:
+        """Messages in few words, by their numbers."""
+        found = rows.places(self.connection, {seq for seq in seqs if seq is not None}, self.now)
+        return {seq: self.ref(row) for seq, row in found.items()}
+
+    def messages(self, found: Sequence[tuple[MessageRow, Content]]) -> tuple[MessageView, ...]:
+        """Messages with what they did and what came of them."""
+        did = rows.did(self.connection, [row.seq for row, _ in found])
+        causes = self.refs(content.cause for _, content in found)
+        return tuple(
+            self._message(row, content, causes, [Did(*counted) for counted in did.get(row.seq, ())])
+            for row, content in found
+        )
+
+    def _message(
+        self, row: MessageRow, content: Content, causes: dict[int, MessageRef], did: Collection[Did]
+    ) -> MessageView:
+        ref = self.ref(row)
+        started = content.started if content.started is not None else content.begun
+        return MessageView(
+            seq=row.seq,
+            id=row.id,
+            actor=ref.actor,
+            number=row.number,
+            handler=row.handler,
+            args=Stored(content.args, content.codec),
+            state=ref.state,
+            sent=content.sent,
+            due=content.due,
+            expires=content.expires,
+            started=started,
+            finished=content.finished,
+            seconds=_between(started, content.finished),
+            result=_stored(content.result),
+            error=Failure.parse(content.error or content.failure),
+            cause=None if content.cause is None else causes.get(content.cause),
+            chain=tuple(json.loads(content.chain or "[]")),
+            attempts=content.attempts,
+            blame=content.blame,
+            retry_at=row.retry_at,
+            changes=_stored(content.changes),
+            did=tuple(did),
+        )
+
+    # journals ---------------------------------------------------------------------------------------------------------
+
+    def steps(self, found: Sequence[RecordRow]) -> tuple[StepView, ...]:
+        """Rows of a journal, with the messages they wait for."""
+        targets = self.refs(row.target for row in found)
+        return tuple(_step(row, targets) for row in found)
+
+
+def _step(row: RecordRow, targets: dict[int, MessageRef]) -> StepView:
+    return StepView(
+        key=row.key,
+        kind=row.kind,
+        name=row.name,
+        status=row.status,
+        attempt=row.attempt,
+        position=row.position,
+        digest=row.digest.hex()[:_DIGEST_DIGITS] if row.digest is not None else None,
+        started=row.started,
+        finished=row.finished,
+        seconds=_between(row.started, row.finished),
+        result=_stored(row.result),
+        error=Failure.parse(row.error),
+        target=None if row.target is None else targets.get(row.target),
+        due=row.due,
+    )
+
+
+def _stored(text: str | None) -> Stored | None:
+    return None if text is None else Stored(text)
+
+
+def _between(started: float | None, finished: float | None) -> float | None:
+    return None if started is None or finished is None else max(0.0, finished - started)

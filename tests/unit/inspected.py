@@ -1,0 +1,88 @@
+"""Databases written row by row, so that what reads them is tested against every state there is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TypeAlias
+
+from perdure.storage.sqlite_open import prepare
+
+Value: TypeAlias = str | bytes | int | float | None
+
+NOW = 1_800_000_000.0
+"""What the readers' clock says."""
+
+
+class Rows:
+    """Writes rows into a database with perdure's schema."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        prepare(self.connection, str(path))
+        self._actors = count(1)
+        self._messages = count(1)
+
+    def insert(self, table: str, **values: Value) -> None:
+        """One row."""
+        names, places = ", ".join(values), ", ".join("?" * len(values))
+        self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(values.values()))
+
+    def node(self, id_: str = "n1", status: str = "live", pid: int = 4242) -> str:
+        """A process."""
+        self.insert(
+            "node", id=id_, pid=pid, host="box", python="3.12.1", version="0.1.0", started=NOW - 60, status=status
+        )
+        return id_
+
+    def actor(self, kind: str = "Researcher", key: str = "r1", **values: Value) -> int:
+        """An actor; its tail follows its messages unless it is given."""
+        actor = next(self._actors)
+        self.insert("actor", id=actor, kind=kind, key=key, created=NOW - 50, **values)
+        return actor
+
+    def message(self, actor: int, id_: str = "", handler: str = "run", args: object = None, **values: Value) -> int:
+        """A message in the mailbox; `number=None` for one that is not yet due."""
+        seq = next(self._messages)
+        if "number" not in values:
+            self.connection.execute("UPDATE actor SET tail = tail + 1 WHERE id = ?", (actor,))
+            ((values["number"],),) = self.connection.execute("SELECT tail FROM actor WHERE id = ?", (actor,))
+        row: dict[str, Value] = {"codec": "json", "chosen": 1, "sent": NOW - 40 + seq, **values}
+        text = args if isinstance(args, str) else json.dumps(args or {})
+        self.insert("message", seq=seq, id=id_ or f"m{seq}", actor=actor, handler=handler, args=text, **row)
+        return seq
+
+    def outcome(self, seq: int, status: str = "succeeded", **values: Value) -> None:
+        """A message's end; the cursor follows."""
+        self.insert("outcome", message=seq, status=status, finished=NOW - 10, **values)
+        sql = "UPDATE actor SET cursor = m.number FROM message AS m WHERE m.seq = ? AND actor.id = m.actor"
+        self.connection.execute(sql, (seq,))
+
+    def record(self, seq: int, key: str, kind: str = "step", status: str = "completed", **values: Value) -> None:
+        """A row of a journal."""
+        name = key.rpartition("/")[2].partition("#")[0]
+        row: dict[str, Value] = {"name": name, "started": NOW - 20, **values}
+        self.insert("journal", message=seq, key=key, kind=kind, status=status, **row)
+
+
+def failure(type_: str = "builtins.ValueError", text: str = "no") -> str:
+    """A stored failure."""
+    return json.dumps({"type": type_, "text": text, "args": [text], "traceback": f"Traceback\n  {type_}: {text}\n"})
+
+
+@contextmanager
+def alive(database: Path, node: str) -> Generator[None]:
+    """Hold a node's lock, as its process does while it lives."""
+    descriptor = os.open(f"{database}-node-{node}", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
