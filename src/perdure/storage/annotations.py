@@ -16,7 +16,7 @@ import typing_extensions
 from perdure.errors import EncodingError
 from perdure.storage.extension import extension_for
 from perdure.storage.pydantic_model import is_pydantic
-from perdure.storage.record_fields import QUALIFIERS, family, read_fields, substitute
+from perdure.storage.record_fields import QUALIFIERS, family, read_fields, resolved_alias, substitute
 from perdure.storage.shapes import (
     SCALARS,
     Anything,
@@ -88,7 +88,7 @@ class _Reader:
             return self._class(annotation)
         return self._special(annotation)
 
-    def _special(self, annotation: Any) -> Shape:  # noqa: ANN401  # annotations have no common type
+    def _special(self, annotation: Any) -> Shape:  # noqa: ANN401  # annotations have no common type; one case each
         if annotation is None:
             return Scalar(types.NoneType)
         if annotation is typing_extensions.LiteralString:
@@ -110,11 +110,11 @@ class _Reader:
             return _CONTAINERS[cls](self, ())
         return _enumeration(cls) if issubclass(cls, enum.Enum) else self._record(cls, cls, ())
 
-    def _generic(self, annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401  # annotations have no common type
+    def _generic(self, annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401, PLR0911  # annotations have no common type
         if origin is typing.Annotated:
             shape = self.read(arguments[0])
             metas = tuple(one for one in arguments[1:] if isinstance(one, msgspec.Meta))
-            return Scalar(shape.type, metas) if isinstance(shape, Scalar) and metas else shape
+            return Scalar(shape.cls, metas) if isinstance(shape, Scalar) and metas else shape
         if origin in QUALIFIERS:
             return self.read(arguments[0])
         if origin in (typing.Union, types.UnionType):
@@ -135,7 +135,7 @@ class _Reader:
         if alias in self._names:
             return self._names[alias]
         name = self._names[alias] = Name(alias)
-        name.target = self.read(value)
+        name.target = self.read(resolved_alias(alias, value))
         del self._names[alias]
         return name.target
 
@@ -161,7 +161,7 @@ class _Reader:
 
 def _merged(members: list[Shape]) -> Shape:
     """One shape for the members of a union: doubles dropped, literals gathered, all swallowed by `Any`."""
-    scalars = {member.type for member in members if isinstance(member, Scalar)}
+    scalars = {member.cls for member in members if isinstance(member, Scalar)}
     chosen = [value for member in members if isinstance(member, Choice) for value in member.values]
     kept: dict[object, Shape] = {}
     for member in members:
@@ -179,7 +179,7 @@ def _merged(members: list[Shape]) -> Shape:
 def _identity(shape: Shape) -> object:
     match shape:
         case Scalar() | Enumeration() | Model():
-            return shape.type
+            return shape.cls
         case Record():
             return shape.annotation
         case Anything():

@@ -39,6 +39,10 @@ from perdure.storage.shapes import (
     members_of,
 )
 
+# Any to the type checkers, which otherwise take what was compared with them for a dict of nobody knows what.
+_DICT: type[Any] = dict
+_TUPLE: type[Any] = tuple
+
 
 class Checker:
     """Compiles shapes into checks, each once; shapes inside themselves find the check that is being made."""
@@ -51,21 +55,25 @@ class Checker:
         known = self._made.get(id(shape))
         if known is not None:
             return known
+
         # Until the check exists, what contains itself gets a way to it.
-        self._made[id(shape)] = lambda value: self._made[id(shape)](value)
+        def later(value: object) -> None:
+            self._made[id(shape)](value)
+
+        self._made[id(shape)] = later
         made = self._made[id(shape)] = self._compile(shape)
         return made
 
-    def _compile(self, shape: Shape) -> Check:
+    def _compile(self, shape: Shape) -> Check:  # noqa: C901, PLR0911, PLR0912  # one case for each shape
         match shape:
             case Scalar():
-                return CAREFUL.get(shape.type) or exactly(shape.type)
+                return CAREFUL.get(shape.cls) or exactly(shape.cls)
             case Anything():
                 return anything
             case Choice():
                 return _choice(shape)
             case Enumeration():
-                return exactly(shape.type)
+                return exactly(shape.cls)
             case Array():
                 return self._array(shape)
             case Bag():
@@ -86,7 +94,7 @@ class Checker:
                 return self.check(typing.cast(Shape, shape.target))
 
     def _array(self, shape: Array) -> Check:
-        cls, check, sweep = shape.type, self.check(shape.item), _sweep(shape.item)
+        cls, check, sweep = shape.cls, self.check(shape.item), _sweep(shape.item)
 
         def check_array(value: Any) -> None:  # noqa: ANN401  # any value may be offered
             if type(value) is not cls:
@@ -97,7 +105,7 @@ class Checker:
         return check_array
 
     def _bag(self, shape: Bag) -> Check:
-        cls, check, sweep = shape.type, self.check(shape.item), _sweep(shape.item)
+        cls, check, sweep = shape.cls, self.check(shape.item), _sweep(shape.item)
 
         def check_bag(value: Any) -> None:  # noqa: ANN401  # any value may be offered
             if type(value) is not cls:
@@ -115,8 +123,8 @@ class Checker:
         checks = tuple(map(self.check, shape.items))
 
         def check_row(value: Any) -> None:  # noqa: ANN401  # any value may be offered
-            if type(value) is not tuple:
-                raise other_type(value, tuple)
+            if type(value) is not _TUPLE:
+                raise other_type(value, _TUPLE)
             if len(value) != len(checks):
                 raise Inexact(
                     f"a tuple of {len(checks)} is annotated, but this has {len(value)}",
@@ -135,8 +143,8 @@ class Checker:
         check, sweep = self.check(shape.value), _sweep(shape.value)
 
         def check_table(value: Any) -> None:  # noqa: ANN401  # any value may be offered
-            if type(value) is not dict:
-                raise other_type(value, dict)
+            if type(value) is not _DICT:
+                raise other_type(value, _DICT)
             if not value:
                 return
             if not (sweep_keys and sweep_keys(value)):
@@ -161,11 +169,11 @@ class Checker:
                 others.append(self.check(member))
             for cls in types or ():
                 # An int is exact under `int`, and only else under `float`.
-                if cls not in by_type or (isinstance(member, Scalar) and cls is member.type):
+                if cls not in by_type or (isinstance(member, Scalar) and cls is member.cls):
                     by_type[cls] = self.check(member)
         names = " | ".join(_name(member) for member in members)
 
-        def check_either(value: Any) -> None:  # noqa: ANN401  # any value may be offered
+        def check_either(value: object) -> None:
             check = by_type.get(type(value))
             if check is not None:
                 check(value)
@@ -182,7 +190,7 @@ class Checker:
     def _record(self, shape: Record) -> Check:
         if shape.family == "typeddict":
             return self._typed_dict(shape)
-        cls = shape.type
+        cls = shape.cls
         pairs = tuple((field.name, self.check(inner)) for field, inner in shape.fields)
         own = frozenset(field.name for field, _ in shape.fields)
         keeps_dict = cls.__dictoffset__ != 0
@@ -195,7 +203,7 @@ class Checker:
                 _only_fields(value, own)
             name = ""
             try:
-                for name, check in pairs:  # noqa: B007  # the error says where
+                for name, check in pairs:  # the error says where
                     check(getattr(value, name))
             except Inexact as error:
                 raise error.inside(f".{name}")  # noqa: B904  # the same error, further out
@@ -206,21 +214,18 @@ class Checker:
         checks = {field.name: self.check(inner) for field, inner in shape.fields}
         required = frozenset(field.name for field, _ in shape.fields if not field.optional)
 
+        def undeclared(_: object) -> None:
+            raise Inexact(f"{shape.cls.__name__} has no such key, and it would be lost", "Declare it, or leave it out.")
+
         def check_typed_dict(value: Any) -> None:  # noqa: ANN401  # any value may be offered
-            if type(value) is not dict:
-                raise other_type(value, dict)
+            if type(value) is not _DICT:
+                raise other_type(value, _DICT)
             if not required <= value.keys():
                 missing = ", ".join(sorted(required - value.keys()))
-                raise Inexact(f"{missing} is missing from {shape.type.__name__}", "Add it, or mark it NotRequired.")
+                raise Inexact(f"{missing} is missing from {shape.cls.__name__}", "Add it, or mark it NotRequired.")
             for key, inner in value.items():
-                check = checks.get(key)
                 try:
-                    if check is None:
-                        raise Inexact(
-                            f"{shape.type.__name__} has no such key, and it would be lost",
-                            "Declare it, or leave it out.",
-                        )
-                    check(inner)
+                    checks.get(key, undeclared)(inner)
                 except Inexact as error:
                     raise error.inside(key_step(key))  # noqa: B904  # the same error, further out
 
@@ -228,7 +233,7 @@ class Checker:
 
 
 def _sweep(shape: Shape) -> Sweep | None:
-    return sweep_of(shape.type) if isinstance(shape, Scalar | Enumeration) else None
+    return sweep_of(shape.cls) if isinstance(shape, Scalar | Enumeration) else None
 
 
 def _choice(shape: Choice) -> Check:
@@ -258,7 +263,7 @@ def _foreign(shape: Foreign) -> Check:
 
 
 def _model(shape: Model) -> Check:
-    cls = shape.type
+    cls = shape.cls
 
     def check_model(value: object) -> None:
         if type(value) is not cls:
@@ -267,7 +272,7 @@ def _model(shape: Model) -> Check:
         if lift_model(cls, lower_model(value)) != value:
             raise Inexact(
                 f"this {cls.__name__} does not come back equal from its own JSON",
-                "Excluded and private attributes, non-finite floats and instances of subclasses are lost: take them out.",
+                "Take out what it loses: excluded and private attributes, non-finite floats, subclasses.",
             )
 
     return check_model
@@ -275,7 +280,7 @@ def _model(shape: Model) -> Check:
 
 def _only_fields(value: object, own: frozenset[str]) -> None:
     """Refuse attributes that no field declares; what a cached_property keeps is computed again."""
-    for name in value.__dict__:
+    for name in vars(value):
         if name in own or name == "__orig_class__":
             continue
         if not isinstance(inspect.getattr_static(type(value), name, None), functools.cached_property):

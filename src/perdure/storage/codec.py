@@ -47,6 +47,7 @@ T = TypeVar("T")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _MARK = b'{"$cloudpickle":'
+_MARK_TEXT = _MARK.decode()
 _write = msgspec.json.Encoder().encode
 
 
@@ -62,7 +63,7 @@ class Codec(Generic[T]):
         self._check = Checker().check(shape)
         self._lower = wire.lower
         self._lift = wire.lift
-        self._read: Callable[[bytes | str], Any] = _decoder(annotation, wire.type)
+        self._read: Callable[[bytes | str], Any] = _decoder(annotation, wire.read)
         self._runs_user_code = any(map(runs_user_code, reachable(shape)))
 
     def __repr__(self) -> str:
@@ -91,7 +92,7 @@ class Codec(Generic[T]):
         try:
             self._check(value)
             return self._prove(self._bytes(value))
-        except Exception as error:  # noqa: BLE001  # hooks and properties of the user's classes run in here
+        except Exception as error:  # hooks and properties of the user's classes run in here
             raise self._refusal(value, path, error) from error
 
     def decode(self, raw: bytes | str) -> T:
@@ -131,7 +132,7 @@ class Codec(Generic[T]):
         return _write(value if lower is None else lower(value))
 
     def _value(self, raw: bytes | str) -> T:
-        if raw.startswith(_MARK if isinstance(raw, bytes) else _MARK.decode()):  # type: ignore[arg-type]  # each with its own kind
+        if raw.startswith(_MARK_TEXT) if isinstance(raw, str) else raw.startswith(_MARK):
             raise DecodingError(
                 f"the stored {_spelled(self._annotation)}",
                 "the code declares a codec of json, but the row holds cloudpickle",
@@ -162,9 +163,19 @@ class Codec(Generic[T]):
             return EncodingError(path, error.reason, error.remedy)
         return EncodingError(
             path,
-            f"{type(value).__name__} could not be brought back from JSON: {error or type(error).__name__}",
+            f"{type(value).__name__} could not be brought back from JSON: {str(error) or type(error).__name__}",
             "Make it a value that its own class accepts.",
         )
+
+
+class _Pickle(msgspec.Struct, rename={"pickled": "$cloudpickle"}):
+    """How pickled bytes lie in JSON."""
+
+    pickled: str
+    python: str
+
+
+_read_pickle = msgspec.json.Decoder(_Pickle).decode
 
 
 class _PickleCodec(Codec[T]):
@@ -186,7 +197,7 @@ class _PickleCodec(Codec[T]):
         except Exception as error:
             raise EncodingError(
                 path,
-                f"{type(value).__name__} cannot be pickled and brought back: {error or type(error).__name__}",
+                f"{type(value).__name__} cannot be pickled and brought back: {str(error) or type(error).__name__}",
                 "Leave out what belongs to this process (files, locks, clients), or annotate a closed type.",
             ) from error
         return raw
@@ -200,24 +211,25 @@ class _PickleCodec(Codec[T]):
         return raw if raw == known else self.encode(value, path)
 
     def _bytes(self, value: T) -> bytes:
-        pickled = base64.b64encode(cloudpickle.dumps(value)).decode()
-        return _write({"$cloudpickle": pickled, "python": PYTHON})
+        pickled: bytes = cloudpickle.dumps(value)  # pyright: ignore[reportUnknownMemberType]  # it has no type information
+        return _write(_Pickle(base64.b64encode(pickled).decode(), PYTHON))
 
     def _value(self, raw: bytes | str) -> T:
-        read = msgspec.json.decode(raw)
-        if not isinstance(read, dict) or "$cloudpickle" not in read:
+        try:
+            read = _read_pickle(raw)
+        except msgspec.ValidationError:
             raise DecodingError(
                 f"the stored {_spelled(self._annotation)}",
                 f"the code declares {self.name}, but the row holds json",
                 "Bring the annotation back to what wrote it, or migrate the row.",
-            )
-        if read.get("python") != PYTHON:
+            ) from None
+        if read.python != PYTHON:
             raise DecodingError(
                 f"the stored {_spelled(self._annotation)}",
-                f"it was written by cloudpickle@{read.get('python')}, and the code declares {self.name}",
+                f"it was written by cloudpickle@{read.python}, and the code declares {self.name}",
                 "Run it under that Python, or annotate closed types there first; pickles do not cross versions.",
             )
-        return cloudpickle.loads(base64.b64decode(read["$cloudpickle"]))  # type: ignore[no-any-return]  # by the annotation
+        return cloudpickle.loads(base64.b64decode(read.pickled))  # type: ignore[no-any-return]  # by the annotation
 
 
 def codec_for(annotation: object) -> Codec[Any]:

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 
-from perdure.errors import EncodingError
 from perdure.storage.pydantic_model import is_root_model, lift_model, lower_model
+from perdure.storage.shadow import is_native, shadow_of
 from perdure.storage.shapes import (
     Anything,
     Array,
@@ -34,8 +34,7 @@ from perdure.storage.shapes import (
     is_text_key,
     members_of,
 )
-from perdure.storage.shadow import is_native, shadow_of
-from perdure.storage.unions import refuse_ambiguous, raw_types
+from perdure.storage.unions import raw_types, refuse_ambiguous, union_of
 
 Step: TypeAlias = Callable[[Any], Any]
 
@@ -50,13 +49,13 @@ class Wire:
     """How a shape travels.
 
     Attributes:
-        type: What msgspec reads.
+        read: The type that msgspec reads.
         lower: Turns a value into what msgspec writes; None if msgspec writes it as it is.
         lift: Turns what msgspec read into a value; None if it is the value.
         decoded: The classes of what `lift` takes.
     """
 
-    type: Any
+    read: Any
     lower: Step | None = None
     lift: Step | None = None
     decoded: frozenset[type[Any]] = frozenset()
@@ -94,15 +93,15 @@ class Converter:
 
         def lift(raw: object) -> object:
             outer = self._made[id(shape)]
-            read = _from_json(raw, outer.type)
+            read = _from_json(raw, outer.read)
             return read if outer.lift is None else outer.lift(read)
 
         return Wire(Any, lower, lift, raw_types(shape))
 
-    def _compile(self, shape: Shape) -> Wire:
+    def _compile(self, shape: Shape) -> Wire:  # noqa: C901, PLR0911, PLR0912  # one case for each shape
         match shape:
             case Scalar():
-                return Wire(typing.Annotated[(shape.type, *shape.constraints)] if shape.constraints else shape.type)
+                return Wire(typing.Annotated[(shape.cls, *shape.constraints)] if shape.constraints else shape.cls)
             case Anything():
                 return Wire(Any)
             case Choice():
@@ -122,7 +121,7 @@ class Converter:
             case Record():
                 return self._record(shape)
             case Model():
-                cls = shape.type
+                cls = shape.cls
                 read = Any if is_root_model(cls) else dict[str, Any]
                 return Wire(read, lower_model, functools.partial(lift_model, cls), raw_types(shape))
             case Foreign():
@@ -131,25 +130,25 @@ class Converter:
                 return self.wire(typing.cast(Shape, shape.target))
 
     def _array(self, shape: Array) -> Wire:
-        item, cls = self.wire(shape.item), shape.type
+        item, cls = self.wire(shape.item), shape.cls
         if item.lower is None and item.lift is None:
-            return Wire(list[item.type] if cls is list else tuple[item.type, ...])
+            return Wire(list[item.read] if cls is list else tuple[item.read, ...])
         lower, lift = item.lower or _same, item.lift or _same
         if cls is list:
             return Wire(
-                list[item.type], lambda value: [*map(lower, value)], lambda raw: [*map(lift, raw)], frozenset({list})
+                list[item.read], lambda value: [*map(lower, value)], lambda raw: [*map(lift, raw)], frozenset({list})
             )
         return Wire(
-            list[item.type], lambda value: [*map(lower, value)], lambda raw: tuple(map(lift, raw)), frozenset({list})
+            list[item.read], lambda value: [*map(lower, value)], lambda raw: tuple(map(lift, raw)), frozenset({list})
         )
 
     def _bag(self, shape: Bag) -> Wire:
-        item, cls = self.wire(shape.item), shape.type
-        if isinstance(shape.item, Scalar) and shape.item.type in _ORDERED:
-            return Wire(list[item.type], sorted, cls, frozenset({list}))
+        item, cls = self.wire(shape.item), shape.cls
+        if isinstance(shape.item, Scalar) and shape.item.cls in _ORDERED:
+            return Wire(list[item.read], sorted, cls, frozenset({list}))
         lower, lift = item.lower or _same, item.lift or _same
         return Wire(
-            list[item.type],
+            list[item.read],
             lambda value: sorted(map(lower, value), key=_write),
             lambda raw: cls(map(lift, raw)),
             frozenset({list}),
@@ -157,7 +156,7 @@ class Converter:
 
     def _row(self, shape: Row) -> Wire:
         items = [self.wire(item) for item in shape.items]
-        read = tuple[tuple(item.type for item in items)]  # type: ignore[misc]  # built at run time
+        read = tuple[tuple(item.read for item in items)]  # type: ignore[misc]  # built at run time
         if all(item.lower is None and item.lift is None for item in items):
             return Wire(read)
         lowers = [item.lower or _same for item in items]
@@ -173,18 +172,18 @@ class Converter:
         key, value = self.wire(shape.key), self.wire(shape.value)
         plain = all(step is None for step in (key.lower, key.lift, value.lower, value.lift))
         if is_text_key(shape.key) and plain:
-            return Wire(dict[key.type, value.type])
+            return Wire(dict[key.read, value.read])
         lower_key, lift_key = key.lower or _same, key.lift or _same
         lower, lift = value.lower or _same, value.lift or _same
         if is_text_key(shape.key):
             return Wire(
-                dict[key.type, value.type],
+                dict[key.read, value.read],
                 lambda table: {lower_key(k): lower(v) for k, v in table.items()},
                 lambda raw: {lift_key(k): lift(v) for k, v in raw.items()},
                 frozenset({dict}),
             )
         return Wire(
-            list[tuple[key.type, value.type]],
+            list[tuple[key.read, value.read]],
             lambda table: [(lower_key(k), lower(v)) for k, v in table.items()],
             lambda raw: {lift_key(k): lift(v) for k, v in raw},
             frozenset({list}),
@@ -195,9 +194,9 @@ class Converter:
         refuse_ambiguous(members)
         wires = [self.wire(member) for member in members]
         lowers, rest = _lowers(members, wires)
-        direct = {cls: wire.lift for wire in wires if wire.lift and wire.type is Any for cls in wire.decoded}
-        lifts = {cls: wire.lift for wire in wires if wire.lift and wire.type is not Any for cls in wire.decoded}
-        read = typing.Union[tuple(wire.type for wire in wires if wire.type is not Any)]
+        direct = {cls: wire.lift for wire in wires if wire.lift and wire.read is Any for cls in wire.decoded}
+        lifts = {cls: wire.lift for wire in wires if wire.lift and wire.read is not Any for cls in wire.decoded}
+        read = union_of(wire.read for wire in wires if wire.read is not Any)
         if not lowers and not lifts and not direct and rest is None:
             return Wire(read)
 
@@ -211,14 +210,14 @@ class Converter:
             step = direct.get(type(raw))
             return lift(_from_json(raw, read)) if step is None else step(raw)
 
-        decoded = frozenset().union(*map(raw_types, members), *(wire.decoded for wire in wires))
+        decoded = raw_types(shape).union(*(wire.decoded for wire in wires))
         return Wire(Any, lower, lift_apart, decoded) if direct else Wire(read, lower, lift, decoded)
 
     def _record(self, shape: Record) -> Wire:
         if is_native(shape):
             return Wire(shape.annotation)
         shadow = shadow_of(shape, [(field, self.wire(inner)) for field, inner in shape.fields])
-        return Wire(shadow.type, shadow.lower, shadow.lift, frozenset({shadow.type}))
+        return Wire(shadow.struct, shadow.lower, shadow.lift, frozenset({shadow.struct}))
 
 
 def _same(value: Any) -> Any:  # noqa: ANN401  # identity
@@ -253,10 +252,10 @@ def _choice(shape: Choice) -> Wire:
             raise ValueError(f"{raw!r} is none of {', '.join(map(repr, shape.values))}")
         return raw
 
-    return Wire(typing.Union[tuple(types)], None, lift, frozenset(types))
+    return Wire(union_of(types), None, lift, frozenset(types))
 
 
 def _enumeration(shape: Enumeration) -> Wire:
     if shape.flag:
-        return Wire(int, lambda member: member.value, shape.type, frozenset({int}))
-    return Wire(shape.type)
+        return Wire(int, lambda member: member.value, shape.cls, frozenset({int}))
+    return Wire(shape.cls)

@@ -6,7 +6,7 @@ and every state, hence the care: `type(v) is int` instead of `isinstance`, and w
 `set(map(type, values))`, in C. A check returns nothing and raises `Inexact`.
 """
 
-import datetime
+import datetime as dt
 import decimal
 import math
 import types
@@ -23,6 +23,9 @@ LEAST, MOST = -(2**63), 2**64 - 1
 
 WHOLE_FLOAT = 2**53
 """Integers up to here are exact as floats."""
+
+
+_KEY_LETTERS = 60
 
 
 class Inexact(Exception):
@@ -59,9 +62,9 @@ def other_type(value: object, expected: type[Any], remedy: str = "") -> Inexact:
 
 
 def key_step(key: object) -> str:
-    """How a key is written in a path."""
+    """How a key is written in a path; a long one is cut."""
     text = f'"{key}"' if isinstance(key, str) else repr(key)
-    return f"[{text if len(text) <= 60 else text[:57] + '...'}]"
+    return f"[{text if len(text) <= _KEY_LETTERS else text[:_KEY_LETTERS] + '...'}]"
 
 
 # scalars --------------------------------------------------------------------------------------------------------------
@@ -123,19 +126,19 @@ def _decimal(value: Any) -> None:  # noqa: ANN401  # any value may be offered
 
 
 def _datetime(value: Any) -> None:  # noqa: ANN401  # any value may be offered
-    if type(value) is not datetime.datetime:
-        raise other_type(value, datetime.datetime)
-    if value.tzinfo is not datetime.timezone.utc:
+    if type(value) is not dt.datetime:
+        raise other_type(value, dt.datetime)
+    if value.tzinfo is not dt.UTC:
         _moment(value)
 
 
 def _time(value: Any) -> None:  # noqa: ANN401  # any value may be offered
-    if type(value) is not datetime.time:
-        raise other_type(value, datetime.time)
+    if type(value) is not dt.time:
+        raise other_type(value, dt.time)
     _moment(value)
 
 
-def _moment(value: datetime.datetime | datetime.time) -> None:
+def _moment(value: dt.datetime | dt.time) -> None:
     """ISO 8601 keeps the local time and the offset, not the zone's name nor which of two equal hours is meant."""
     if value.tzinfo is None:
         if value.fold:
@@ -144,7 +147,7 @@ def _moment(value: datetime.datetime | datetime.time) -> None:
     offset = value.utcoffset()
     if offset is None:
         raise Inexact("the time zone gives no offset here", "Store a datetime with a date, or in UTC.")
-    if offset % datetime.timedelta(minutes=1):
+    if offset % dt.timedelta(minutes=1):
         raise Inexact(f"the offset {offset} is not whole minutes, which ISO 8601 cannot say", "Store it in UTC.")
 
 
@@ -153,8 +156,8 @@ CAREFUL: Mapping[type[Any], Check] = {
     float: _float,
     str: _str,
     decimal.Decimal: _decimal,
-    datetime.datetime: _datetime,
-    datetime.time: _time,
+    dt.datetime: _datetime,
+    dt.time: _time,
 }
 """Scalars of which some values are lost or changed."""
 
@@ -176,7 +179,7 @@ Sweep: TypeAlias = Callable[[Collection[Any]], bool]
 
 
 def _all_int(values: Collection[Any]) -> bool:
-    return set(map(type, values)) == {int} and LEAST <= min(values) and max(values) <= MOST
+    return set(map(type, values)) == {int} and min(values) >= LEAST and max(values) <= MOST
 
 
 def _all_float(values: Collection[Any]) -> bool:
@@ -206,7 +209,7 @@ _JSON_REMEDY = (
 
 def anything(value: Any) -> None:  # noqa: ANN401  # this is the check of Any
     """The check of `Any`."""
-    kind = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # the class of Any is any class
     if kind in _PLAIN:
         return
     if kind is dict:
@@ -226,6 +229,7 @@ def _text_keys(table: dict[Any, Any]) -> None:
         try:
             _str(key)
         except Inexact as error:
+            error.reason = f"as a key: {error.reason}"
             error.remedy = "JSON has only text as keys: convert it, or annotate the key's type."
             raise error.inside(key_step(key))  # noqa: B904  # the same error, further out
 

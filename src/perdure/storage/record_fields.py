@@ -1,4 +1,4 @@
-"""Which fields a user's class has: read from dataclasses, attrs classes, msgspec Structs, TypedDicts and NamedTuples."""
+"""Which fields a user's class has: read from dataclasses, attrs classes, Structs, TypedDicts and NamedTuples."""
 
 import dataclasses
 import sys
@@ -45,7 +45,8 @@ def family(cls: type[Any]) -> Family | None:
         return "typeddict"
     if issubclass(cls, msgspec.Struct):
         return "struct"
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+    bases: tuple[type[Any], ...] = cls.__mro__
+    if tuple in bases and hasattr(cls, "_fields"):
         return "namedtuple"
     if issubclass(cls, _STATEFUL):
         return None
@@ -79,6 +80,9 @@ def _made_by(factory: Callable[[], object]) -> Callable[[Any], object]:
     return lambda _made: factory()
 
 
+_FACTORY: Any = attrs.Factory  # a class; its stub calls it a function
+
+
 def _dataclass_fields(cls: type[Any], hints: Mapping[str, object]) -> Iterator[Field]:
     for name, hint in hints.items():
         if isinstance(hint, dataclasses.InitVar) or hint is dataclasses.InitVar:
@@ -106,11 +110,11 @@ def _attrs_fields(cls: type[Any], hints: Mapping[str, object]) -> Iterator[Field
                 f"Call the field {name.lstrip('_')!r}, or make the class a dataclass.",
             )
         missing = None
-        if isinstance(attribute.default, attrs.Factory):  # type: ignore[arg-type]  # a class at run time, a function in its stub
-            factory = typing.cast(Any, attribute.default)
-            missing = factory.factory if factory.takes_self else _made_by(factory.factory)
-        elif attribute.default is not attrs.NOTHING:
-            missing = _constant(attribute.default)
+        default: Any = attribute.default
+        if isinstance(default, _FACTORY):
+            missing = default.factory if default.takes_self else _made_by(default.factory)
+        elif default is not attrs.NOTHING:
+            missing = _constant(default)
         yield Field(name, name, hints.get(name, attribute.type or Any), missing)
 
 
@@ -170,6 +174,23 @@ def _hints(cls: type[Any], arguments: tuple[object, ...]) -> dict[str, object]:
     return {name: substitute(hint, bound.get(owners.get(name, cls), {})) for name, hint in hints.items()}
 
 
+def resolved_alias(alias: Any, value: object) -> object:  # noqa: ANN401  # annotations have no common type
+    """What a type alias stands for, with the names that are written as strings in it looked up where it was made.
+
+    Raises:
+        EncodingError: A name in it is not there.
+    """
+    names = vars(sys.modules.get(getattr(alias, "__module__", None) or "", typing))
+    # get_type_hints looks names up in the annotations of something, so there must be something.
+    carrier = type("alias", (), {"__annotations__": {"value": value}})
+    try:
+        return typing_extensions.get_type_hints(carrier, names, {alias.__name__: alias}, include_extras=True)["value"]
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
+        raise EncodingError(
+            str(alias), f"the alias cannot be resolved: {error}", "Define the names in it at the top of its module."
+        ) from error
+
+
 def own_annotations(cls: type[Any]) -> Mapping[str, object]:
     """The annotations written in the body of this class, as they are there."""
     return typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF)
@@ -198,6 +219,7 @@ def substitute(hint: Any, bound: Mapping[object, object]) -> object:  # noqa: AN
     if isinstance(hint, TypeVar):
         return bound.get(hint, hint)
     parameters = getattr(hint, "__parameters__", ())
-    if not bound or isinstance(hint, type) and not typing.get_origin(hint) or not parameters:
+    if not bound or not parameters or (isinstance(hint, type) and not typing.get_origin(hint)):
         return hint
-    return hint[tuple(bound.get(one, one) for one in parameters)]
+    alias: Any = hint
+    return alias[tuple(bound.get(one, one) for one in parameters)]

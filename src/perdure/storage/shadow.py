@@ -3,7 +3,7 @@
 import functools
 import typing
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -22,18 +22,35 @@ from perdure.storage.shapes import (
     is_text_key,
     reachable,
 )
-
-if TYPE_CHECKING:
-    from perdure.storage.conversion import Wire
+from perdure.storage.unions import union_of
 
 
 @attrs.frozen
 class Shadow:
     """The Struct, and the ways from the user's object to it and back."""
 
-    type: type[msgspec.Struct]
+    struct: type[msgspec.Struct]
     lower: Callable[[Any], Any]
     lift: Callable[[Any], Any]
+
+
+class WireLike(Protocol):
+    """How the value of a field travels: a `Wire` of `conversion`, which imports this module."""
+
+    @property
+    def read(self) -> Any:  # noqa: ANN401  # annotations have no common type
+        """The type that msgspec reads."""
+        ...
+
+    @property
+    def lower(self) -> Callable[[Any], Any] | None:
+        """Turns a value into what msgspec writes."""
+        ...
+
+    @property
+    def lift(self) -> Callable[[Any], Any] | None:
+        """Turns what msgspec read into a value."""
+        ...
 
 
 def is_native(record: Record) -> bool:
@@ -58,38 +75,36 @@ def _needs_conversion(shape: Shape) -> bool:
         case Table():
             return not is_text_key(shape.key)
         case Record():
-            return shape.family == "namedtuple" or _is_generic(shape) or _writes_more(shape.type)
+            return shape.family == "namedtuple" or _is_generic(shape) or _writes_more(shape.cls)
         case _:
             return False
 
 
 def _is_generic(record: Record) -> bool:
     """`Box[int](1)` leaves `__orig_class__` on the object, which msgspec would write."""
-    return record.annotation is not record.type or bool(getattr(record.type, "__parameters__", ()))
+    return record.annotation is not record.cls or bool(getattr(record.cls, "__parameters__", ()))
 
 
 def _writes_more(cls: type[Any]) -> bool:
-    """msgspec writes all of an object's `__dict__`, and so what a cached_property left there."""
+    """What msgspec writes is all of an object's `__dict__`, with what a cached_property left there."""
     return any(isinstance(one, functools.cached_property) for base in cls.__mro__ for one in vars(base).values())
 
 
 def runs_user_code(shape: Shape) -> bool:
     """Whether restoring this runs code of the user's that may change what was stored."""
     hooks = ("__post_init__", "__attrs_post_init__")
-    return isinstance(shape, Record) and (
-        any(hasattr(shape.type, hook) for hook in hooks) or shape.family == "namedtuple"
-    )
+    return isinstance(shape, Record) and (any(hasattr(shape.cls, hook) for hook in hooks))
 
 
-def shadow_of(record: Record, wires: "Sequence[tuple[Field, Wire]]") -> Shadow:
+def shadow_of(record: Record, wires: Sequence[tuple[Field, WireLike]]) -> Shadow:
     """Make the stand-in for a class from the wires of its fields."""
     names = [f"f{number}" for number in range(len(wires))]
-    tag = record.type.__struct_config__ if record.family == "struct" else None
+    tag = record.cls.__struct_config__ if record.family == "struct" else None
     # Every field may be missing: which may really be is the user's class to say, when the object is made.
     struct = msgspec.defstruct(
-        record.type.__name__,
+        record.cls.__name__,
         [
-            (name, typing.Union[wire.type, msgspec.UnsetType], msgspec.UNSET)
+            (name, union_of([wire.read, msgspec.UnsetType]), msgspec.UNSET)
             for name, (_, wire) in zip(names, wires, strict=True)
         ],
         rename={name: field.wire_name for name, (field, _) in zip(names, wires, strict=True)},
@@ -98,10 +113,10 @@ def shadow_of(record: Record, wires: "Sequence[tuple[Field, Wire]]") -> Shadow:
     )
     lowers = [(field.name, wire.lower) for field, wire in wires]
     lifts = [(name, field, wire.lift) for name, (field, wire) in zip(names, wires, strict=True)]
-    reads = dict.get if record.family == "typeddict" else getattr
+    reads: Callable[[Any, str, object], Any] = _item if record.family == "typeddict" else getattr
     lower = functools.partial(_lower, struct, reads, lowers)
     make = {"dataclass": _make_bare, "attrs": _make_attrs}.get(record.family, _make_by_name)
-    return Shadow(struct, lower, functools.partial(make, record.type, lifts))
+    return Shadow(struct, lower, functools.partial(make, record.cls, lifts))
 
 
 _Lift: typing.TypeAlias = tuple[str, Field, Callable[[Any], Any] | None]
@@ -115,6 +130,10 @@ def _lower(
 ) -> msgspec.Struct:
     values = [(lower, read(value, name, msgspec.UNSET)) for name, lower in fields]
     return struct(*[one if lower is None or one is msgspec.UNSET else lower(one) for lower, one in values])
+
+
+def _item(value: dict[str, Any], name: str, missing: object) -> object:
+    return value.get(name, missing)
 
 
 def _make_by_name(cls: type[Any], fields: Sequence[_Lift], raw: msgspec.Struct) -> object:
@@ -131,7 +150,7 @@ def _make_by_name(cls: type[Any], fields: Sequence[_Lift], raw: msgspec.Struct) 
 
 def _make_bare(cls: type[Any], fields: Sequence[_Lift], raw: msgspec.Struct) -> object:
     """As msgspec does: without `__init__`, which may convert what was stored, but with the hook after it."""
-    made = cls.__new__(cls)
+    made: Any = object.__new__(cls)
     for name, field, lift in fields:
         one = getattr(raw, name)
         if one is msgspec.UNSET:

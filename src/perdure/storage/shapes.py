@@ -4,7 +4,7 @@
 JSON is written from and read to. Only closed types have a shape: those whose values JSON can carry and bring back.
 """
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import types
@@ -23,7 +23,7 @@ from perdure.storage.record_fields import Family, Field
 class Scalar:
     """A value that is one JSON scalar."""
 
-    type: type[Any]
+    cls: type[Any]
     constraints: tuple[msgspec.Meta, ...] = ()
 
 
@@ -43,7 +43,7 @@ class Choice:
 class Enumeration:
     """An enum, stored by its value; `flag` if members can be combined."""
 
-    type: type[enum.Enum]
+    cls: type[enum.Enum]
     value: type[str] | type[int]
     flag: bool
 
@@ -52,7 +52,7 @@ class Enumeration:
 class Array:
     """A list, or a tuple of any length."""
 
-    type: type[Any]
+    cls: type[Any]
     item: "Shape"
 
 
@@ -60,7 +60,7 @@ class Array:
 class Bag:
     """A set or frozenset."""
 
-    type: type[Any]
+    cls: type[Any]
     item: "Shape"
 
 
@@ -90,7 +90,7 @@ class Either:
 class Record:
     """A class whose fields are known. `fields` are filled after it exists: a record may contain itself."""
 
-    type: type[Any]
+    cls: type[Any]
     annotation: object
     family: Family
     fields: tuple[tuple[Field, "Shape"], ...] = ()
@@ -100,7 +100,7 @@ class Record:
 class Model:
     """A pydantic model, which reads and writes itself."""
 
-    type: Any
+    cls: Any
 
 
 @attrs.frozen(eq=False)
@@ -125,13 +125,13 @@ Shape: TypeAlias = (
 SCALARS: frozenset[type[Any]] = frozenset(
     {
         str, int, float, bool, types.NoneType, bytes, bytearray, uuid.UUID, decimal.Decimal,
-        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, msgspec.UnsetType,
+        dt.datetime, dt.date, dt.time, dt.timedelta, msgspec.UnsetType,
     }
 )  # fmt: skip
 """Types whose values are one JSON scalar."""
 
 
-def children(shape: Shape) -> tuple[Shape, ...]:
+def children(shape: Shape) -> tuple[Shape, ...]:  # noqa: PLR0911  # one case for each shape
     """The shapes directly inside this one."""
     match shape:
         case Array() | Bag():
@@ -164,11 +164,11 @@ def members_of(union: Either) -> tuple[Shape, ...]:
     return tuple(one for one in found.values() if not isinstance(one, Either | Name))
 
 
-def exact_types(shape: Shape) -> frozenset[type[Any]] | None:
+def exact_types(shape: Shape) -> frozenset[type[Any]] | None:  # noqa: PLR0911  # one case for each shape
     """The classes that values of this shape have exactly; None if that is not known from the class."""
     match shape:
         case Scalar():
-            return frozenset({int, float} if shape.type is float else {shape.type})
+            return frozenset({int, float} if shape.cls is float else {shape.cls})
         case Choice():
             return frozenset(type(value) for value in shape.values)
         case Row():
@@ -176,9 +176,9 @@ def exact_types(shape: Shape) -> frozenset[type[Any]] | None:
         case Table():
             return frozenset({dict})
         case Record():
-            return frozenset({dict if shape.family == "typeddict" else shape.type})
+            return frozenset({dict if shape.family == "typeddict" else shape.cls})
         case Enumeration() | Array() | Bag() | Model():
-            return frozenset({shape.type})
+            return frozenset({shape.cls})
         case _:
             return None
 
@@ -199,7 +199,7 @@ def is_text_key(shape: Shape) -> bool:
     """Whether dicts with such keys are JSON objects; others are stored as lists of pairs."""
     match shape:
         case Scalar():
-            return shape.type not in {bool, types.NoneType, bytearray, msgspec.UnsetType}
+            return shape.cls not in {bool, types.NoneType, bytearray, msgspec.UnsetType}
         case Enumeration():
             return not shape.flag
         case Choice():

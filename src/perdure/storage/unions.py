@@ -2,7 +2,8 @@
 
 import enum
 import itertools
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from perdure.errors import EncodingError
@@ -37,6 +38,8 @@ _SCALAR_KINDS: dict[type[Any], frozenset[Kind]] = {
 
 _EVERYTHING: frozenset[Kind] = frozenset({"null", "true or false", "integer", "number", "string", "array", "object"})
 
+_NOTHING: frozenset[Kind] = frozenset()
+
 _RAW: dict[Kind, type[Any]] = {
     "null": type(None), "true or false": bool, "integer": int, "number": float,
     "string": str, "array": list, "object": dict,
@@ -65,13 +68,13 @@ def refuse_ambiguous(members: Sequence[Shape]) -> None:
             )
 
 
-def kinds(shape: Shape) -> frozenset[Kind]:
+def kinds(shape: Shape) -> frozenset[Kind]:  # noqa: C901, PLR0911  # one case for each shape
     """What this shape is in JSON."""
     match shape:
         case Scalar():
-            return _SCALAR_KINDS.get(shape.type, frozenset({"string"}))
+            return _SCALAR_KINDS.get(shape.cls, frozenset({"string"}))
         case Choice():
-            return frozenset().union(*(_kinds_of_class(type(value)) for value in shape.values))
+            return _NOTHING.union(*(_kinds_of_class(type(value)) for value in shape.values))
         case Enumeration():
             return frozenset({"string" if shape.value is str else "integer"})
         case Array() | Bag() | Row():
@@ -81,15 +84,20 @@ def kinds(shape: Shape) -> frozenset[Kind]:
         case Record():
             return frozenset({"array", "object"} if _is_array_like(shape) else {"object"})
         case Model():
-            return _EVERYTHING - {"null"} if is_root_model(shape.type) else frozenset({"object"})
+            return _EVERYTHING - {"null"} if is_root_model(shape.cls) else frozenset({"object"})
         case Foreign():
             return frozenset({"string"})
         case Either():
-            return frozenset().union(*map(kinds, members_of(shape)))
+            return _NOTHING.union(*map(kinds, members_of(shape)))
         case Name():
             return _EVERYTHING if shape.target is None else kinds(shape.target)
         case Anything():
             return _EVERYTHING
+
+
+def union_of(types: Iterable[Any]) -> Any:  # noqa: ANN401  # annotations have no common type
+    """The union of types that are known at run time only."""
+    return typing.Union[tuple(types)]  # noqa: UP007  # `|` takes no tuple
 
 
 def raw_types(shape: Shape) -> frozenset[type[Any]]:
@@ -104,18 +112,18 @@ def _kinds_of_class(cls: type[Any]) -> frozenset[Kind]:
 
 
 def _is_float(shape: Shape) -> bool:
-    return isinstance(shape, Scalar) and shape.type is float
+    return isinstance(shape, Scalar) and shape.cls is float
 
 
 def _is_tagged(shape: Shape) -> bool:
-    return isinstance(shape, Record) and shape.family == "struct" and shape.type.__struct_config__.tag is not None
+    return isinstance(shape, Record) and shape.family == "struct" and shape.cls.__struct_config__.tag is not None
 
 
 def _is_array_like(shape: Record) -> bool:
-    return shape.family == "struct" and shape.type.__struct_config__.array_like
+    return shape.family == "struct" and shape.cls.__struct_config__.array_like
 
 
-def describe(shape: Shape) -> str:
+def describe(shape: Shape) -> str:  # noqa: PLR0911  # one case for each shape
     """The shape in a few words, for messages."""
     match shape:
         case Choice():
@@ -131,4 +139,4 @@ def describe(shape: Shape) -> str:
         case Either() | Name():
             return "union"
         case _:
-            return shape.type.__name__
+            return shape.cls.__name__

@@ -1,0 +1,399 @@
+"""Codecs as their callers use them: references inside everything, records, evolution, pickles and digests."""
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+import threading
+import timeit
+import typing as t
+from collections.abc import Callable
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+
+from perdure.errors import DecodingError, EncodingError
+from perdure.storage.codec import (
+    RecordCodec,
+    codec_for,
+    digest,
+    join,
+    register_extension,
+    register_wire,
+    split,
+)
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PICKLE = f"cloudpickle@{PYTHON}"
+
+
+@attrs.define
+class Counter:
+    """Stands for an actor class: an attrs class that msgspec would write as an object."""
+
+    total: int = 0
+
+
+@attrs.frozen
+class Handle:
+    """Stands for a reference."""
+
+    key: str
+
+
+class _CounterExtension:
+    def wire(self, value: object) -> str:
+        if not isinstance(value, Handle):
+            raise EncodingError("reference", f"{value!r} is no reference", "Pass one.")
+        return value.key
+
+    def unwire(self, text: str) -> Handle:
+        return Handle(text)
+
+
+register_extension(lambda annotation: _CounterExtension() if annotation is Counter else None)
+register_wire(Handle, lambda handle: handle.key)
+
+
+@dataclasses.dataclass
+class Team:
+    lead: Counter
+    crew: list[Counter]
+    deputy: Counter | None = None
+    seats: int = dataclasses.field(init=False, default=3)
+
+
+@attrs.define
+class Company:
+    teams: dict[str, Team]
+    founder: Counter | int = 0
+    names: list[str] = attrs.Factory(lambda self: list(self.teams), takes_self=True)
+
+
+class Entry(t.TypedDict):
+    who: Counter
+    note: t.NotRequired[str]
+
+
+class Place(t.NamedTuple):
+    who: Counter
+    rank: int = 1
+
+
+class Wrapped(msgspec.Struct, tag=True, frozen=True):
+    who: Counter = msgspec.field(name="holder")
+
+
+class Bare(msgspec.Struct, tag=True):
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    who: Counter
+    kids: "list[Branch]" = dataclasses.field(default_factory=list)
+    up: "Branch | int | None" = None
+
+
+H = Handle("a")
+HANDLES: list[tuple[t.Any, t.Any]] = [
+    (Counter, H),
+    (list[Counter], [H]),
+    (Counter | None, None),
+    (Counter | int, H),
+    (t.Annotated[Counter, "reference"], H),
+    (dict[Counter, set[Counter]], {H: {H, Handle("b")}}),
+    (tuple[Counter, ...], (H, H)),
+    (tuple[int, Counter] | None, (1, H)),
+    (Team, Team(H, [H])),
+    (Company, Company({"x": Team(H, [], H)}, H)),
+    (Entry, {"who": H}),
+    (Place, Place(H)),
+    (Wrapped | Bare, Wrapped(H)),
+    (list[Wrapped | Bare], [Bare(1), Wrapped(H)]),
+    (Branch, Branch(H, [Branch(H)], up=Branch(H, up=4))),
+]
+
+
+@pytest.mark.parametrize(("annotation", "value"), HANDLES, ids=range(len(HANDLES)))
+def test_references_are_stored_as_strings_wherever_they_are(annotation: t.Any, value: object) -> None:
+    """An actor's name survives inside any message and any state, and the actor itself is never written."""
+    codec = codec_for(annotation)
+    raw = codec.encode(value)
+    assert codec.name == "json"
+    assert codec.decode(raw) == value
+    assert codec.encode(codec.decode(raw)) == raw
+    assert b"total" not in raw
+
+
+def test_what_is_no_reference_is_refused_with_its_path() -> None:
+    """A live actor never ends up in a row, however deep it was put."""
+    with pytest.raises(EncodingError) as caught:
+        codec_for(Company).encode(Company({"x": Team(H, [H, t.cast(t.Any, Counter())])}), "args.company")
+    assert caught.value.path == 'args.company.teams["x"].crew[1]'
+    with pytest.raises(EncodingError, match="told apart"):
+        codec_for(Counter | str)
+    with pytest.raises(EncodingError, match="told apart"):
+        codec_for(Counter | t.Any)
+
+
+class Address(pydantic.BaseModel):
+    street: str = pydantic.Field(alias="Street")
+    tags: set[str] = set()
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    home: Address | None = None
+    secret: str = pydantic.Field(default="", exclude=True)
+
+
+class Names(pydantic.RootModel[list[str]]):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Person, Person(name="p", home=Address(Street="s", tags={"x"}))),
+        (list[Person | None], [None, Person(name="p")]),
+        (dict[str, Names], {"a": Names(["x"])}),
+    ],
+    ids=str,
+)
+def test_pydantic_models_come_back_through_their_own_validation(annotation: t.Any, value: object) -> None:
+    """People keep the models that they have."""
+    codec = codec_for(annotation)
+    assert codec.name == "json"
+    assert codec.decode(codec.encode(value)) == value
+
+
+def test_a_pydantic_model_that_loses_something_is_refused() -> None:
+    """An excluded field is not dropped behind the user's back."""
+    with pytest.raises(EncodingError, match="come back equal") as caught:
+        codec_for(list[Person]).encode([Person(name="p", secret="x")])
+    assert caught.value.path == "value[0]"
+
+
+def test_pydantic_is_not_imported_to_find_out() -> None:
+    """Who does not use pydantic does not wait for its import."""
+    code = f"import sys; sys.path[:] = {sys.path}; from perdure.storage.codec import codec_for; codec_for(list[int])"
+    code += "; assert 'pydantic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# records --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_one_object_and_back() -> None:
+    """Arguments lie in the row as one readable JSON object."""
+    record = RecordCodec({"n": int, 'odd "name"': list[str], "who": Counter})
+    fields = record.encode({"n": 3, 'odd "name"': ["ä"], "who": H}, "args")
+    text = join(fields)
+    assert text == '{"n":3,"odd \\"name\\"":["ä"],"who":"a"}'
+    assert split(text) == split(text.encode()) == fields
+    assert record.decode(text) == {"n": 3, 'odd "name"': ["ä"], "who": H}
+    assert record.name == "json"
+    assert join({}) == "{}"
+
+
+def test_names_come_and_go() -> None:
+    """Adding and removing a field or an argument loses no stored row."""
+    assert RecordCodec({"b": int, "c": int}).decode('{"a": 1, "b": 2}') == {"b": 2}
+
+
+def test_errors_in_a_record_name_the_field() -> None:
+    """The caller learns which argument it was."""
+    record = RecordCodec({"n": int, "xs": list[int]})
+    with pytest.raises(EncodingError) as caught:
+        record.encode({"n": 1, "xs": [1, "2"]}, "args")
+    assert caught.value.path == "args.xs[1]"
+    with pytest.raises(EncodingError, match="no such field"):
+        record.encode({"m": 1})
+    with pytest.raises(DecodingError, match=r"^n, the stored int"):
+        record.decode('{"n": "1"}')
+    with pytest.raises(DecodingError):
+        record.decode("[]")
+
+
+def test_unchanged_fields_keep_their_bytes() -> None:
+    """A large state of which one field changed is proved for that field only."""
+    record = RecordCodec({"n": int, "o": object, "xs": set[str]})
+    values: dict[str, object] = {"n": 1, "o": 1j, "xs": {"b", "a"}}
+    known = record.encode(values)
+    assert record.encode_changed(values, known) == known
+    assert record.encode_changed({**values, "n": 2}, known) == {**known, "n": b"2"}
+    with pytest.raises(EncodingError) as caught:
+        record.encode_changed({**values, "n": True}, known, "state")
+    assert caught.value.path == "state.n"
+
+
+# evolution ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class New:
+    kept: int
+    added: list[int] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class NewShadowed:
+    kept: int
+    added: set[int] = dataclasses.field(default_factory=set)
+    half: float = 0.5
+
+
+class NewTuple(t.NamedTuple):
+    kept: int
+    added: str = "new"
+
+
+@attrs.define
+class NewAttrs:
+    kept: int
+    who: Counter | None = None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [(New, New(1)), (NewShadowed, NewShadowed(1)), (NewTuple, NewTuple(1)), (NewAttrs, NewAttrs(1))],
+    ids=str,
+)
+def test_stored_classes_load_after_their_fields_changed(annotation: type[t.Any], expected: object) -> None:
+    """A new field with a default and a removed one need no ceremony."""
+    assert codec_for(annotation).decode(b'{"gone":[1],"kept":1}') == expected
+    with pytest.raises(DecodingError, match="kept"):
+        codec_for(annotation).decode(b"{}")
+
+
+# pickles --------------------------------------------------------------------------------------------------------------
+
+
+class Opaque:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Opaque) and self.x == other.x
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+@dataclasses.dataclass
+class HoldsOpaque:
+    opaque: Opaque
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Opaque, Opaque(1)),
+        (list[Opaque], [Opaque(1)]),
+        (HoldsOpaque, HoldsOpaque(Opaque(1))),
+        (object, {1, (2, 3)}),
+        (inspect.Parameter.empty, 1j),
+        (complex, 1j),
+        (type[int], int),
+    ],
+    ids=str,
+)
+def test_what_is_not_closed_is_pickled(annotation: t.Any, value: object) -> None:
+    """Any value that Python can pickle may be state, and the row says which Python it needs."""
+    codec = codec_for(annotation)
+    raw = codec.encode(value)
+    assert codec.name == PICKLE
+    assert msgspec.json.decode(raw)["python"] == PYTHON
+    assert codec.decode(raw) == value
+    assert RecordCodec({"x": annotation, "n": int}).name == f"json+{PICKLE}"
+
+
+def test_lambdas_are_pickled_by_value() -> None:
+    """A function without a name to import it by is stored whole."""
+    codec = codec_for(Callable[[int], int])
+    assert codec.decode(codec.encode(lambda x: x + 1))(1) == 2
+
+
+def test_what_cannot_be_pickled_is_refused_with_its_path() -> None:
+    """A lock in the state is found at the commit, not at the restart."""
+    with pytest.raises(EncodingError) as caught:
+        codec_for(object).encode(threading.Lock(), "state.lock")
+    assert caught.value.path == "state.lock"
+
+
+@pytest.mark.parametrize(
+    "annotation", [t.Any, dict[str, t.Any], New, Movie := t.TypedDict("Movie", {}, total=False)], ids=str
+)
+def test_a_pickle_in_a_row_is_never_loaded_because_the_row_says_so(annotation: t.Any) -> None:
+    """Whoever can write rows cannot run code, where the code declares typed JSON."""
+    raw = codec_for(object).encode(1j)
+    with pytest.raises(DecodingError, match=r"declares a codec of json, but the row holds cloudpickle"):
+        codec_for(annotation).decode(raw)
+
+
+@pytest.mark.parametrize("raw", [b"3", b"{}", b'{"python":"3.11"}', b"[1]", b'{"$cloudpickle":1,"python":"x"}'])
+def test_json_where_a_pickle_is_declared_is_refused(raw: bytes) -> None:
+    """A changed annotation is told from a damaged row."""
+    with pytest.raises(DecodingError, match=rf"declares {PICKLE}, but the row holds json"):
+        codec_for(object).decode(raw)
+
+
+def test_a_pickle_of_another_python_is_refused() -> None:
+    """A new Python does not guess at the old one's pickles."""
+    raw = codec_for(object).encode(1).replace(PYTHON.encode(), b"3.9")
+    with pytest.raises(DecodingError, match=r"cloudpickle@3\.9"):
+        codec_for(object).decode(raw)
+
+
+# digests --------------------------------------------------------------------------------------------------------------
+
+
+def test_equal_arguments_have_equal_digests() -> None:
+    """A replay is checked against what was really asked, whatever the order of sets and keys."""
+    names = [f"n{number}" for number in range(50)]
+    one = digest((1, {"a": 1, "b": 2}, set(names)), {"x": H, "y": 2})
+    other = digest((1, {"b": 2, "a": 1}, set(reversed(names))), {"y": 2, "x": H})
+    assert one is not None
+    assert len(one) == 32
+    assert one == other
+    assert one != digest((2, {"a": 1, "b": 2}, set(names)), {"x": H, "y": 2})
+    assert digest((Handle("a"),), {}) != digest((Handle("b"),), {})
+    assert digest((Person(name="p"),), {}) == digest((Person(name="p"),), {})
+
+
+def test_arguments_without_json_have_no_digest() -> None:
+    """Where nothing can be compared, nothing is claimed."""
+    assert digest((object(),), {}) is None
+    assert digest((), {"x": open}) is None
+
+
+# speed ----------------------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Article:
+    title: str
+    score: float
+    tags: list[str]
+    meta: dict[str, t.Any]
+
+
+def test_speed_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The cost of exactness is seen by whoever works here (`-s`); machines differ, so none is demanded."""
+    record, state = RecordCodec({"n": int}), codec_for(list[Article])
+    articles = [Article(f"article {n}" * 3, n / 3, ["a", "b"], {"n": n, "deep": [1, {"x": None}]}) for n in range(95)]
+    raw = state.encode(articles)
+    values = {"n": 3}
+
+    def microseconds(action: Callable[[], object], times: int) -> float:
+        return min(timeit.repeat(action, number=times, repeat=5)) / times * 1e6
+
+    lines = {
+        "add(n: int)": microseconds(lambda: record.encode(values, "args"), 5000),
+        f"{len(raw)} bytes of nested state": microseconds(lambda: state.encode(articles), 20),
+        "the same, unchanged": microseconds(lambda: state.encode_changed(articles, raw, "state"), 20),
+    }
+    with capsys.disabled():
+        print(*(f"\n{name}: {took:.1f} µs" for name, took in lines.items()))  # noqa: T201  # it prints
