@@ -17,6 +17,7 @@ import asyncio
 import logging
 import warnings
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve
@@ -74,6 +75,7 @@ class Activation:
         self.address: Address = place.to
         self.epoch = place.epoch or 0
         self.reference = Reference(spec.cls, place.to, host)
+        self._name = f"perdure {place.to.kind}/{place.to.key}"
         self.instance: Actor | None = None
         self.turn: Turn | None = None
         self.gone = False
@@ -156,40 +158,40 @@ class Activation:
 
     def commit(self, segment: Segment) -> asyncio.Future[Committed]:
         """Submit a segment; refusals fail the turn, other errors lose the activation."""
-        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-
-        def told(settled: Settled | PerdureError) -> None:
-            self._in_flight -= 1
-            if isinstance(settled, Committed):
-                self.host.committed(settled)
-                if segment.end is not None:
-                    self.host.ended(segment.message, segment.end.outcome)
-                if not future.done():
-                    future.set_result(settled)
-            else:
-                error = settled if isinstance(settled, PerdureError) else StorageError(f"unexpected answer {settled!r}")
-                self._refused(segment, error, future)
-            if self._landed is not None and not self._landed.done():
-                self._landed.set_result(None)
-
+        future: asyncio.Future[Committed] = self.host.loop.create_future()
         if self.gone:
             future.set_exception(Lost("the activation is gone"))
-            return future
-        self._in_flight += 1
-        try:
-            self.host.committer.submit(segment, told)
-        except PerdureError:
-            self._in_flight -= 1
-            raise
+        else:
+            self._submit(segment, future)
         return future
 
-    def _refused(self, segment: Segment, error: PerdureError, future: asyncio.Future[Committed]) -> None:
+    def _submit(self, segment: Segment, future: asyncio.Future[Committed] | None) -> None:
+        self.host.committer.submit(segment, partial(self._told, segment, future))
+        self._in_flight += 1
+
+    def _told(
+        self, segment: Segment, future: asyncio.Future[Committed] | None, settled: Settled | PerdureError
+    ) -> None:
+        self._in_flight -= 1
+        if isinstance(settled, Committed):
+            self.host.committed(settled)
+            if segment.end is not None:
+                self.host.ended(segment.message, segment.end.outcome)
+            if future is not None and not future.done():
+                future.set_result(settled)
+        else:
+            error = settled if isinstance(settled, PerdureError) else StorageError(f"unexpected answer {settled!r}")
+            self._refused(segment, error, future)
+        if self._landed is not None and not self._landed.done():
+            self._landed.set_result(None)
+
+    def _refused(self, segment: Segment, error: PerdureError, future: asyncio.Future[Committed] | None) -> None:
         if isinstance(error, StorageError):
             self.lose(error)
         elif self.turn is not None and self.turn.mail.seq == segment.message:
             self.turn.refused = error
             self.turn.take_back(segment)
-        if not future.done():
+        if future is not None and not future.done():
             future.set_exception(Lost(str(error)) if isinstance(error, StorageError) else error)
             future.exception()  # whoever waits is told again; nobody waiting is no fault
 
@@ -264,7 +266,7 @@ class Activation:
     def wake(self) -> None:
         """Handle what is there."""
         if self._worker is None and self._loaded.is_set() and not self.gone and self._cursor < self._tail and not self.host.closing:
-            self._worker = asyncio.get_running_loop().create_task(self._work(), name=f"perdure {self.address}")
+            self._worker = self.host.loop.create_task(self._work(), name=self._name)
 
     async def _next(self) -> Mail | None:
         wanted = self._cursor + 1
@@ -307,8 +309,11 @@ class Activation:
             self._finish_unstarted(mail, Outcome("expired", error=_text("it was not started before its latest start")))
             return
         while True:
-            async with self.host.blame.admitted(past):
+            if past is None or not past.blame:
                 again = await self._attempt(mail, past, records)
+            else:
+                async with self.host.blame.admitted(past.blame):
+                    again = await self._attempt(mail, past, records)
             if again is None:
                 return
             past, records = again
@@ -318,20 +323,20 @@ class Activation:
     ) -> tuple[TurnRecord, list[Record]] | None:
         """Run the handler once; what to begin again with, if it failed."""
         turn = self.turn = Turn(self, mail, past, records)
-        for completion in self._early:
-            self.completed(completion)
-        self._early.clear()
+        if self._early:
+            early, self._early = self._early, []
+            for completion in early:
+                self.completed(completion)
         token = current.set(turn.scope)
         try:
             return await self._run(turn)
         finally:
             current.reset(token)
-            turn.ended = True
-            turn.handout.close()
+            turn.close()
             self.turn = None
 
     async def _run(self, turn: Turn) -> tuple[TurnRecord, list[Record]] | None:
-        started = self.host.timestamp()
+        started = turn.last_change = self.host.timestamp()
         past = turn.past
         if past is not None and past.retry_at is not None:
             await turn.until(past.retry_at)
@@ -341,7 +346,9 @@ class Activation:
                 await turn.durable()
             value = await self._call(turn)
             turn.check()
-            await self._end_tasks(turn)
+            leaked = turn.leaked()
+            if leaked:
+                await self._end_tasks(turn, leaked)
             self._check_refused(turn)
             await self._succeed(turn, value, started)
         except asyncio.CancelledError as error:
@@ -373,16 +380,13 @@ class Activation:
             turn.park(f"'{mail.handler}' is no handler of {self.spec.cls.__name__} any more. Give the renamed one aliases=.")
             turn.check()
             raise StorageError("unreachable: a parked turn stops")
-        instance = await self.activate()
-        token = decoding_port.set(self.host)
+        instance = self.instance or await self.activate()
         try:
             arguments = handler.signature.decode(mail.args)
         except PerdureError as error:
             turn.park(f"the stored arguments do not fit the handler: {error}")
             turn.check()
             raise
-        finally:
-            decoding_port.reset(token)
         timeout = handler.timeout if handler.timeout is not None else self.spec.timeout
         if timeout is None:
             return await handler.function(instance, **arguments)
@@ -395,10 +399,7 @@ class Activation:
             timer.cancel()
 
     @staticmethod
-    async def _end_tasks(turn: Turn) -> None:
-        leaked = turn.leaked()
-        if not leaked:
-            return
+    async def _end_tasks(turn: Turn, leaked: list[asyncio.Task[Any]]) -> None:
         for task in leaked:
             task.cancel()
         await asyncio.gather(*leaked, return_exceptions=True)
@@ -411,7 +412,7 @@ class Activation:
     def _check_refused(turn: Turn) -> None:
         if turn.refused is not None:
             raise turn.refused
-        unclaimed = next(iter(turn.handout.unclaimed), None)
+        unclaimed = turn.unclaimed
         if unclaimed is not None:
             turn.stuck(unclaimed)
             turn.check()
@@ -424,29 +425,34 @@ class Activation:
         result = handler.signature.reply.encode(value, f"{handler.signature.what} reply").decode()
         fields = self.spec.state.encode_changed(self.spec.values(instance), self._fields, self.spec.cls.__name__)
         changed = {name: raw for name, raw in fields.items() if self._fields.get(name) != raw}
-        risky = any(send.envelope.must_exist or send.envelope.chosen for send in turn.opened.sends) or turn.opened.spawns
         before, self._fields = self._fields, fields
-        future = self._finish(turn, Outcome("succeeded", result), started, changed)
-        if risky:
-            # The store may refuse these, and then this turn has failed: nothing may be built on it before.
-            try:
-                await future
-            except PerdureError:
-                self._fields = before
-                self._cursor -= 1
-                raise
+        segment = self._last_segment(turn, Outcome("succeeded", result), started, changed)
+        refusable = segment.spawns or any(send.envelope.must_exist or send.envelope.chosen for send in segment.sends)
+        if not refusable and not turn.stop_actor:
+            self._submit(segment, None)
+            return
+        # The store may refuse this, and then the turn has failed: nothing may be built on it before.
+        try:
+            await self.commit(segment)
+        except PerdureError:
+            self._fields = before
+            self._cursor -= 1
+            raise
         if turn.stop_actor:
-            await future
             await self.retire()
 
-    def _finish(
+    def _finish(self, turn: Turn, outcome: Outcome, started: float) -> None:
+        """End a turn whose state does not change."""
+        self._submit(self._last_segment(turn, outcome, started), None)
+
+    def _last_segment(
         self, turn: Turn, outcome: Outcome, started: float, changed: Mapping[str, bytes] | None = None
-    ) -> asyncio.Future[Committed]:
-        """Submit the turn's last segment."""
+    ) -> Segment:
         good = outcome.status == "succeeded"
         segment = turn.take() if good else turn.take_completions()
         # The turn is over, so nothing will look for what it sent under its keys.
-        segment.records = [record for record in segment.records if record.kind not in ("tell", "spawn", "value")]
+        if segment.records:
+            segment.records = [record for record in segment.records if record.kind not in ("tell", "spawn", "value")]
         snapshot: Snapshot | None = None
         if changed:
             state = join(self._fields)
@@ -466,13 +472,13 @@ class Activation:
             segment.turn = evolve(turn.past, executing=None, suspect=False, retry_at=None)
         turn.ended = True
         self._cursor = turn.mail.number
-        return self.commit(segment)
+        return segment
 
     def _finish_unstarted(self, mail: Mail, outcome: Outcome) -> None:
         segment = self.segment(mail.seq)
         segment.end = End(mail.number, outcome, None, self.host.timestamp())
         self._cursor = mail.number
-        self.commit(segment)
+        self._submit(segment, None)
 
     async def _settle_pipeline(self) -> None:
         """Wait while too much is in flight, or for everything where turns may not run ahead."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from perdure.storage.store import TurnRecord
     from perdure.supervision.strategy import BlameRule
 
 
@@ -25,17 +24,14 @@ class BlameGate:
         return f"<BlameGate {self._executing} executing>"
 
     @asynccontextmanager
-    async def admitted(self, past: TurnRecord | None) -> AsyncGenerator[None]:
+    async def admitted(self, blame: int) -> AsyncGenerator[None]:
         """Wait for a slot and hold it."""
-        if past is None or not past.blame:
-            yield
-            return
         async with self._freed:
-            await self._freed.wait_for(lambda: self._rule.admits(past.blame, self._executing))
-            self._executing.append(past.blame)
+            await self._freed.wait_for(lambda: self._rule.admits(blame, self._executing))
+            self._executing.append(blame)
         try:
             yield
         finally:
-            self._executing.remove(past.blame)
+            self._executing.remove(blame)
             async with self._freed:
                 self._freed.notify_all()

@@ -79,6 +79,7 @@ class Host:
         self.node = ""
         self.ids = IdSource()
         self.timestamp = time.time
+        self.loop = asyncio.get_running_loop()
         self.activations: dict[int, Activation] = {}
         self._by_address: dict[Address, Activation] = {}
         self._loading: dict[int, Activation] = {}
@@ -134,7 +135,7 @@ class Host:
         envelope = self.envelope(message, id_, (), None)
         if ask:
             envelope.expires = None
-        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Settled] = self.loop.create_future()
         self.committer.submit(Append(envelope), lambda settled: self._appended(settled, future, ask=ask))
         settled = await future
         receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)  # type: ignore[arg-type]  # one object plays both ports
@@ -368,8 +369,9 @@ class Host:
             self.deliver(appended)
         for seq, outcome in committed.ended:
             self.ended(seq, outcome)
-        self.completions(committed.completions)
-        self.wake(committed.woken)
+        if committed.completions:
+            self.completions(committed.completions)
+            self.wake(committed.woken)
 
     def completions(self, completions: Iterable[Completion]) -> None:
         """Tell turns of this node what others completed for them."""

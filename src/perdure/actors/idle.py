@@ -44,7 +44,7 @@ def _is_inside(task: asyncio.Task[Any], turn: Turn, waiting: Container[asyncio.F
     if waiter is None:
         return False  # about to run
     if waiter in waiting:
-        return True
+        return not waiter.done()  # done: about to run
     awaited: list[Any] = [waiter] if isinstance(waiter, asyncio.Task) else getattr(waiter, "_children", [])
     if awaited:
         return all(isinstance(child, asyncio.Task) and _belongs(child, turn) for child in awaited)

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from perdure.actors.handler import Handler, Query
 from perdure.actors.names import check_name, kinds, near
@@ -51,7 +51,7 @@ class Options:
     timeout: float | None = None
 
 
-@frozen
+@define(eq=False)
 class Outgoing:
     """A message about to be sent, checked and encoded."""
 

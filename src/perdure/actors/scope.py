@@ -30,8 +30,9 @@ class Scope:
         self.turn = turn
         self.path = path
         self.task = task
-        self._ordinals: dict[str, int] = {}
-        self._children: dict[asyncio.Task[object], Scope] = {}
+        # most turns never need them
+        self._ordinals: dict[str, int] | None = None
+        self._children: dict[asyncio.Task[object], Scope] | None = None
 
     def __repr__(self) -> str:
         return f"<Scope {self.path or '/'} of {self.turn!r}>"
@@ -40,15 +41,20 @@ class Scope:
         """The key of the next call of `name` here."""
         if key is not None:
             return f"{self.path}{name}:{key}"
+        if self._ordinals is None:
+            self._ordinals = {}
         ordinal = self._ordinals[name] = self._ordinals.get(name, 0) + 1
         return f"{self.path}{name}#{ordinal}"
 
     def former(self, name: str, key: str | None = None) -> str:
         """What `key` would give next for a former name, without using it up."""
-        return f"{self.path}{name}:{key}" if key is not None else f"{self.path}{name}#{self._ordinals.get(name, 0) + 1}"
+        ordinals = self._ordinals or {}
+        return f"{self.path}{name}:{key}" if key is not None else f"{self.path}{name}#{ordinals.get(name, 0) + 1}"
 
     def child(self, task: asyncio.Task[object]) -> Scope:
         """The scope of a task that was started here."""
+        if self._children is None:
+            self._children = {}
         found = self._children.get(task)
         if found is None:
             found = self._children[task] = Scope(self.turn, f"{self.path}~{len(self._children) + 1}/", task)

@@ -239,7 +239,7 @@ class _Run:
                     turn.begin(record)
                     await turn.durable()
                 elif record.due is not None:
-                    await turn.until(record.due)
+                    await turn.until_retry(record.due)
                 record = await self._attempts(record)
                 await turn.hand()
             except asyncio.CancelledError:
@@ -277,7 +277,7 @@ class _Run:
                 record = evolve(record, attempt=record.attempt + 1, error=failure, due=due)
                 turn.begin(record)
                 await turn.durable()
-                await turn.until(due)
+                await turn.until_retry(due)
             else:
                 turn.check()
                 turn.complete(evolve(record, status="completed", result=result, error=None, due=None))

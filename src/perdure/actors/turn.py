@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -29,7 +30,7 @@ from perdure.storage.failure import decode_failure, encode_failure, failure_fiel
 from perdure.storage.store import Address, Envelope, Outcome, Record, Segment, Send, Spawn, TurnRecord, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
@@ -74,6 +75,8 @@ class Seat(Protocol):
     @property
     def port(self) -> Port: ...  # noqa: D102  # the system, as references know it
     @property
+    def worker(self) -> asyncio.Task[Any] | None: ...  # noqa: D102  # the task that runs the handler
+    @property
     def closing(self) -> bool: ...  # noqa: D102  # whether nothing new may begin
     @property
     def max_steps(self) -> int: ...  # noqa: D102  # records a turn may have
@@ -90,34 +93,83 @@ class Seat(Protocol):
 class Turn:
     """One message being handled."""
 
+    # Most turns have no step and no second task, so what only those need is made when it is needed.
+    stopped: TurnStopped | None = None
+    ended = False
+    refused: PerdureError | None = None
+    reason = ""
+    running_steps = 0
+    stop_actor = False
+    _handout: Handout | None = None
+    _open: Segment | None = None
+    _flying = 0
+    _durable_waits = 0
+    _progressed = False
+    _tasks: Sequence[asyncio.Task[Any]] = ()
+    _completions: Sequence[Record] = ()
+    _numbered: Sequence[tuple[str, int]] = ()
+
     def __init__(self, seat: Seat, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
         self.mail = mail
         self.past = past
-        self.records = {record.key: record for record in records}
-        self.stopped: TurnStopped | None = None
-        self.ended = False
-        self.refused: PerdureError | None = None
-        self.reason = ""
-        self.running_steps = 0
-        self.stop_actor = False
-        self.last_change = seat.timestamp()
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
+        self._task = seat.worker
         self.scope = Scope(self, "", self._task)
-        self.handout = Handout(records, self)
-        self._open: Segment | None = None
-        self._completions: list[Record] = []
-        self._numbered: list[tuple[str, int]] = []
-        self._waiting: dict[asyncio.Future[Any], asyncio.Task[Any] | None] = {}
-        self._replies: dict[str, asyncio.Future[Outcome]] = {}
-        self._tasks: list[asyncio.Task[Any]] = []
-        self._flying = 0
-        self._progressed = False
-        self._claimed: set[str] = set()
-        self.dropped: set[str] = set()
-        self._early: dict[str, Outcome] = {}
-        self._results = sum(record.kind in RESULTS for record in records)
+        self.last_change = 0.0
+        if records:
+            self.records = {record.key: record for record in records}
+            self._results = sum(record.kind in RESULTS for record in records)
+            self._handout = Handout(records, self)
+
+    _results = 0
+
+    @cached_property
+    def records(self) -> dict[str, Record]:
+        """What the turn has done, by key."""
+        return {}
+
+    @cached_property
+    def _waiting(self) -> dict[asyncio.Future[Any], asyncio.Task[Any] | None]:
+        return {}
+
+    @cached_property
+    def _replies(self) -> dict[str, asyncio.Future[Outcome]]:
+        return {}
+
+    @cached_property
+    def _early(self) -> dict[str, Outcome]:
+        return {}
+
+    @cached_property
+    def _claimed(self) -> set[str]:
+        return set()
+
+    @cached_property
+    def dropped(self) -> set[str]:
+        """Keys of records that never reached the disk."""
+        return set()
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    @property
+    def handout(self) -> Handout:
+        """The order of results."""
+        if self._handout is None:
+            self._handout = Handout((), self)
+        return self._handout
+
+    @property
+    def unclaimed(self) -> str | None:
+        """The key of a recorded result that nobody has asked for."""
+        return None if self._handout is None else next(iter(self._handout.unclaimed), None)
+
+    def close(self) -> None:
+        """The turn is over."""
+        self.ended = True
+        if self._handout is not None:
+            self._handout.close()
 
     def __repr__(self) -> str:
         state = "stopped" if self.stopped else "ended" if self.ended else "running"
@@ -144,7 +196,8 @@ class Turn:
         if self.stopped is not None or self.ended:
             return
         self.stopped = why
-        self.handout.close()
+        if self._handout is not None:
+            self._handout.close()
         waiting = dict(self._waiting)
         for future in waiting:
             if not future.done():
@@ -160,15 +213,15 @@ class Turn:
 
     def joined(self, task: asyncio.Task[Any]) -> None:
         """A task of the turn called perdure for the first time."""
-        self._tasks.append(task)
+        self._tasks = [*self._tasks, task]
 
     def leaked(self) -> list[asyncio.Task[Any]]:
         """Tasks that still use the turn."""
         return [task for task in self._tasks if not task.done()]
 
     def waits_durably(self) -> bool:
-        """Whether the turn waits for nothing but replies, receipts and time."""
-        return self.running_steps == 0 and self._flying > 0 and self.idle()
+        """Whether the turn waits for nothing but replies, receipts and time, all of them on disk."""
+        return 0 < self._flying == self._durable_waits and self.handout.quiet and self.idle()
 
     # the order of results (see Handout) -------------------------------------------------------------------------------
 
@@ -183,7 +236,7 @@ class Turn:
     def number(self, key: str) -> None:
         """Give a position to a record that somebody else completed; written with the next commit."""
         position = self.handout.take_position()
-        self._numbered.append((key, position))
+        self._numbered = [*self._numbered, (key, position)]
         self.records[key] = evolve(self.records[key], position=position)
 
     def stuck(self, unclaimed: str) -> None:
@@ -266,6 +319,18 @@ class Turn:
             finally:
                 timer.cancel()
 
+    async def _wait_durably(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Wait for something that the store could wake the turn for, were it not in memory."""
+        self._durable_waits += 1
+        try:
+            return await waiting
+        finally:
+            self._durable_waits -= 1
+
+    async def until_retry(self, due: float) -> None:
+        """Wait for a step's next attempt, which is on disk."""
+        await self._wait_durably(self.until(due))
+
     async def recorded(self, record: Record) -> Record:
         """Wait for the moment of a recorded result."""
         if record.status == "cancelled":
@@ -289,19 +354,21 @@ class Turn:
 
     def take(self) -> Segment:
         """Close the open segment, with the completions so far."""
-        segment = self.opened
+        segment = self._open or self.seat.segment(self.mail.seq)
         self._open = None
         return self._with_completions(segment)
 
     def _with_completions(self, segment: Segment) -> Segment:
-        segment.records[:0] = self._completions
-        segment.numbered.extend(self._numbered)
+        if not (self._completions or self._numbered):
+            return segment
+        segment.records = [*self._completions, *segment.records]
+        segment.numbered = [*segment.numbered, *self._numbered]
         if self._completions and self.past is not None and self.past.executing is not None:
             # Progress: a death from here on is not blamed on this turn again before its next try.
             self._progressed = True
             self.past = segment.turn = evolve(self.past, executing=None)
-        self._completions.clear()
-        self._numbered.clear()
+        self._completions = ()
+        self._numbered = ()
         return segment
 
     def take_completions(self) -> Segment:
@@ -313,12 +380,10 @@ class Turn:
 
     def take_back(self, segment: Segment) -> None:
         """A segment was refused: its completions are still to be written, the rest never was."""
-        self._numbered.extend(segment.numbered)
-        for record in segment.records:
-            if record.kind in RESULTS and record.status != "started":
-                self._completions.append(record)
-            else:
-                self.dropped.add(record.key)
+        self._numbered = [*segment.numbered, *self._numbered]
+        done = [r for r in segment.records if r.kind in RESULTS and r.status != "started"]
+        self._completions = [*done, *self._completions]
+        self.dropped.update(r.key for r in segment.records if r not in done)
 
     async def durable(self) -> Committed:
         """Commit the open segment and wait until it is on disk."""
@@ -327,7 +392,11 @@ class Turn:
     def begin(self, record: Record) -> None:
         """Put a started-record into the open segment."""
         self.records[record.key] = record
-        self.opened.records.append(record)
+        records = self.opened.records
+        if isinstance(records, list):
+            records.append(record)
+        else:
+            self.opened.records = [record]
 
     def complete(self, record: Record) -> None:
         """Write a completion, with its position: at the next durable point or within two passes of the loop."""
@@ -335,7 +404,7 @@ class Turn:
         self.records[record.key] = record
         if not self._completions:
             self._loop.call_soon(self._loop.call_soon, self._flush)
-        self._completions.append(record)
+        self._completions = [*self._completions, record]
 
     def _flush(self) -> None:
         if self._completions and self.stopped is None and not self.ended:
@@ -377,12 +446,19 @@ class Turn:
         key, record = self.claim(scope, kind, name, digest)
         return key, name, digest, record
 
+    def _send(self, send: Send) -> None:
+        sends = self.opened.sends
+        if isinstance(sends, list):
+            sends.append(send)  # a turn may send thousands
+        else:
+            self.opened.sends = [send]
+
     def tell(self, scope: Scope, message: Outgoing) -> Receipt[Any]:
         """Send with the next durable point."""
         key, name, digest, record = self._message_record(scope, "tell", message)
         id_ = message.options.id or self._id(key)
         if record is None:
-            self.opened.sends.append(Send(self.seat.envelope(message, id_, (), self.mail.seq)))
+            self._send(Send(self.seat.envelope(message, id_, (), self.mail.seq)))
             self.begin(Record(key, "tell", name, self.timestamp(), digest, "completed"))
         return Receipt(id_, message.handler.signature.reply, self.seat.port)  # type: ignore[arg-type]  # one object plays both ports
 
@@ -402,7 +478,7 @@ class Turn:
             sent = evolve(message, options=Options(due=message.options.due))
             envelope = self.seat.envelope(sent, id_, (*self.mail.chain, me), self.mail.seq)
             envelope.chosen = message.options.id is not None
-            self.opened.sends.append(Send(envelope, key))
+            self._send(Send(envelope, key))
             return await self._reply(record, receipt, begin=True)
         return await self._reply(record, receipt, begin=False)
 
@@ -414,7 +490,7 @@ class Turn:
             due = None if timeout is None else self.timestamp() + timeout
             record = Record(key, "receipt", "receipt", self.timestamp(), _text_digest(receipt.id), due=due)
             self.begin(record)
-            self.opened.watches.append(Watch(key, receipt.id))
+            self.opened.watches = [*self.opened.watches, Watch(key, receipt.id)]
             return await self._reply(record, receipt, begin=True)
         return await self._reply(record, receipt, begin=False)
 
@@ -437,7 +513,7 @@ class Turn:
                 if begin:
                     self._rest()
                     await self.durable()
-                outcome = await self.wait(future)
+                outcome = await self._wait_durably(self.wait(future))
                 await self._resume()
                 self.records[key] = evolve(
                     self.records[key],
@@ -493,7 +569,7 @@ class Turn:
         """Fail an open ask, unless its reply comes first."""
         if self.stopped is None and not self.ended:
             segment = self.seat.segment(self.mail.seq)
-            segment.settles.append((key, error))
+            segment.settles = [(key, error)]
             self.seat.commit(segment).add_done_callback(_retrieve)
 
     async def sleep(self, scope: Scope, duration: float) -> None:
@@ -514,7 +590,7 @@ class Turn:
                 if begin:
                     self._rest()
                     await self.durable()
-                await self.until(record.due or 0.0)
+                await self._wait_durably(self.until(record.due or 0.0))
                 await self._resume()
                 self.complete(evolve(record, status="completed"))
                 await self.hand()
@@ -528,7 +604,7 @@ class Turn:
         record_key, record = self.claim(scope, "spawn", kind, None)
         spawn = self.seat.spawning(cls, key if key is not None else self._id(record_key), state)
         if record is None:
-            self.opened.spawns.append(spawn)
+            self.opened.spawns = [*self.opened.spawns, spawn]
             self.begin(Record(record_key, "spawn", kind, self.timestamp(), None, "completed"))
         return Reference(cls, spawn.to, self.seat.port)
 

@@ -33,8 +33,9 @@ R = TypeVar("R")
 
 _LOG = logging.getLogger("perdure.storage")
 _LOCK_DEADLINE_SECONDS = 60.0
-_CHECKPOINT_BYTES = 4 << 20
-_RESTART_BYTES = 64 << 20
+_CHECKPOINT_PAGES = 1_000
+_RESTART_PAGES = 16_000
+_WRITES_A_TRANSACTION = 8
 
 
 class SQLiteStore:
@@ -43,6 +44,7 @@ class SQLiteStore:
     def __init__(self, target: str | os.PathLike[str]) -> None:
         self._target = os.fspath(target)
         self._path: Path | None = None
+        self._name = ""
         self._inode: tuple[int, int] | None = None
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
@@ -52,6 +54,8 @@ class SQLiteStore:
         self._runs: Callable[[str], bool] = bool
         self._cache = Cache()
         self._batch = 0
+        self._written = 0
+        self._checkpoint_at = 4_096
         self._seen_version = -1
         self._pid = os.getpid()
 
@@ -68,6 +72,7 @@ class SQLiteStore:
     async def open(self, node: NodeRecord, runs: Callable[[str], bool]) -> None:
         """Open or create the file, migrate it, and enter the node."""
         self._path = database_path(self._target)
+        self._name = str(self._path)
         self._node, self._runs, self._pid = node, runs, os.getpid()
         if self._path is not None:
             self._lock = FileLock(self._side_file("lock"))
@@ -217,6 +222,7 @@ class SQLiteStore:
         except BaseException:
             self._cache.clear()
             raise
+        self._written += len(batch) + _WRITES_A_TRANSACTION
         self._check_inode()
 
     def _check_inode(self) -> None:
@@ -224,7 +230,7 @@ class SQLiteStore:
         if self._path is None:
             return
         try:
-            status = self._path.stat()
+            status = os.stat(self._name)  # noqa: PTH116  # a pathlib path costs ten times the call, at every commit
             found = (status.st_dev, status.st_ino)
         except FileNotFoundError:
             found = None
@@ -253,19 +259,24 @@ class SQLiteStore:
         return StorageError(f"{self.location}: {text}. {remedy}")
 
     async def checkpoint(self) -> None:
-        """Move the WAL into the database when it has grown."""
-        if self._path is None:
+        """Move the WAL into the database about every thousand pages.
+
+        SQLite keeps a WAL at its size and overwrites it from the start, so its size does not tell; what was written since
+        the last checkpoint does, measured against what that checkpoint found.
+        """
+        if self._written < self._checkpoint_at or self._path is None:
             return
-        try:
-            size = self._side_file("wal").stat().st_size
-        except FileNotFoundError:
-            return
-        if size >= _CHECKPOINT_BYTES:
-            mode = "RESTART" if size >= _RESTART_BYTES else "PASSIVE"
-            with suppress(sqlite3.OperationalError):
-                await _hop(
-                    self._need(self._writer), self._locked, lambda: self._raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-                )
+        with suppress(sqlite3.OperationalError):
+            await _hop(self._need(self._writer), self._locked, self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        _, frames, moved = self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if frames > 0:
+            self._checkpoint_at = min(max(self._checkpoint_at * _CHECKPOINT_PAGES // frames, 256), 65_536)
+        if frames - moved > _RESTART_PAGES:
+            # Readers have held it up for long: wait for them, so that the WAL begins at its start again.
+            self._raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        self._written = 0
 
     # reading ----------------------------------------------------------------------------------------------------------
 

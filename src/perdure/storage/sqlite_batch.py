@@ -262,12 +262,12 @@ class Transaction:
         """Complete the records that await a message, and wake those whose turn was evicted."""
         for actor, message, key in self._awaited.pop(seq, ()):
             self._completed[message, key] = outcome
-            into.completions.append(Completion(actor, message, key, outcome))
+            into.completions = [*into.completions, Completion(actor, message, key, outcome)]
             row = self.row(actor)
             if row is not None and row.status == "waiting":
                 row.status = "ready"
                 self.own(self.touch(row))
-                into.woken.append(self.place(row))
+                into.woken = [*into.woken, self.place(row)]
 
     # settling ---------------------------------------------------------------------------------------------------------
 
@@ -361,7 +361,8 @@ class Transaction:
         if refusal is not None:
             return refusal
         done = Committed()
-        done.spawned = [self.spawn(spawn) for spawn in write.spawns]  # type: ignore[misc]  # conflicts were refused above
+        for spawn in write.spawns:
+            self.spawn(spawn)  # conflicts were refused above
         for record in write.records:
             self._records[write.message, record.key] = record
         for send in write.sends:
@@ -410,7 +411,7 @@ class Transaction:
         envelope = send.envelope
         settled = self._existing(envelope) or self._deliver(envelope)
         if isinstance(settled, Appended):
-            done.appended.append(settled)
+            done.appended = [*done.appended, settled]
             if send.key is not None:
                 self._await(write, send.key, settled.mail.seq)
         elif isinstance(settled, Existing):
@@ -450,7 +451,7 @@ class Transaction:
 
     def _complete_own(self, write: Segment, key: str, outcome: Outcome, done: Committed) -> None:
         self._completed[write.message, key] = outcome
-        done.completions.append(Completion(write.actor, write.message, key, outcome))
+        done.completions = [*done.completions, Completion(write.actor, write.message, key, outcome)]
 
     def _settle(self, write: Segment, key: str, error: str, done: Committed) -> None:
         """Give an ask up, unless its reply is already here."""
@@ -502,19 +503,22 @@ class Transaction:
         if write.waiting is None:
             if row.status == "ready" and row.cursor < row.tail:
                 return False
-        elif any(message == write.waiting for message, _ in self._completed) or fetch(
-            self.connection,
-            "SELECT 1 FROM journal WHERE message = ? AND ((status IN ('completed', 'failed') AND position IS NULL) "
-            "OR (status = 'started' AND due <= ?)) AND kind NOT IN ('tell', 'spawn', 'value') LIMIT 1",
-            write.waiting,
-            self._now,
-        ):
+        elif self._can_go_on(write.waiting):
             return False
         else:
             row.status = "waiting"
         row.owner, row.moved = None, True
         self.touch(row)
         return True
+
+    def _can_go_on(self, message: int) -> bool:
+        """Whether a turn has something to go on with, or nothing that could ever wake it."""
+        sql = "SELECT count(*) FILTER (WHERE status IN ('completed', 'failed') AND position IS NULL \
+               OR status = 'started' AND due <= ?), \
+               count(*) FILTER (WHERE status = 'started' AND coalesce(target, due) IS NOT NULL) \
+               FROM journal WHERE message = ? AND kind NOT IN ('tell', 'spawn', 'value')"
+        ((ready, awaited),) = fetch(self.connection, sql, self._now, message)
+        return ready > 0 or awaited == 0 or any(seq == message for seq, _ in self._completed)
 
     def due(self, write: Due) -> Fired:
         """Settle what has fallen due."""

@@ -90,7 +90,7 @@ def dead_letter_rest(transaction: Transaction, row: ActorRow, done: Committed, n
     for seq, handler in rest:
         outcome = _to_stopped(row, handler)
         transaction.end(seq, outcome, changes=None, started=None, finished=now)
-        done.ended.append((seq, outcome))
+        done.ended = [*done.ended, (seq, outcome)]
         transaction.complete(seq, outcome, done)
     row.cursor = row.tail
     transaction.touch(row)

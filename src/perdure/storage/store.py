@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -247,13 +247,13 @@ class Segment:
     actor: int
     epoch: int
     message: int
-    records: list[Record] = field(factory=list[Record])
-    numbered: list[tuple[str, int]] = field(factory=list[tuple[str, int]])
-    erased: list[str] = field(factory=list[str])
-    sends: list[Send] = field(factory=list[Send])
-    watches: list[Watch] = field(factory=list[Watch])
-    spawns: list[Spawn] = field(factory=list[Spawn])
-    settles: list[tuple[str, str]] = field(factory=list[tuple[str, str]])
+    records: Sequence[Record] = ()
+    numbered: Sequence[tuple[str, int]] = ()
+    erased: Sequence[str] = ()
+    sends: Sequence[Send] = ()
+    watches: Sequence[Watch] = ()
+    spawns: Sequence[Spawn] = ()
+    settles: Sequence[tuple[str, str]] = ()
     turn: TurnRecord | None = None
     end: End | None = None
     status: ActorStatus | None = None
@@ -344,17 +344,15 @@ class Committed:
 
     Attributes:
         appended: The messages that left.
-        spawned: The actors that began.
         completions: Records that this commit completed, this turn's own included.
         woken: Actors that became runnable and now belong to this node.
         ended: Other messages that this commit ended: the mail of an actor that stopped.
     """
 
-    appended: list[Appended] = field(factory=list[Appended])
-    spawned: list[Placed] = field(factory=list[Placed])
-    completions: list[Completion] = field(factory=list[Completion])
-    woken: list[Placed] = field(factory=list[Placed])
-    ended: list[tuple[int, Outcome]] = field(factory=list[tuple[int, Outcome]])
+    appended: Sequence[Appended] = ()
+    completions: Sequence[Completion] = ()
+    woken: Sequence[Placed] = ()
+    ended: Sequence[tuple[int, Outcome]] = ()
 
 
 @frozen
