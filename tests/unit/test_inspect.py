@@ -398,3 +398,12 @@ def test_the_documents_of_views_are_json(rows: Rows, inspector: Inspector) -> No
     assert document["message"]["args"] == {"question": "why?"}
     assert document["message"]["result"] == {"answer": [1, 2]}
     assert document["message"]["actor"] == "Researcher/r1"
+
+
+def test_a_turn_that_was_interrupted_began_with_its_first_run(rows: Rows, inspector: Inspector) -> None:
+    """How long a question took includes the crash in its middle."""
+    seq = rows.message(rows.actor(), "m")
+    rows.record(seq, "fetch#1", started=NOW - 30)
+    rows.outcome(seq, started=NOW - 12)
+    message = inspector.message("m").message
+    assert (message.started, message.seconds) == (NOW - 30, 20.0)

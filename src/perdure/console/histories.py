@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     )
 
 _LINES = 4  # of a cell
-_STEP_WIDTH = 44
+_STEP_WIDTH = 36
 _DEADLINES = {"ask": "deadline", "receipt": "deadline", "sleep": "ends"}
 _DONE = {"tell": "sent", "spawn": "spawned", "sleep": "ended"}
 
@@ -71,7 +71,8 @@ def actor_history(view: ActorHistory) -> Iterator[RenderableType]:
     if not view.messages:
         yield "No messages are kept."
         return
-    shown = f"Messages (the newest {len(view.messages)}; more: --limit N)" if view.more else "Messages"
+    numbered = sum(message.number is not None for message in view.messages)
+    shown = f"Messages (the newest {numbered}; more: --limit N)" if view.more else "Messages"
     yield Text(shown, style="bold")
     yield _messages(view)
 
@@ -202,10 +203,11 @@ def _came_in(view: MessageHistory) -> Iterator[tuple[str, RenderableType]]:
 
 
 def _steps(view: MessageHistory) -> Table:
-    table = grid(">START", "STEP", "GAVE", ">TOOK", ">TRY", ">DONE")
+    again = any(step.attempt > 1 for step in view.steps)
+    table = grid(">START", "STEP", "GAVE", ">TOOK", ">DONE", *([">TRY"] if again else []))
     table.expand = True
-    for column in (0, 3, 4, 5):
-        table.columns[column].no_wrap = True
+    for column in (table.columns[0], *table.columns[3:]):
+        column.no_wrap = True
     table.columns[1].overflow, table.columns[1].max_width = "fold", _STEP_WIDTH
     table.columns[2].ratio = 1
     first = view.message.started or view.steps[0].started
@@ -215,8 +217,8 @@ def _steps(view: MessageHistory) -> Table:
             plain(step.key if step.kind == "step" else f"{step.kind} {step.key}"),
             Group(_step_gave(step, view.read), *_of_whom(step)),
             duration(step.seconds) if step.seconds is not None else "",
-            str(step.attempt),
             str(step.position) if step.position is not None else "",
+            *([str(step.attempt)] if again else []),
         )
     return table
 

@@ -119,7 +119,8 @@ class Reading:
         self, row: MessageRow, content: Content, causes: dict[int, MessageRef], did: Collection[Did]
     ) -> MessageView:
         ref = self.ref(row)
-        started = content.started if content.started is not None else content.begun
+        # The outcome has the start of the run that ended; what an earlier run did is in the journal.
+        started = min((it for it in (content.started, content.begun) if it is not None), default=None)
         return MessageView(
             seq=row.seq,
             id=row.id,

@@ -169,8 +169,8 @@ def changed(message: MessageView) -> Iterator[str]:
 def did_text(did: Did) -> str:
     """What a turn did, and how often: `summarise x8, 1 open`."""
     total = did.succeeded + did.failed + did.open
-    name = did.name
-    prefix = f"{did.kind} " if did.kind not in {"step", did.name} else ""
+    name = did.name.rpartition(".")[2] if did.kind == "step" else did.name
+    prefix = f"{did.kind} " if did.kind not in {"step", name} else ""
     parts = [f"{prefix}{name}" + (f" x{total}" if total > 1 else "")]
     if did.failed:
         parts.append(f"{did.failed} failed")

@@ -111,7 +111,7 @@ def value_text(stored: Stored) -> str:
 
 
 def call_text(handler: str, args: Stored) -> str:
-    """`run(question="why?", documents=["a", "b"])`."""
+    """`run(question="why?", documents=["a","b"])`."""
     value = args.value()
     if args.codec != "json" or not isinstance(value, dict):
         return f"{handler}({value_text(args)})"
@@ -130,7 +130,7 @@ def members(stored: Stored) -> list[tuple[str, str]]:
     if stored.codec != "json" or not isinstance(value, dict):
         return [("", value_text(stored))]
     named = cast(dict[str, object], value)
-    return [(name, json.dumps(member, ensure_ascii=False)) for name, member in named.items()]
+    return [(name, json.dumps(member, ensure_ascii=False, separators=(",", ":"))) for name, member in named.items()]
 
 
 @frozen
