@@ -68,10 +68,11 @@ def failed(error: Exception, place: Place) -> str:
     )
 
 
-def answered(question: str, answer: str) -> str:
+def answered(question: str, answer: str, width: int) -> str:
     """The answer, a paragraph for every sentence quoted."""
     quotes = "\n".join(
-        textwrap.fill(line, 100, initial_indent="  - ", subsequent_indent="    ") for line in answer.split("\n")
+        textwrap.fill(line, min(width, 100), initial_indent="  - ", subsequent_indent="    ")
+        for line in answer.split("\n")
     )
     return f"\n[bold]{escape(question)}[/]\n{escape(quotes)}"
 
@@ -79,18 +80,18 @@ def answered(question: str, answer: str) -> str:
 def table(proof: Proof, *, stopped: bool) -> Table:
     """The proof, a line a fact."""
     rows = Table(
-        title="The journal in the database, and the ledger outside it", show_header=False, title_justify="left"
+        title="Steps, by the journal in the database and the ledger outside it", show_header=False, title_justify="left"
     )
-    rows.add_column()
+    rows.add_column(no_wrap=True)
     rows.add_column(justify="right")
     rows.add_column()
     if stopped:
-        rows.add_row("completed steps on disk at the stop", str(proof.completed))
+        rows.add_row("completed on disk at the stop", str(proof.completed))
         rows.add_row("of those, begun again", _must_be_none(len(proof.begun_again)), _listed(proof.begun_again))
-        rows.add_row("interrupted, run again with the same id", str(len(proof.interrupted)), _listed(proof.interrupted))
+        rows.add_row("interrupted, run again, same id", str(len(proof.interrupted)), _listed(proof.interrupted))
         rows.add_section()
-    rows.add_row("completed steps now", str(proof.steps.total()), _counted(proof.steps))
-    rows.add_row("lines in the ledger: beginnings of steps", str(proof.lines.total()), _counted(proof.lines))
+    rows.add_row("completed now", str(proof.steps.total()), _counted(proof.steps))
+    rows.add_row("begun, by the ledger outside", str(proof.lines.total()), _counted(proof.lines))
     for fact, wrong in (
         ("begun twice by one process", len(proof.repeated)),
         ("completed once, and lost since", len(proof.vanished)),
@@ -101,8 +102,8 @@ def table(proof: Proof, *, stopped: bool) -> Table:
     return rows
 
 
-def verdict(proof: Proof, place: Place) -> str:
-    """One sentence."""
+def verdict(proof: Proof, place: Place, command: str = "perdure") -> str:
+    """Whether the proof holds, and where to look; `command` is how this shell calls perdure."""
     if not proof.holds:
         return (
             f"[bold white on red] THE PROOF FAILS [/] Please report it, with the files in {escape(str(place.folder))}."
@@ -116,7 +117,7 @@ def verdict(proof: Proof, place: Place) -> str:
     )
     return (
         f"[bold green]No completed step ran twice.[/]{rest}\n"
-        f"See for yourself: [bold]perdure journal {place.message} --db {escape(str(place.database))}[/]"
+        f"See for yourself:\n  [bold]{escape(command)} journal {place.message} --db {escape(str(place.database))}[/]"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,9 +129,9 @@ class Demo:
 
     def _account(self, answer: str) -> int:
         proof = prove(self.stops, ledger.read(self.place.ledger), self.place.journal())
-        self.console.print(report.answered(self.place.question, answer))
+        self.console.print(report.answered(self.place.question, answer, self.console.width))
         self.console.print(Padding(report.table(proof, stopped=bool(self.stops)), (1, 0)))
-        self.console.print(report.verdict(proof, self.place))
+        self.console.print(report.verdict(proof, self.place, _command()))
         return 0 if proof.holds else 1
 
 
@@ -177,6 +178,12 @@ class Child:
         """SIGKILL: it has no chance to write anything down."""
         self.process.kill()
         self.process.wait()
+
+
+def _command() -> str:
+    """What to type for `perdure` here: a virtual environment's may not be on the path."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "perdure" and not shutil.which("perdure") else "perdure"
 
 
 def _bar(console: Console) -> Progress:
