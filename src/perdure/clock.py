@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeAlias
 
 Seconds: TypeAlias = float | timedelta
@@ -23,7 +23,7 @@ class SystemClock:
 
     def now(self) -> datetime:
         """The present, in UTC."""
-        return datetime.fromtimestamp(time.time(), timezone.utc)
+        return datetime.fromtimestamp(time.time(), UTC)
 
 
 def seconds(duration: Seconds) -> float:
