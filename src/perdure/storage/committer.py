@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,6 +39,7 @@ class Committer:
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Event = asyncio.Event()
         self._closing = False
+        self._pid = os.getpid()
         self.transactions = 0
         self.writes = 0
 
@@ -57,6 +59,10 @@ class Committer:
 
     def submit(self, write: Write, told: Told) -> None:
         """Queue a write. `told` is called in the event loop with what became of it, and must not raise."""
+        if os.getpid() != self._pid:
+            raise SystemClosedError(
+                f"the system was opened in process {self._pid} and is used in its fork {os.getpid()}. Open one in each process."
+            )
         if self._closing or self._task is None or self._task.done():
             raise SystemClosedError("the system is closed. Use it inside `async with ActorSystem(...)`.")
         self._queue.append((write, told))

@@ -6,6 +6,7 @@ writer lock (`writer_lock.py`) is held around opening, every write transaction, 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sqlite3
@@ -33,6 +34,7 @@ R = TypeVar("R")
 
 _LOG = logging.getLogger("perdure.storage")
 _LOCK_DEADLINE_SECONDS = 60.0
+_JOIN_SECONDS = 5.0
 _CHECKPOINT_PAGES = 1_000
 _RESTART_PAGES = 16_000
 _WRITES_A_TRANSACTION = 8
@@ -355,8 +357,12 @@ async def _start(connection: aiosqlite.Connection) -> aiosqlite.Connection:
     connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite offers no way
     try:
         return await connection
-    except sqlite3.Error as error:
-        raise TargetError(f"the database cannot be opened: {error}.") from error
+    except BaseException as error:
+        # aiosqlite tells its thread to end and does not wait for it
+        await asyncio.to_thread(connection._thread.join, _JOIN_SECONDS)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite offers no way
+        if isinstance(error, sqlite3.Error):
+            raise TargetError(f"the database cannot be opened: {error}.") from error
+        raise
 
 
 async def _hop(connection: aiosqlite.Connection, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -59,6 +59,8 @@ CREATE TABLE message (
 ) STRICT;
 CREATE UNIQUE INDEX mailbox ON message (actor, number) WHERE number IS NOT NULL;
 CREATE INDEX delayed ON message (due) WHERE number IS NULL;
+-- what a turn sent, for people who follow a message
+CREATE INDEX caused ON message (cause) WHERE cause IS NOT NULL;
 
 -- How a message ended: exactly one row for every message that has ended.
 CREATE TABLE outcome (
