@@ -37,5 +37,3 @@ class Limits:
         for name in ("message_bytes", "steps", "attempts", "deaths", "history"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Limits({name}={getattr(self, name)}): must be at least 1")
-
-

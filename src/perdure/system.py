@@ -19,7 +19,7 @@ from perdure.actors.handler import Handler
 from perdure.actors.host import Host
 from perdure.actors.names import check_name, kinds
 from perdure.actors.receipt import Receipt
-from perdure.actors.ref import Reference
+from perdure.actors.ref import Port, Reference
 from perdure.actors.scope import here
 from perdure.clock import Clock, SystemClock
 from perdure.errors import SystemClosedError
@@ -90,7 +90,12 @@ class ActorSystem:
         self._closing = None
         self._host, self._committer = host, committer
         self._sweep = Sweep(
-            self._store, committer, host, kinds=lambda: list(kinds), timestamp=host.timestamp, deaths=self._limits.deaths
+            self._store,
+            committer,
+            host,
+            kinds=lambda: list(kinds),
+            timestamp=host.timestamp,
+            deaths=self._limits.deaths,
         )
         limits = self._limits
         background = {
@@ -133,11 +138,18 @@ class ActorSystem:
     def _open(self) -> Host:
         if os.getpid() != self._pid:
             raise SystemClosedError(
-                f"{self!r} was opened in process {self._pid} and is used in its fork {os.getpid()}. Open one in each process."
+                f"{self!r} was opened in process {self._pid} and is used in its fork {os.getpid()}. "
+                "Open one in each process."
             )
         if self._host is None or self._closing is not None:
-            raise SystemClosedError(f"{self._store.location}: the system is not open. Use it inside `async with ActorSystem(…)`.")
+            raise SystemClosedError(
+                f"{self._store.location}: the system is not open. Use it inside `async with ActorSystem(…)`."
+            )
         return self._host
+
+    @property
+    def _port(self) -> Port:
+        return self._host or cast("Port", _Closed(self))
 
     def due_changed(self) -> None:
         """Something may fall due earlier than was thought."""
@@ -153,7 +165,7 @@ class ActorSystem:
             KeyFormatError: The key is not 1 to 255 bytes of NFC text without control characters.
         """
         spec = cls.__perdure__
-        return cast("A", Reference(cls, Address(spec.kind, check_name(key, "key")), self._host or _Closed(self)))
+        return cast("A", Reference(cls, Address(spec.kind, check_name(key, "key")), self._port))
 
     @property
     def spawn(self) -> SpawnCall:
@@ -175,7 +187,7 @@ class ActorSystem:
     def receipt(self, id: str) -> Receipt[object]: ...
     @overload
     def receipt(self, id: str, handler: Handler[P, R]) -> Receipt[R]: ...
-    def receipt(self, id: str, handler: Handler[..., Any] | None = None) -> Receipt[Any]:  # noqa: A002  # the word users know
+    def receipt(self, id: str, handler: Handler[P, R] | None = None) -> Receipt[Any]:
         """The receipt of a message sent earlier, by any process. Does no I/O.
 
         Args:
@@ -183,7 +195,7 @@ class ActorSystem:
             handler: What it was sent to, for the type of its result.
         """
         codec = None if handler is None else handler.signature.reply
-        return Receipt(check_name(id, "message id"), codec, cast("Any", self._host or _Closed(self)))
+        return Receipt(check_name(id, "message id"), codec, self._port)
 
 
 class _Closed:
@@ -198,6 +210,8 @@ class _Closed:
 
 def _report(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and task.exception() is not None:
-        _LOG.critical("%s ended, which cannot happen; the system does not recover by itself", task.get_name(), exc_info=task.exception())
-
-
+        _LOG.critical(
+            "%s ended, which cannot happen; the system does not recover by itself",
+            task.get_name(),
+            exc_info=task.exception(),
+        )

@@ -241,7 +241,7 @@ class Activation:
     def _read(self, snapshot: Snapshot) -> dict[str, bytes]:
         if snapshot.version == self.spec.version:
             return split(snapshot.state)
-        old: dict[str, Any] = {name: _plain(raw) for name, raw in split(snapshot.state).items()}
+        old: dict[str, object] = {name: _plain(raw) for name, raw in split(snapshot.state).items()}
         fields = self.spec.cls.migrate(snapshot.version, old)
         return {name: _json(value) for name, value in fields.items()}
 
@@ -265,7 +265,13 @@ class Activation:
 
     def wake(self) -> None:
         """Handle what is there."""
-        if self._worker is None and self._loaded.is_set() and not self.gone and self._cursor < self._tail and not self.host.closing:
+        if (
+            self._worker is None
+            and self._loaded.is_set()
+            and not self.gone
+            and self._cursor < self._tail
+            and not self.host.closing
+        ):
             self._worker = self.host.loop.create_task(self._work(), name=self._name)
 
     async def _next(self) -> Mail | None:
@@ -278,7 +284,9 @@ class Activation:
             return None
         self._mailbox = deque(await self.host.store.mail(self.actor, self._cursor, _MAILBOX_IN_MEMORY))
         if not self._mailbox or self._mailbox[0].number != wanted:
-            raise StorageError(f"{self.address}: message number {wanted} is missing in its mailbox. This is a bug; run no further.")
+            raise StorageError(
+                f"{self.address}: message number {wanted} is missing in its mailbox. This is a bug; run no further."
+            )
         return self._mailbox.popleft()
 
     # working ----------------------------------------------------------------------------------------------------------
@@ -357,19 +365,24 @@ class Activation:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
-                return await self._fail(turn, StateError(f"the handler was cancelled by its own code: {error!r}"), started)
-            return await self._stopped(turn, started)
-        except (Rejected, DeadlockError) as error:
-            if turn.stopped is not None:
-                return await self._stopped(turn, started)
-            if turn.refused is not None:
-                return await self._fail(turn, turn.refused, started)
-            self._rollback()
-            self._finish(turn, Outcome("rejected", error=encode_failure(error)), started)
+                own = StateError(f"the handler was cancelled by its own code: {error!r}")
+                return await self._fail(turn, own, started)
+            await self._stopped(turn, started)
+            return None
         except Exception as error:  # noqa: BLE001  # whatever user code raises is a failure of its actor
-            if turn.stopped is not None:
-                return await self._stopped(turn, started)
+            return await self._raised(turn, error, started)
+        await self._settle_pipeline()
+        return None
+
+    async def _raised(self, turn: Turn, error: Exception, started: float) -> tuple[TurnRecord, list[Record]] | None:
+        """The handler raised: the turn was stopped, or refuses its message, or failed."""
+        if turn.stopped is not None:
+            await self._stopped(turn, started)
+            return None
+        if turn.refused is not None or not isinstance(error, Rejected | DeadlockError):
             return await self._fail(turn, turn.refused or error, started)
+        self._rollback()
+        self._finish(turn, Outcome("rejected", error=encode_failure(error)), started)
         await self._settle_pipeline()
         return None
 
@@ -377,7 +390,9 @@ class Activation:
         mail = turn.mail
         handler = self.spec.by_stored_name.get(mail.handler)
         if handler is None:
-            turn.park(f"'{mail.handler}' is no handler of {self.spec.cls.__name__} any more. Give the renamed one aliases=.")
+            turn.park(
+                f"'{mail.handler}' is no handler of {self.spec.cls.__name__} any more. Give the renamed one aliases=."
+            )
             turn.check()
             raise StorageError("unreachable: a parked turn stops")
         instance = self.instance or await self.activate()
@@ -486,9 +501,7 @@ class Activation:
             self._landed = asyncio.get_running_loop().create_future()
             await self._landed
 
-    async def _fail(
-        self, turn: Turn, error: BaseException, started: float
-    ) -> tuple[TurnRecord, list[Record]] | None:
+    async def _fail(self, turn: Turn, error: BaseException, started: float) -> tuple[TurnRecord, list[Record]] | None:
         """The handler raised: count the attempt, and begin again or give up."""
         past = turn.past or TurnRecord()
         attempts = past.attempts + 1
@@ -506,7 +519,11 @@ class Activation:
             return None
         escaped = [key for key in escaped_keys(error) if key in turn.records]
         failed = evolve(
-            past, attempts=attempts, retry_at=self.host.timestamp() + decision.delay, error=encode_failure(error), executing=None
+            past,
+            attempts=attempts,
+            retry_at=self.host.timestamp() + decision.delay,
+            error=encode_failure(error),
+            executing=None,
         )
         segment = turn.take_completions()
         segment.records = [record for record in segment.records if record.key not in escaped]
@@ -522,6 +539,9 @@ class Activation:
     async def _stopped(self, turn: Turn, started: float) -> None:
         """The turn was stopped from outside its handler."""
         why = turn.stopped
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()  # the cancellation was the turn's, and this task handles the next message
         self._rollback(crashed=True)
         if isinstance(why, Expired):
             turn.stopped = None
@@ -582,7 +602,9 @@ class Activation:
             if self.turn is not None:
                 self.turn.park(reason)
                 self.turn.check()
-            raise ActivationError(f"{self.address}: {reason}. Its bytes are kept; mend the class or its migrate().") from error
+            raise ActivationError(
+                f"{self.address}: {reason}. Its bytes are kept; mend the class or its migrate()."
+            ) from error
         bind(instance, self)
         scope, guard = current.set(None), read_only.set("started()")
         try:
@@ -601,7 +623,7 @@ class Activation:
             scope, guard = current.set(None), read_only.set("stopping()")
             try:
                 await instance.stopping()
-            except Exception:
+            except Exception:  # noqa: BLE001  # the actor leaves all the same
                 _LOG.exception("%s: stopping() raised", self.address)
             finally:
                 current.reset(scope)
@@ -656,7 +678,15 @@ class Activation:
 
 
 # Mistakes in the code itself, which the next attempt would only repeat.
-_HOPELESS = (ActorDefinitionError, ArgumentsError, EncodingError, NestedStepError, NotAMessageError, StateError, StepNameError)
+_HOPELESS = (
+    ActorDefinitionError,
+    ArgumentsError,
+    EncodingError,
+    NestedStepError,
+    NotAMessageError,
+    StateError,
+    StepNameError,
+)
 
 
 def _cycle(edges: Mapping[str, list[tuple[str, float]]], start: str, end: str, youngest: float) -> list[str] | None:
@@ -678,7 +708,7 @@ def _text(text: str) -> str:
     return encode_failure(PerdureError(text), with_traceback=False)
 
 
-def _plain(raw: bytes) -> Any:
+def _plain(raw: bytes) -> object:
     import msgspec  # noqa: PLC0415  # only migrations need it here
 
     return msgspec.json.decode(raw)

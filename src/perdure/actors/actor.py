@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import copy
 import enum
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar, cast, dataclass_transform
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    dataclass_transform,
+    final,
+)
 from uuid import UUID
 
 import attrs
@@ -37,7 +50,8 @@ _RESERVED = frozenset({"ref", "key", "system", "spawn", "stop", "started", "stop
 _OVERRIDABLE = frozenset({"started", "stopping", "migrate", "decide"})
 _EPHEMERAL = "perdure.ephemeral"
 _IMMUTABLE = (
-    type(None), bool, int, float, str, bytes, tuple, frozenset, enum.Enum, datetime, date, timedelta, Decimal, UUID, type,
+    type(None), bool, int, float, str, bytes, tuple, frozenset, type,
+    enum.Enum, datetime, date, timedelta, Decimal, UUID,
 )  # fmt: skip
 _PASSIVATE_AFTER_SECONDS = 60.0
 
@@ -45,7 +59,7 @@ read_only: ContextVar[str | None] = ContextVar("perdure_read_only", default=None
 """Why fields may not be assigned here; none where they may."""
 
 
-def ephemeral(*, factory: Callable[[], object] | None = None, init: bool = False) -> Any:  # noqa: ANN401  # stands for any field
+def ephemeral(*, factory: Callable[[], object] | None = None, init: Literal[False] = False) -> Any:  # noqa: ANN401  # any field's type
     """Mark a field that is not state, such as a client or a cache: never stored, made anew at every activation.
 
     Args:
@@ -58,14 +72,14 @@ def ephemeral(*, factory: Callable[[], object] | None = None, init: bool = False
     return attrs.field(init=False, factory=factory, metadata={_EPHEMERAL: True})
 
 
-def field(*, default: Any = attrs.NOTHING, factory: Callable[[], object] | None = None) -> Any:  # noqa: ANN401  # stands for any field
+def field(*, default: Any = attrs.NOTHING, factory: Callable[[], object] | None = None) -> Any:  # noqa: ANN401  # any field's type
     """A field of the state with a default value, or a factory of one."""
     if factory is not None:
         return attrs.field(factory=factory)
-    return _copied(default) if not isinstance(default, _IMMUTABLE) else attrs.field(default=default)
+    return attrs.field(default=cast("object", default)) if isinstance(default, _IMMUTABLE) else _copied(default)
 
 
-def _copied(default: object) -> Any:
+def _copied(default: object) -> object:
     if default is attrs.NOTHING:
         return attrs.field()
     return attrs.field(factory=lambda: copy.deepcopy(default))
@@ -114,13 +128,15 @@ class ActorSpec:
         self.timeout = timeout
         self.passivate_after = passivate_after
         self.mailbox_limit = mailbox_limit
-        fields = attrs.fields(cls)
+        fields = attrs.fields(cast("type[attrs.AttrsInstance]", cls))
         self.ephemerals = frozenset(a.name for a in fields if a.metadata.get(_EPHEMERAL))
         self.fields = tuple(a.name for a in fields if not a.metadata.get(_EPHEMERAL))
         self.required = frozenset(a.name for a in fields if a.init and a.default is attrs.NOTHING)
         self.names = frozenset(a.name for a in fields)
         members = {name: getattr_static(cls, name) for name in dir(cls)}
-        self.handlers = {name: m for name, m in members.items() if isinstance(m, Handler)}
+        self.handlers: dict[str, Handler[..., Any]] = {
+            name: cast("Handler[..., Any]", m) for name, m in members.items() if isinstance(m, Handler)
+        }
         self.queries = {name: m for name, m in members.items() if isinstance(m, Query)}
         self.by_stored_name = {alias: h for h in self.handlers.values() for alias in h.aliases} | self.handlers
 
@@ -221,13 +237,14 @@ class Actor:
         spec = type(self).__perdure__
         if name not in spec.names:
             raise StateError(
-                f"'{name}' is no field of {type(self).__name__}; it would be lost at the next activation. Declare it with an "
-                f"annotation, or as ephemeral().{near(name, spec.names)}"
+                f"'{name}' is no field of {type(self).__name__}; it would be lost at the next activation. "
+                f"Declare it with an annotation, or as ephemeral().{near(name, spec.names)}"
             )
         reason = read_only.get()
         if reason is not None and name not in spec.ephemerals:
             raise (ReadOnlyError if reason.startswith("query") else StateError)(
-                f"{type(self).__name__}.{name} was assigned in {reason}, where state may not change. Do it in a @handler."
+                f"{type(self).__name__}.{name} was assigned in {reason}, where state may not change. "
+                "Do it in a @handler."
             )
         self.__dict__[name] = value
 
@@ -236,21 +253,27 @@ class Actor:
             raise StateError(f"{type(self).__name__}.{name} is ephemeral and not set. Assign it in started().")
         raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
 
+    # final: a checker then refuses a field or handler of the same name
+
+    @final
     @property
     def ref(self) -> Self:
         """The reference by which others reach this actor."""
         return cast("Self", _cell(self).reference)
 
+    @final
     @property
     def key(self) -> str:
         """This actor's key."""
         return _cell(self).reference.key
 
+    @final
     @property
     def system(self) -> ActorSystem:
         """The system this actor lives in."""
         return _cell(self).system
 
+    @final
     @property
     def spawn(self) -> SpawnCall:
         """Begin an actor as this one's child: `await self.spawn(Cls, key, **state)` gives its reference.
@@ -264,6 +287,7 @@ class Actor:
 
         return cast("SpawnCall", spawn)
 
+    @final
     async def stop(self) -> None:
         """End this actor with the current turn. What is left in its mailbox becomes dead letters."""
         _cell(self).stop()
@@ -308,7 +332,9 @@ def _copy_mutable_defaults(cls: type) -> None:
         if "ClassVar" in str(annotation):
             continue
         if name.startswith("_"):
-            raise ActorDefinitionError(f"{cls.__qualname__}.{name}: a field of the state cannot begin with '_'. Rename it.")
+            raise ActorDefinitionError(
+                f"{cls.__qualname__}.{name}: a field of the state cannot begin with '_'. Rename it."
+            )
         default = cls.__dict__.get(name, attrs.NOTHING)
         # attrs.field() and ephemeral() leave their own mark, which is not a value
         if default is attrs.NOTHING or isinstance(default, (*_IMMUTABLE, type(attrs.field()))):
@@ -319,7 +345,7 @@ def _copy_mutable_defaults(cls: type) -> None:
 def _own_annotations(cls: type) -> dict[str, Any]:
     """Annotations written in the class itself, unresolved where the Python version keeps them lazily."""
     if sys.version_info >= (3, 14):
-        import annotationlib  # noqa: PLC0415  # new in 3.14
+        import annotationlib  # noqa: PLC0415  # 3.11 to 3.13 have none
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    return dict(cls.__dict__.get("__annotations__", {}))
+    return inspect.get_annotations(cls)

@@ -7,7 +7,19 @@ import typing
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from perdure.actors.names import kinds
 from perdure.clock import Seconds, seconds
@@ -29,14 +41,15 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 _PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def resolve_hints(target: Any, what: str) -> dict[str, Any]:
+def resolve_hints(target: object, what: str) -> dict[str, Any]:
     """Annotations of a class or function, resolved; classes of actors may be named before they are defined."""
     known = {cls.__name__: cls for cls in kinds.values()}
     try:
         return typing.get_type_hints(target, localns=known, include_extras=True)
     except NameError as error:
         raise ActorDefinitionError(
-            f"{what}: an annotation cannot be resolved ({error}). Import the name at run time, where the module can see it."
+            f"{what}: an annotation cannot be resolved ({error}). "
+            "Import the name at run time, where the module can see it."
         ) from error
 
 
@@ -99,8 +112,38 @@ class Signature:
         return ArgumentsError(f"{self.what}{signature}: the arguments do not fit. Nothing was sent.")
 
 
-class Handler(Generic[P, R_co]):
+class Declaration:
+    """What a class says of one message: its name, the method, the signature."""
+
+    word: ClassVar[str]
+    """What the decorator is called."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        check_coroutine(function, self.word)
+        self.function = function
+        self.name = function.__name__
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__wrapped__ = function
+        self._owner = "?"
+
+    def __repr__(self) -> str:
+        return f"<{self.word} {self.function.__qualname__}>"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        self._owner = owner.__qualname__
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The arguments and the reply."""
+        return Signature(self.function, self._owner)
+
+
+class Handler(Declaration, Generic[P, R_co]):
     """A message an actor accepts, as a descriptor: on a live actor the plain method, on a reference its remote twin."""
+
+    word = "handler"
 
     def __init__(
         self,
@@ -110,27 +153,10 @@ class Handler(Generic[P, R_co]):
         timeout: Seconds | None = None,
         aliases: Iterable[str] = (),
     ) -> None:
-        check_coroutine(function, "handler")
-        self.function = function
-        self.name = function.__name__
+        super().__init__(function)
         self.retry = retry
         self.timeout = None if timeout is None else seconds(timeout)
         self.aliases = tuple(aliases)
-        self.__doc__ = function.__doc__
-        self.__name__ = function.__name__
-        self.__wrapped__ = function
-
-    def __repr__(self) -> str:
-        return f"<handler {self.function.__qualname__}>"
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-        self._owner = owner.__qualname__
-
-    @cached_property
-    def signature(self) -> Signature:
-        """The arguments and the reply."""
-        return Signature(self.function, getattr(self, "_owner", "?"))
 
     @overload
     def __get__(self, instance: None, owner: type[Actor]) -> Self: ...
@@ -143,28 +169,10 @@ class Handler(Generic[P, R_co]):
         return cast("BoundHandler[P, R_co]", MethodType(self.function, instance))
 
 
-class Query:
+class Query(Declaration):
     """A question an actor answers at once, beside a running turn: read-only, concurrent, never stored."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        check_coroutine(function, "query")
-        self.function = function
-        self.name = function.__name__
-        self.__doc__ = function.__doc__
-        self.__name__ = function.__name__
-        self.__wrapped__ = function
-
-    def __repr__(self) -> str:
-        return f"<query {self.function.__qualname__}>"
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-        self._owner = owner.__qualname__
-
-    @cached_property
-    def signature(self) -> Signature:
-        """The arguments and the reply."""
-        return Signature(self.function, getattr(self, "_owner", "?"))
+    word = "query"
 
     def __get__(self, instance: Actor | None, owner: type[Actor]) -> object:
         """On a class the query; on a live actor the method."""
@@ -175,9 +183,13 @@ def check_coroutine(function: Callable[..., Any], what: str) -> None:
     """Refuse what cannot be awaited."""
     name = getattr(function, "__qualname__", repr(function))
     if inspect.isasyncgenfunction(function):
-        raise ActorDefinitionError(f"@{what} {name} is an async generator, which this version does not run. Return a value.")
+        raise ActorDefinitionError(
+            f"@{what} {name} is an async generator, which this version does not run. Return a value."
+        )
     if not inspect.iscoroutinefunction(function):
-        raise ActorDefinitionError(f"@{what} {name} is not `async def`. Make it so; put blocking work into a sync @step.")
+        raise ActorDefinitionError(
+            f"@{what} {name} is not `async def`. Make it so; put blocking work into a sync @step."
+        )
 
 
 class HandlerDecorator(Protocol):

@@ -44,11 +44,12 @@ from perdure.storage.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
     from perdure.actors.ref import Outgoing
+    from perdure.actors.turn import Turn
     from perdure.limits import Limits
     from perdure.storage.codec import Codec
     from perdure.storage.committer import Committer
@@ -94,12 +95,11 @@ class Host:
         """Whether this node takes actors of a kind. Called from the store's thread."""
         return not self.closing and kind in kinds
 
-    def spawn_task(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
+    def spawn_task(self, coroutine: Coroutine[Any, Any, object], name: str) -> None:
         """Run something in the background, with a reference that keeps it alive."""
-        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(coroutine, name=name)
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     # sending from outside ---------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class Host:
         future: asyncio.Future[Settled] = self.loop.create_future()
         self.committer.submit(Append(envelope), lambda settled: self._appended(settled, future, ask=ask))
         settled = await future
-        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)  # type: ignore[arg-type]  # one object plays both ports
+        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)
         return receipt, cast("Appended | Existing", settled)
 
     def _appended(self, settled: Settled | PerdureError, future: asyncio.Future[Settled], *, ask: bool) -> None:
@@ -158,7 +158,7 @@ class Host:
         receipt, _ = await self._append(message, ask=False)
         return receipt
 
-    async def ask(self, message: Outgoing) -> Any:
+    async def ask(self, message: Outgoing) -> object:
         """See `Port.ask`."""
         timeout = message.options.timeout
         loop = asyncio.get_running_loop()
@@ -171,7 +171,7 @@ class Host:
             outcome = await self._outcome(settled.mail.seq, receipt, end, local=local)
         return self._open(receipt, outcome)
 
-    def _open(self, receipt: Receipt[Any], outcome: Outcome, codec: Codec[Any] | None = None) -> Any:
+    def _open(self, receipt: Receipt[Any], outcome: Outcome, codec: Codec[Any] | None = None) -> object:
         if outcome.status == "succeeded":
             token = decoding_port.set(self)
             try:
@@ -190,7 +190,10 @@ class Host:
             while True:
                 left = None if end is None else end - loop.time()
                 if left is not None and left <= 0:
-                    raise AskTimeout(f"no reply to message '{receipt.id}' in time; it goes on. Rejoin it with error.receipt.", receipt)
+                    raise AskTimeout(
+                        f"no reply to message '{receipt.id}' in time; it goes on. Rejoin it with error.receipt.",
+                        receipt,
+                    )
                 if local and left is None:
                     return await future
                 try:
@@ -207,23 +210,27 @@ class Host:
                 if not waiting:
                     del self._waiters[seq]
 
-    async def result(self, receipt: Receipt[Any], timeout: float | None) -> Any:
-        """See `ReceiptPort.result`."""
+    async def result(self, receipt: Receipt[Any], timeout: float | None) -> object:
+        """See `Port.result`."""
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
         found = await self.store.find(receipt.id)
         if found is None:
-            raise StorageError(f"no message '{receipt.id}' is kept here. Its retention may have passed, or the id is another's.")
+            raise StorageError(
+                f"no message '{receipt.id}' is kept here. Its retention may have passed, or the id is another's."
+            )
         outcome = found.outcome or await self._outcome(found.seq, receipt, end, local=False)
         known = kinds[found.actor.kind].__perdure__ if found.actor.kind in kinds else None
         handler = known.by_stored_name.get(found.handler) if known is not None else None
         return self._open(receipt, outcome, handler.signature.reply if handler is not None else None)
 
     async def status(self, id_: str) -> Status:
-        """See `ReceiptPort.status`."""
+        """See `Port.status`."""
         found = await self.store.find(id_)
         if found is None:
-            raise StorageError(f"no message '{id_}' is kept here. Its retention may have passed, or the id is another's.")
+            raise StorageError(
+                f"no message '{id_}' is kept here. Its retention may have passed, or the id is another's."
+            )
         if found.outcome is not None:
             return found.outcome.status
         if found.number != found.cursor + 1:
@@ -244,7 +251,9 @@ class Host:
         spec.check_state(state)
         instance = cls(**state)
         initial = join(spec.state.encode({name: instance.__dict__[name] for name in state}, spec.cls.__name__))
-        return Spawn(Address(spec.kind, check_name(key, "key")), spec.version, spec.state.name, initial, self.timestamp(), parent)
+        return Spawn(
+            Address(spec.kind, check_name(key, "key")), spec.version, spec.state.name, initial, self.timestamp(), parent
+        )
 
     async def spawn(self, cls: type[Actor], key: str | None, state: Mapping[str, object]) -> Reference:
         """Begin an actor from outside any turn."""
@@ -252,7 +261,7 @@ class Host:
         await self.committer.write(spawn)
         return Reference(cls, spawn.to, self)
 
-    async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+    async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """See `Port.query`. The answer is a copy: what it holds is not the actor's own."""
         signature = query.signature
         token = decoding_port.set(self)
@@ -270,11 +279,15 @@ class Host:
 
     async def _instance(self, ref: Reference) -> Actor:
         address = address_of(ref)
-        settled = cast("Claimed", await self.committer.write(Claim(only=address))) if self._find(address) is None else None
+        settled = (
+            cast("Claimed", await self.committer.write(Claim(only=address))) if self._find(address) is None else None
+        )
         if settled is not None and not settled.actors:
             cls = class_of(ref)
             if cls.__perdure__.required:
-                raise NotSpawnedError(f"{address} does not exist, and its class has fields without defaults. Spawn it first.")
+                raise NotSpawnedError(
+                    f"{address} does not exist, and its class has fields without defaults. Spawn it first."
+                )
             return cls()
         activation = self._find(address) if settled is None else self._arrive(settled.actors[0])
         if activation is not None:
@@ -334,7 +347,7 @@ class Host:
             try:
                 found = {loaded.actor: loaded for loaded in await self.store.load(list(wanted), _LOADED_MAIL)}
             except PerdureError as error:
-                _LOG.error("actors could not be loaded: %s", error)  # noqa: TRY400  # the error says all
+                _LOG.error("actors could not be loaded: %s", error)
                 for activation in wanted.values():
                     activation.lose(error)
                 continue
@@ -414,19 +427,21 @@ class Host:
         """There is mail that another process appended."""
         self.spawn_task(activation.catch_up(), f"perdure mail of {activation.address}")
 
+    def _turns(self) -> list[Turn]:
+        return [activation.turn for activation in self.activations.values() if activation.turn is not None]
+
     async def close(self, grace: float) -> None:
         """Stop every turn, running steps first having `grace` seconds to complete, and give every actor up."""
         self.closing = True
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
-        while any(a.turn is not None and a.turn.running_steps for a in self.activations.values()) and loop.time() < end:
-            for activation in self.activations.values():
-                if activation.turn is not None and not activation.turn.running_steps:
-                    activation.turn.stop(Drained("the system is closing"))
+        while any(turn.running_steps for turn in self._turns()) and loop.time() < end:
+            for turn in self._turns():
+                if not turn.running_steps:
+                    turn.stop(Drained("the system is closing"))
             await asyncio.sleep(0.01)
-        for activation in list(self.activations.values()):
-            if activation.turn is not None:
-                activation.turn.stop(Drained("the system is closing"))
+        for turn in self._turns():
+            turn.stop(Drained("the system is closing"))
         workers = [a.worker for a in self.activations.values() if a.worker is not None]
         if workers:
             _, stubborn = await asyncio.wait(workers, timeout=max(grace, 1.0))
@@ -435,13 +450,18 @@ class Host:
             if stubborn:
                 _LOG.error("%d handlers did not stop when they were cancelled; they are left behind", len(stubborn))
                 await asyncio.wait(stubborn, timeout=1.0)
-        await asyncio.gather(*(activation.retire() for activation in list(self.activations.values())), return_exceptions=True)
+        await asyncio.gather(
+            *(activation.retire() for activation in list(self.activations.values())), return_exceptions=True
+        )
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        closed = SystemClosedError("the system closed while a reply was awaited; the message goes on. Rejoin it by its id.")
+        self._refuse_waiters()
+
+    def _refuse_waiters(self) -> None:
+        closed = SystemClosedError(
+            "the system closed while a reply was awaited; the message goes on. Rejoin it by its id."
+        )
         for future in (future for waiting in self._waiters.values() for future in waiting):
             if not future.done():
                 future.set_exception(closed)
-
-

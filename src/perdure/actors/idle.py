@@ -45,9 +45,11 @@ def _is_inside(task: asyncio.Task[Any], turn: Turn, waiting: Container[asyncio.F
         return False  # about to run
     if waiter in waiting:
         return not waiter.done()  # done: about to run
-    awaited: list[Any] = [waiter] if isinstance(waiter, asyncio.Task) else getattr(waiter, "_children", [])
+    children: list[Any] | None = getattr(waiter, "_children", None)
+    awaited: list[Any] = [waiter] if isinstance(waiter, asyncio.Task) else children or []
     if awaited:
-        return all(isinstance(child, asyncio.Task) and _belongs(child, turn) for child in awaited)
+        tasks: list[asyncio.Task[Any]] = [child for child in awaited if isinstance(child, asyncio.Task)]
+        return len(tasks) == len(awaited) and all(_belongs(each, turn) for each in tasks)
     return _innermost(task) in _TASK_WAITS
 
 
@@ -72,4 +74,6 @@ def _innermost(task: asyncio.Task[Any]) -> tuple[str, str]:
     if code is None:
         return ("", "")
     name = code.co_filename.replace("\\", "/")
-    return next(((end, function) for end, function in _TASK_WAITS if name.endswith(end) and code.co_name == function), ("", ""))
+    return next(
+        ((end, function) for end, function in _TASK_WAITS if name.endswith(end) and code.co_name == function), ("", "")
+    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from perdure.errors import KeyFormatError, KindError
 
 if TYPE_CHECKING:
-    from perdure.actors.actor import Actor
+    from collections.abc import Iterable
 
-T = TypeVar("T")
+    from perdure.actors.actor import Actor
 
 _MAX_BYTES = 255
 
@@ -49,12 +49,14 @@ def register_kind(cls: type[Actor], kind: str, aliases: tuple[str, ...]) -> None
     for name in (kind, *aliases):
         check_name(name, "kind")
         if "/" in name:
-            raise KindError(f"kind '{name}' of {cls.__qualname__} holds a '/', which parts kind from key. Leave it out.")
+            raise KindError(
+                f"kind '{name}' of {cls.__qualname__} holds a '/', which parts kind from key. Leave it out."
+            )
         other = kinds.get(name)
         if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise KindError(
-                f"kind '{name}' is both {other.__module__}.{other.__qualname__} and {cls.__module__}.{cls.__qualname__}. "
-                "Give one of them another kind=."
+                f"kind '{name}' is both {other.__module__}.{other.__qualname__} and "
+                f"{cls.__module__}.{cls.__qualname__}. Give one of them another kind=."
             )
     for name in (kind, *aliases):
         kinds[name] = cls
@@ -73,7 +75,7 @@ class IdSource:
         return f"{self.prefix}-{next(self._numbers):x}"
 
 
-def near(name: str, known: Any) -> str:
+def near(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the known name most like this one, or nothing."""
     import difflib  # noqa: PLC0415  # only when something went wrong
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
@@ -14,6 +14,7 @@ from perdure.errors import EncodingError, NotInTurnError
 from perdure.storage.codec import Codec, codec_for, register_extension
 
 if TYPE_CHECKING:
+    from perdure.actors.ref import Port
     from perdure.storage.store import Outcome
 
 R_co = TypeVar("R_co", covariant=True)
@@ -24,24 +25,12 @@ Status: TypeAlias = Literal[
 """Where a message stands: the first four are on the way, the others are its outcome."""
 
 
-class ReceiptPort(Protocol):
-    """What a receipt needs of the system it belongs to."""
-
-    async def result(self, receipt: Receipt[Any], timeout: float | None) -> Any:
-        """Wait for the outcome of the receipt's message."""
-        ...
-
-    async def status(self, id_: str) -> Status:
-        """Where a message stands."""
-        ...
-
-
 class Receipt(Generic[R_co]):
     """A message that was accepted. Travels in messages and state as the message's id."""
 
     __slots__ = ("_codec", "_id", "_port")
 
-    def __init__(self, id_: str, codec: Codec[Any] | None, port: ReceiptPort | None) -> None:
+    def __init__(self, id_: str, codec: Codec[Any] | None, port: Port | None) -> None:
         self._id = id_
         self._codec = codec
         self._port = port
@@ -77,13 +66,10 @@ class Receipt(Generic[R_co]):
         """
         wait = None if timeout is None else seconds(timeout)
         scope = here()
-        result: R_co
         if scope is not None:
-            result = await scope.turn.await_receipt(scope, self, wait)
-        else:
-            forbid_in_step(f"a wait for {self!r}")
-            result = await self._need_port().result(self, wait)
-        return result
+            return cast("R_co", await scope.turn.await_receipt(scope, self, wait))
+        forbid_in_step(f"a wait for {self!r}")
+        return cast("R_co", await self._need_port().result(self, wait))
 
     async def status(self) -> Status:
         """Where the message stands."""
@@ -96,15 +82,15 @@ class Receipt(Generic[R_co]):
         result: R_co = msgspec.json.decode(stored) if codec is None else codec.decode(stored)
         return result
 
-    def _need_port(self) -> ReceiptPort:
+    def _need_port(self) -> Port:
         port = self._port or decoding_port.get()
         if port is None:
             raise NotInTurnError(f"{self!r} belongs to no system here. Use system.receipt({self._id!r}, Cls.handler).")
-        return port  # type: ignore[return-value]  # one object plays both ports
+        return port
 
 
 def _restore(id_: str) -> Receipt[Any]:
-    return Receipt(id_, None, decoding_port.get())  # type: ignore[arg-type]  # one object plays both ports
+    return Receipt(id_, None, decoding_port.get())
 
 
 class _ReceiptExtension:
@@ -116,12 +102,12 @@ class _ReceiptExtension:
     def wire(self, value: object) -> str:
         if not isinstance(value, Receipt):
             raise EncodingError("receipt", f"{value!r} is not a receipt", "Pass what `tell` returned.")
-        return value.id
+        return cast("Receipt[Any]", value).id  # type: ignore[redundant-cast]  # pyright takes it for unknown
 
     def unwire(self, text: str) -> Receipt[Any]:
         port = decoding_port.get()
         codec = None if self._reply is Any else codec_for(self._reply)
-        return Receipt(check_name(text, "message id"), codec, port)  # type: ignore[arg-type]  # one object plays both ports
+        return Receipt(check_name(text, "message id"), codec, port)
 
 
 def _receipt_extension(annotation: object) -> _ReceiptExtension | None:

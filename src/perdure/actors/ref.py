@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Protocol, 
 
 from attrs import define, evolve, frozen
 
-from perdure.actors.handler import Handler, Query
+from perdure.actors.handler import Declaration, Handler, Query
 from perdure.actors.names import check_name, kinds, near
 from perdure.actors.scope import current, forbid_in_step, here
 from perdure.clock import Seconds, seconds
@@ -23,7 +23,7 @@ from perdure.storage.store import Address
 
 if TYPE_CHECKING:
     from perdure.actors.actor import Actor
-    from perdure.actors.receipt import Receipt
+    from perdure.actors.receipt import Receipt, Status
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -57,7 +57,7 @@ class Outgoing:
 
     cls: type[Actor]
     to: Address
-    handler: Handler[..., Any]
+    handler: Declaration
     args: str
     options: Options
 
@@ -69,12 +69,20 @@ class Port(Protocol):
         """Send from outside any turn; durable when this returns."""
         ...
 
-    async def ask(self, message: Outgoing) -> Any:
+    async def ask(self, message: Outgoing) -> object:
         """Send from outside any turn and wait for the reply."""
         ...
 
-    async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+    async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Have a query answered."""
+        ...
+
+    async def result(self, receipt: Receipt[Any], timeout: float | None) -> object:
+        """Wait for the outcome of the receipt's message."""
+        ...
+
+    async def status(self, id_: str) -> Status:
+        """Where a message stands."""
         ...
 
     def timestamp(self) -> float:
@@ -129,34 +137,44 @@ class Reference:
     def _not_a_message(self, name: str) -> NotAMessageError:
         spec = self._cls.__perdure__
         messages = [*spec.handlers, *spec.queries]
-        what = f"is state of {self._cls.__name__}" if name in spec.fields else f"is not a message of {self._cls.__name__}"
-        remedy = "Add a @query that returns it." if name in spec.fields else f"Add a @handler or @query.{near(name, messages)}"
-        return NotAMessageError(f"'{name}' {what}; a reference has only {', '.join(messages) or 'no messages'}. {remedy}")
+        if name in spec.fields:
+            what, remedy = "state", "Add a @query that returns it."
+        else:
+            what, remedy = "not a message", f"Add a @handler or @query.{near(name, messages)}"
+        only = ", ".join(messages) or "no messages"
+        return NotAMessageError(f"'{name}' is {what} of {self._cls.__name__}; a reference has only {only}. {remedy}")
 
 
 def address_of(ref: object) -> Address:
     """The address behind a reference."""
     if isinstance(ref, Reference):
-        return ref._address  # noqa: SLF001  # the field's own module
+        return ref._address  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the field's own module
     raise TypeError(f"{ref!r} is not a reference. Use system.get(…) or an actor's .ref.")
 
 
 def class_of(ref: Reference) -> type[Actor]:
     """The class a reference was made with."""
-    return ref._cls  # noqa: SLF001  # the field's own module
+    return ref._cls  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the field's own module
 
 
 def restore(kind: str, key: str) -> Reference:
     """A reference read back; it belongs to the system that reads it."""
     cls = kinds.get(kind)
     if cls is None:
-        raise EncodingError(f"reference {kind}/{key}", "no imported module defines that kind", "Import the module first.")
+        raise EncodingError(
+            f"reference {kind}/{key}", "no imported module defines that kind", "Import the module first."
+        )
     return Reference(cls, Address(kind, key), decoding_port.get())
+
+
+def bare_port_of(ref: Reference) -> Port | None:
+    """The system a reference belongs to, if it was made in one."""
+    return ref._port  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the field's own module
 
 
 def port_of(ref: Reference) -> Port:
     """The system a reference belongs to, or the one of the running turn."""
-    port = ref._port or decoding_port.get()  # noqa: SLF001  # the field's own module
+    port = bare_port_of(ref) or decoding_port.get()
     if port is None:
         raise NotInTurnError(
             f"{ref!r} belongs to no system here, having been unpickled outside one. "
@@ -215,7 +233,7 @@ class BoundHandler(Generic[P, R_co]):
     def options(
         self,
         *,
-        id: str | None = None,  # noqa: A002  # the word users know
+        id: str | None = None,
         delay: Seconds | None = None,
         at: datetime | None = None,
         timeout: Seconds | None = None,
@@ -249,14 +267,13 @@ class BoundHandler(Generic[P, R_co]):
         scope = current.get()
         if scope is not None:
             return scope.turn.timestamp()
-        port = self._ref._port  # noqa: SLF001  # the field's own module
+        port = bare_port_of(self._ref)
         return port.timestamp() if port is not None else time.time()
 
     def _outgoing(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Outgoing:
         ref = self._ref
-        return Outgoing(
-            class_of(ref), ref._address, self._handler, self._handler.signature.encode(args, kwargs), self._options  # noqa: SLF001  # the field's own module
-        )
+        arguments = self._handler.signature.encode(args, kwargs)
+        return Outgoing(class_of(ref), address_of(ref), self._handler, arguments, self._options)
 
 
 _NO_OPTIONS = Options()
@@ -292,11 +309,15 @@ class _ReferenceExtension:
         ref = value if isinstance(value, Reference) else getattr(value, "ref", None)
         if not isinstance(ref, Reference):
             raise EncodingError(
-                "reference", f"{value!r} is not a reference to a {self._declared.__name__}", "Pass system.get(…) or self.ref."
+                "reference",
+                f"{value!r} is not a reference to a {self._declared.__name__}",
+                "Pass system.get(…) or self.ref.",
             )
         if not issubclass(class_of(ref), self._declared):
             raise EncodingError(
-                "reference", f"{ref!r} is not a {self._declared.__name__}", "Pass a reference to one, or widen the annotation."
+                "reference",
+                f"{ref!r} is not a {self._declared.__name__}",
+                "Pass a reference to one, or widen the annotation.",
             )
         return str(address_of(ref))
 

@@ -14,9 +14,10 @@ import functools
 import inspect
 import random as random_module
 import secrets
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -68,7 +69,7 @@ class Definition:
         hints = resolve_hints(target, self.name) if hasattr(target, "__annotations__") else {}
         return codec_for(hints.get("return", inspect.Parameter.empty))
 
-    async def call(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+    async def call(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Run the action once, a sync one in a worker thread with its context."""
         if self.is_async:
             return await self.function(*args, **kwargs)
@@ -146,10 +147,8 @@ def step(
         StepNameError: It has no name that would be the same tomorrow.
         ActorDefinitionError: It cannot be a step, being an async generator for instance.
     """
-    options = {"name": name, "aliases": tuple(aliases), "retry": retry, "timeout": timeout}
-    if function is None:
-        return functools.partial(_make_step, key=None, **options)
-    return _make_step(function, key=key, **options)
+    make = functools.partial(_make_step, key=key, name=name, aliases=tuple(aliases), retry=retry, timeout=timeout)
+    return make if function is None else make(function)
 
 
 def _make_step(
@@ -177,14 +176,22 @@ def _make_step(
 
 
 def _define(
-    function: Callable[..., Any], name: str | None, aliases: tuple[str, ...], retry: Retry | None, timeout: Seconds | None
+    function: Callable[..., Any],
+    name: str | None,
+    aliases: tuple[str, ...],
+    retry: Retry | None,
+    timeout: Seconds | None,
 ) -> Definition:
     qualified = name or getattr(function, "__qualname__", "")
     if not qualified or "<lambda>" in qualified:
-        raise StepNameError(f"{function!r} has no name that would be the same tomorrow. Use a def, or step(fn, name='…').")
+        raise StepNameError(
+            f"{function!r} has no name that would be the same tomorrow. Use a def, or step(fn, name='…')."
+        )
     qualified = qualified.rpartition("<locals>.")[2]
     if inspect.isasyncgenfunction(function):
-        raise ActorDefinitionError(f"step {qualified} is an async generator, which this version does not run. Return a list.")
+        raise ActorDefinitionError(
+            f"step {qualified} is an async generator, which this version does not run. Return a list."
+        )
     if not callable(function):
         raise ActorDefinitionError(f"step {qualified}: {function!r} cannot be called. Decorate a function.")
     bound = None if timeout is None else seconds(timeout)
@@ -287,11 +294,12 @@ class _Run:
         turn, definition = self.turn, self.definition
         token = running_step.set(f"{turn.mail.id}:{record.key}")
         turn.running_steps += 1
+        deadline: anyio.CancelScope | None = None
         try:
             with anyio.fail_after(definition.timeout) as deadline:
                 return await definition.call(self.args, self.kwargs)
         except TimeoutError as error:
-            if deadline.cancelled_caught:
+            if deadline is not None and deadline.cancelled_caught:
                 raise StepTimeout(
                     f"step '{record.key}' ran past its timeout of {definition.timeout:g} s (attempt {record.attempt})"
                 ) from error
@@ -322,7 +330,9 @@ def step_id() -> str:
     """
     found = running_step.get()
     if found is None:
-        raise NotInTurnError("step_id() was called outside a step. Call it in the body of a @step that runs in a handler.")
+        raise NotInTurnError(
+            "step_id() was called outside a step. Call it in the body of a @step that runs in a handler."
+        )
     return found
 
 
@@ -398,8 +408,8 @@ def _value(name: str, make: Callable[[], T], type_: type[T]) -> T:
 def now() -> datetime:
     """The present, in UTC; in a turn the same on every replay."""
     scope = here()
-    moment = scope.turn.timestamp if scope is not None else None
-    return _value("now", lambda: datetime.fromtimestamp(moment(), timezone.utc) if moment else datetime.now(timezone.utc), datetime)
+    moment = scope.turn.timestamp if scope is not None else time.time
+    return _value("now", lambda: datetime.fromtimestamp(moment(), UTC), datetime)
 
 
 def uuid4() -> uuid.UUID:
@@ -428,5 +438,3 @@ def escaped_keys(error: BaseException) -> list[str]:
             pending.extend(cast("BaseExceptionGroup[BaseException]", each).exceptions)
         pending.extend((each.__cause__, each.__context__))
     return found
-
-

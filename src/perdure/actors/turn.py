@@ -26,7 +26,7 @@ from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Options, Reference, address_of, class_of
 from perdure.actors.scope import Scope
 from perdure.errors import AskTimeout, DeadlockError, NondeterminismError, NotInTurnError, PerdureError
-from perdure.storage.failure import decode_failure, encode_failure, failure_fields
+from perdure.storage.failure import decode_failure, encode_failure, outcome_status
 from perdure.storage.store import Address, Envelope, Outcome, Record, Segment, Send, Spawn, TurnRecord, Watch
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
     from perdure.actors.ref import Outgoing, Port
-    from perdure.storage.store import Committed, Mail, RecordKind
+    from perdure.storage.store import Committed, Mail, OutcomeStatus, RecordKind
 
 T = TypeVar("T")
 
@@ -203,7 +203,12 @@ class Turn:
             if not future.done():
                 future.set_exception(type(why)(*why.args))
         for task in (self._task, *self._tasks):
-            if task is not None and not task.done() and task not in waiting.values() and task is not asyncio.current_task():
+            if (
+                task is not None
+                and not task.done()
+                and task not in waiting.values()
+                and task is not asyncio.current_task()
+            ):
                 task.cancel()
 
     def park(self, why: str) -> None:
@@ -254,7 +259,9 @@ class Turn:
         """The key of the next call of `name` in a scope, and its record if the journal has one."""
         key = scope.key(name, key)
         if key in self._claimed:
-            raise NotInTurnError(f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=.")
+            raise NotInTurnError(
+                f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=."
+            )
         self._claimed.add(key)
         record = self.records.get(key)
         if record is None:
@@ -274,7 +281,9 @@ class Turn:
             prefix = scope.path
             for other, other_name in self.handout.unclaimed.items():
                 if other_name == name and other.startswith(prefix) and "/" not in other[len(prefix) :]:
-                    self._differ(f"the code asks for '{key}', and the journal holds '{other}', which it did not ask for")
+                    self._differ(
+                        f"the code asks for '{key}', and the journal holds '{other}', which it did not ask for"
+                    )
             self._results += 1
             if self._results > self.seat.max_steps:
                 self.park(f"the turn has {self.seat.max_steps} steps, its limit. Split the work into several messages.")
@@ -440,7 +449,9 @@ class Turn:
         """The id of what a turn sends under a key: the same on every replay."""
         return hashlib.blake2b(f"{self.mail.id}\0{key}".encode(), digest_size=16).hexdigest()
 
-    def _message_record(self, scope: Scope, kind: RecordKind, message: Outgoing) -> tuple[str, str, bytes, Record | None]:
+    def _message_record(
+        self, scope: Scope, kind: RecordKind, message: Outgoing
+    ) -> tuple[str, str, bytes, Record | None]:
         name = f"{message.to.kind}.{message.handler.name}"
         digest = _text_digest(f"{message.to}", message.args)
         key, record = self.claim(scope, kind, name, digest)
@@ -460,16 +471,16 @@ class Turn:
         if record is None:
             self._send(Send(self.seat.envelope(message, id_, (), self.mail.seq)))
             self.begin(Record(key, "tell", name, self.timestamp(), digest, "completed"))
-        return Receipt(id_, message.handler.signature.reply, self.seat.port)  # type: ignore[arg-type]  # one object plays both ports
+        return Receipt(id_, message.handler.signature.reply, self.seat.port)
 
-    async def ask(self, scope: Scope, message: Outgoing) -> Any:
+    async def ask(self, scope: Scope, message: Outgoing) -> object:
         """Send, and wait for the reply."""
         me = str(self.seat.address)
         if str(message.to) in (*self.mail.chain, me):
             raise DeadlockError([*self.mail.chain, me, str(message.to)])
         key, name, digest, record = self._message_record(scope, "ask", message)
         id_ = message.options.id or self._id(key)
-        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self.seat.port)  # type: ignore[arg-type]  # one object plays both ports
+        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self.seat.port)
         if record is None:
             await self.may_begin(name)
             due = None if message.options.timeout is None else self.timestamp() + message.options.timeout
@@ -482,7 +493,7 @@ class Turn:
             return await self._reply(record, receipt, begin=True)
         return await self._reply(record, receipt, begin=False)
 
-    async def await_receipt(self, scope: Scope, receipt: Receipt[Any], timeout: float | None) -> Any:
+    async def await_receipt(self, scope: Scope, receipt: Receipt[Any], timeout: float | None) -> object:
         """Wait for another message's outcome."""
         key, record = self.claim(scope, "receipt", "receipt", _text_digest(receipt.id))
         if record is None:
@@ -494,12 +505,12 @@ class Turn:
             return await self._reply(record, receipt, begin=True)
         return await self._reply(record, receipt, begin=False)
 
-    async def _reply(self, record: Record, receipt: Receipt[Any], *, begin: bool) -> Any:
+    async def _reply(self, record: Record, receipt: Receipt[Any], *, begin: bool) -> object:
         """Wait for a record that somebody else completes."""
         key = record.key
         if record.status != "started":
             record = await self.recorded(record)
-            status = "succeeded" if record.status == "completed" else failure_fields(record.error).get("status", "rejected")
+            status: OutcomeStatus = "succeeded" if record.status == "completed" else outcome_status(record.error)
             return self._open_outcome(Outcome(status, record.result, record.error), receipt)
         future = self._replies[key] = self._loop.create_future()
         if key in self._early:
@@ -531,7 +542,7 @@ class Turn:
                 timer.cancel()
         return self._open_outcome(outcome, receipt)
 
-    def _open_outcome(self, outcome: Outcome, receipt: Receipt[Any]) -> Any:
+    def _open_outcome(self, outcome: Outcome, receipt: Receipt[Any]) -> object:
         if outcome.status == "succeeded":
             return receipt.decode(outcome)
         error = decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
@@ -618,7 +629,7 @@ class Turn:
 
     async def query(
         self, scope: Scope, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> Any:
+    ) -> object:
         """A query's answer, which replay must find again."""
         address = address_of(ref)
         name = f"{class_of(ref).__name__}.{query.name}"

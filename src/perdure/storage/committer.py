@@ -96,9 +96,11 @@ class Committer:
         except PerdureError as error:
             self._tell_all(batch, error)
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whoever wrote must hear of it
             _LOG.exception("a transaction of %d writes failed", len(batch))
-            self._tell_all(batch, StorageError(f"the transaction failed: {type(error).__name__}: {error}. This is a bug."))
+            self._tell_all(
+                batch, StorageError(f"the transaction failed: {type(error).__name__}: {error}. This is a bug.")
+            )
             return
         self.transactions += 1
         self.writes += len(batch)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -50,8 +50,13 @@ def failure_fields(stored: str | None) -> dict[str, Any]:
     """A stored failure's members; empty for none."""
     if not stored:
         return {}
-    fields = json.loads(stored)
-    return fields if isinstance(fields, dict) else {}
+    fields: object = json.loads(stored)
+    return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
+
+
+def outcome_status(stored: str | None) -> OutcomeStatus:
+    """The outcome that a stored failure tells of: a rejection, unless it says otherwise."""
+    return cast("OutcomeStatus", str(failure_fields(stored).get("status", "rejected")))
 
 
 def decode_failure(status: OutcomeStatus, stored: str | None, subject: str) -> PerdureError:

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 from urllib.parse import quote
 
 import aiosqlite
@@ -25,7 +25,7 @@ from perdure.storage.sqlite_open import create_private, database_path, prepare, 
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 
     from perdure.storage.store import Completion, Found, Loaded, Mail, NodeRecord, OpenAsk, Settled, Write
 
@@ -106,7 +106,11 @@ class SQLiteStore:
             create_private(self._path)
         try:
             connection = sqlite3.connect(
-                self._path or ":memory:", isolation_level=None, check_same_thread=False, cached_statements=256, timeout=10
+                self._path or ":memory:",
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+                timeout=10,
             )
         except sqlite3.Error as error:
             refuse(error, self.location)
@@ -172,10 +176,13 @@ class SQLiteStore:
 
     def _need(self, part: R | None) -> R:
         if part is None:
-            raise SystemClosedError(f"{self.location}: the store is not open. Use it inside `async with ActorSystem(...)`.")
+            raise SystemClosedError(
+                f"{self.location}: the store is not open. Use it inside `async with ActorSystem(...)`."
+            )
         if os.getpid() != self._pid:
             raise SystemClosedError(
-                f"{self.location}: opened in process {self._pid}, used in its fork {os.getpid()}. Open a system in each process."
+                f"{self.location}: opened in process {self._pid}, used in its fork {os.getpid()}. "
+                "Open a system in each process."
             )
         return part
 
@@ -238,7 +245,8 @@ class SQLiteStore:
             found = None
         if found != self._inode:
             raise DatabaseReplacedError(
-                f"{self._path}: was {'replaced' if found else 'removed'} while in use. Stop, restore the file, start again."
+                f"{self._path}: was {'replaced' if found else 'removed'} while in use. "
+                "Stop, restore the file, start again."
             )
 
     async def _was_committed(self) -> bool:
@@ -252,7 +260,9 @@ class SQLiteStore:
             sql = "SELECT batch FROM node WHERE id = ?"
             rows = await _hop(self._writer, lambda: self._raw.execute(sql, (self._need(self._node).id,)).fetchall())
         except (sqlite3.Error, PerdureError) as error:
-            raise StorageError(f"{self.location}: cannot be reopened after an I/O error ({error}). Start again.") from error
+            raise StorageError(
+                f"{self.location}: cannot be reopened after an I/O error ({error}). Start again."
+            ) from error
         return bool(rows) and rows[0][0] == self._batch
 
     def _explain(self, error: sqlite3.Error) -> StorageError:
@@ -263,8 +273,8 @@ class SQLiteStore:
     async def checkpoint(self) -> None:
         """Move the WAL into the database about every thousand pages.
 
-        SQLite keeps a WAL at its size and overwrites it from the start, so its size does not tell; what was written since
-        the last checkpoint does, measured against what that checkpoint found.
+        SQLite keeps a WAL at its size and overwrites it from the start, so its size does not tell; what was written
+        since the last checkpoint does, measured against what that checkpoint found.
         """
         if self._written < self._checkpoint_at or self._path is None:
             return
@@ -334,7 +344,9 @@ class SQLiteStore:
         if self._path is None:
             return []
         me = self._need(self._node).id
-        nodes = await self._read(lambda c: c.execute("SELECT id FROM node WHERE status = 'live' AND id <> ?", (me,)).fetchall())
+        nodes = await self._read(
+            lambda c: c.execute("SELECT id FROM node WHERE status = 'live' AND id <> ?", (me,)).fetchall()
+        )
         return [node for (node,) in nodes if self._is_free(node)]
 
     def _is_free(self, node: str) -> bool:
@@ -367,5 +379,6 @@ async def _start(connection: aiosqlite.Connection) -> aiosqlite.Connection:
 
 async def _hop(connection: aiosqlite.Connection, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a whole piece of work in a connection's thread."""
-    result: R = await connection._execute(work, *args, **kwargs)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite's public calls are one hop a statement
-    return result
+    # Private, because aiosqlite's public calls are one hop a statement.
+    execute = cast("Callable[..., Awaitable[R]]", connection._execute)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]  # it has no types
+    return await execute(work, *args, **kwargs)

@@ -247,7 +247,18 @@ class Transaction:
 
     def _create(self, address: Address, created: float, parent: int | None = None) -> ActorRow:
         row = ActorRow(
-            self._cache.next_actor, address.kind, address.key, None, 0, 0, 0, "ready", None, created, parent, stored=False
+            self._cache.next_actor,
+            address.kind,
+            address.key,
+            None,
+            0,
+            0,
+            0,
+            "ready",
+            None,
+            created,
+            parent,
+            stored=False,
         )
         self._cache.next_actor += 1
         self._cache.put(row)
@@ -299,7 +310,21 @@ class Transaction:
         chain = json.dumps(e.chain) if e.chain else None
         number = row.tail if numbered else None
         self._messages.append(
-            (seq, e.id, row.id, number, e.handler, e.args, e.codec, int(e.chosen), e.cause, chain, e.sent, e.due, e.expires)
+            (
+                seq,
+                e.id,
+                row.id,
+                number,
+                e.handler,
+                e.args,
+                e.codec,
+                int(e.chosen),
+                e.cause,
+                chain,
+                e.sent,
+                e.due,
+                e.expires,
+            )
         )
         if e.chosen:
             self._known[e.id] = _Known(seq, e.to, e.handler, e.args, e.codec, None)
@@ -345,7 +370,8 @@ class Transaction:
         if stored == write.initial or (stored is None and write.initial == "{}"):
             return None
         return ActorExists(
-            f"{write.to} exists" + (", spawned with other initial state. " if stored else ", made by its first message. ")
+            f"{write.to} exists"
+            + (", spawned with other initial state. " if stored else ", made by its first message. ")
             + "Use another key, or get() to reach the one that is there."
         )
 
@@ -373,6 +399,13 @@ class Transaction:
             self._settle(write, key, error, done)
         self._numbered.extend((write.message, key, "ask", "", "started", 0.0, n) for key, n in write.numbered)
         self._erased.extend((write.message, key) for key in write.erased)
+        self._mark(row, write)
+        if write.end is not None:
+            self._finish(row, write.message, write.end, done)
+        return done
+
+    def _mark(self, row: ActorRow, write: Segment) -> None:
+        """Note where the turn and its actor stand."""
         if write.turn is not None:
             t = write.turn
             self._turns[write.message] = (
@@ -381,9 +414,6 @@ class Transaction:
         if write.status is not None:
             row.status, row.reason = write.status, write.reason
             self.touch(row)
-        if write.end is not None:
-            self._finish(row, write.message, write.end, done)
-        return done
 
     def _refusal(self, write: Segment) -> PerdureError | None:
         """Why a segment cannot be written, found out before anything of it is applied."""
@@ -551,7 +581,17 @@ class Transaction:
         rows.COMPLETE_RECORDS.run(
             connection,
             [
-                (seq, key, "ask", "", "completed" if o.status == "succeeded" else "failed", o.result, _told(o), 0.0, self._now)
+                (
+                    seq,
+                    key,
+                    "ask",
+                    "",
+                    "completed" if o.status == "succeeded" else "failed",
+                    o.result,
+                    _told(o),
+                    0.0,
+                    self._now,
+                )
                 for (seq, key), o in self._completed.items()
             ],
         )
@@ -581,7 +621,9 @@ class Transaction:
         rows.MOVE_ACTORS.run(self.connection, moved)
         changed = rows.UPDATE_ACTORS.run(self.connection, kept)
         if changed != len(kept):
-            raise StorageError(f"{len(kept) - changed} actors changed hands inside a transaction: the cached rows were wrong")
+            raise StorageError(
+                f"{len(kept) - changed} actors changed hands inside a transaction: the cached rows were wrong"
+            )
 
 
 def _told(outcome: Outcome) -> str | None:

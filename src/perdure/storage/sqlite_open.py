@@ -21,7 +21,8 @@ APPLICATION_ID = 0x70647265
 MINIMUM_SQLITE = (3, 38, 0)
 
 _NETWORK_FILE_SYSTEMS = {
-    "9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
+    "9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3",
+    "smbfs",
 }  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def database_path(target: str) -> Path | None:
         return None
     if not name or "://" in name:
         raise TargetError(f"'{target}': not a target perdure knows. Give a path, ':memory:' or 'sqlite:///path'.")
-    path = Path(os.path.realpath(os.path.expanduser(name)))
+    path = Path(os.path.realpath(os.path.expanduser(name)))  # noqa: PTH111  # leaves an unknown ~user as it is
     _check_file(path)
     return path
 
@@ -71,7 +72,7 @@ def _check_file(path: Path) -> None:
 def _file_system(path: Path) -> str:
     """Type of the file system a path lies on, where the kernel tells."""
     best, kind = "", ""
-    with suppress(OSError), open("/proc/mounts", encoding="utf-8", errors="replace") as mounts:  # noqa: PTH123  # procfs
+    with suppress(OSError), open("/proc/mounts", encoding="utf-8", errors="replace") as mounts:  # noqa: PTH123  # procfs is no path of the user's
         for line in mounts:
             _, point, type_, *_ = line.split()
             point = point.encode().decode("unicode_escape")
@@ -103,7 +104,9 @@ def refuse(error: sqlite3.Error, name: str) -> NoReturn:
     """Raise what a driver's error means for a target."""
     text = str(error)
     if "not a database" in text or "malformed" in text or "file is encrypted" in text:
-        raise TargetError(f"{name}: is not a SQLite database ({text}). Name another file; this one was not touched.") from error
+        raise TargetError(
+            f"{name}: is not a SQLite database ({text}). Name another file; this one was not touched."
+        ) from error
     if "readonly" in text or "unable to open" in text:
         raise TargetError(f"{name}: cannot be written ({text}). Give this process write access.") from error
     raise TargetError(f"{name}: {text}.") from error
@@ -149,7 +152,8 @@ def _migrate(connection: sqlite3.Connection, name: str) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(migrations):
         raise SchemaTooNewError(
-            f"{name}: was written by a newer perdure (schema {version}; this one knows {len(migrations)}). Upgrade perdure."
+            f"{name}: was written by a newer perdure (schema {version}; this one knows {len(migrations)}). "
+            "Upgrade perdure."
         )
     if version == len(migrations):
         return

@@ -104,9 +104,7 @@ def _to_stopped(row: ActorRow, handler: str) -> Outcome:
 def bury(connection: sqlite3.Connection, write: Bury) -> Buried:
     """End a dead node: blame what it was executing, suspect its mailboxes' heads, free its actors."""
     node = write.node
-    connection.execute(
-        "UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1 WHERE executing = ?", (node,)
-    )
+    connection.execute("UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1 WHERE executing = ?", (node,))
     connection.execute(
         "INSERT INTO turn (message, suspect) SELECT seq, 1 FROM actor JOIN message ON message.actor = actor.id \
          AND message.number = actor.cursor + 1 WHERE actor.owner = ? AND actor.status = 'ready' \
@@ -177,4 +175,3 @@ def purge(connection: sqlite3.Connection, write: Purge) -> int:
         count = connection.execute(sql, (old,)).rowcount
         removed = count if table == "message" else removed
     return removed
-

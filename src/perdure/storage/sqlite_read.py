@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from perdure.storage.failure import outcome_status
 from perdure.storage.sqlite_rows import fetch
 from perdure.storage.store import (
     Address,
@@ -22,6 +23,8 @@ from perdure.storage.store import (
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
+
+    from perdure.storage.store import ActorStatus
 
 _MAIL = "seq, number, id, handler, args, codec, sent, cause, chain, expires"
 _RECORD = "key, kind, name, started, digest, status, attempt, position, result, error, target, due, finished"
@@ -45,7 +48,7 @@ def load(connection: sqlite3.Connection, actors: Collection[int], limit: int) ->
 
 def _loaded(
     connection: sqlite3.Connection,
-    row: tuple[int, str, str, int, int, int, str, int | None, str, str],
+    row: tuple[int, str, str, int, int, int, ActorStatus, int | None, str, str],
     limit: int,
 ) -> Loaded:
     actor, kind, key, epoch, cursor, tail, status, version, codec, state = row
@@ -61,17 +64,17 @@ def _loaded(
             turn = TurnRecord(attempts, blame, bool(suspect), executing, retry_at, error)
         sql = f"SELECT {_RECORD} FROM journal WHERE message = ?"  # noqa: S608  # constant columns
         records = [Record(*found) for found in fetch(connection, sql, head)]
-    return Loaded(
-        actor, Address(kind, key), epoch, cursor, tail, status, snapshot, waiting, turn, records  # type: ignore[arg-type]  # the schema checks the status
-    )
+    return Loaded(actor, Address(kind, key), epoch, cursor, tail, status, snapshot, waiting, turn, records)
 
 
 def mail(connection: sqlite3.Connection, actor: int, after: int, limit: int) -> list[Mail]:
     """See `Store.mail`."""
     sql = f"SELECT {_MAIL} FROM message WHERE actor = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608  # constant columns
     return [
-        Mail(*found[:8], tuple(json.loads(found[8] or "[]")), found[9])
-        for found in fetch(connection, sql, actor, after, limit)
+        Mail(seq, number, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires)
+        for seq, number, id_, handler, args, codec, sent, cause, chain, expires in fetch(
+            connection, sql, actor, after, limit
+        )
     ]
 
 
@@ -81,7 +84,9 @@ def find(connection: sqlite3.Connection, id_: str) -> Found | None:
            EXISTS (SELECT 1 FROM journal WHERE journal.message = seq) \
            FROM message JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq \
            WHERE message.id = ?"
-    for seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun in fetch(connection, sql, id_):
+    for seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun in fetch(
+        connection, sql, id_
+    ):
         outcome = Outcome(status, result, error) if status is not None else None
         return Found(seq, Address(kind, key), handler, number, outcome, cursor, actor_status, bool(begun))
     return None
@@ -93,14 +98,11 @@ def completed(connection: sqlite3.Connection, message: int) -> list[Completion]:
            WHERE journal.message = ? AND position IS NULL AND status IN ('completed', 'failed') \
            AND kind IN ('ask', 'receipt')"
     return [
-        Completion(actor, message, key, Outcome("succeeded" if status == "completed" else told(error), result, error))
+        Completion(
+            actor, message, key, Outcome("succeeded" if status == "completed" else outcome_status(error), result, error)
+        )
         for actor, key, status, result, error in fetch(connection, sql, message)
     ]
-
-
-def told(error: str | None) -> str:
-    """The status of the outcome that a journal's error tells of."""
-    return str(json.loads(error).get("status", "rejected")) if error else "rejected"
 
 
 def next_due(connection: sqlite3.Connection) -> float | None:

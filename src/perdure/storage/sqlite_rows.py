@@ -72,9 +72,7 @@ PUT_SNAPSHOTS = Statement(
 INSERT_MESSAGES = Statement(
     "INSERT INTO message (seq, id, actor, number, handler, args, codec, chosen, cause, chain, sent, due, expires)", 13
 )
-INSERT_OUTCOMES = Statement(
-    "INSERT INTO outcome (message, status, result, error, changes, started, finished)", 7
-)
+INSERT_OUTCOMES = Statement("INSERT INTO outcome (message, status, result, error, changes, started, finished)", 7)
 PUT_TURNS = Statement(
     "INSERT INTO turn (message, attempts, blame, suspect, executing, retry_at, error)",
     7,

@@ -297,7 +297,7 @@ class Bury:
 
 @frozen
 class Purge:
-    """Removal of handled messages, below their actor's cursor: ended before `history`, or `ids` if the id was chosen."""
+    """Removal of handled messages, below their cursor: ended before `history`, or `ids` if the id was chosen."""
 
     history: float
     ids: float

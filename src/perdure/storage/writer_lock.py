@@ -107,9 +107,10 @@ class FileLock:
 
     def forget(self) -> None:
         """Close the descriptors without unlocking: what a forked child does with its copies."""
-        for descriptor in {self._own, self._held} - {None}:
-            with suppress(OSError):
-                os.close(descriptor)  # type: ignore[arg-type]  # None was taken out above
+        for descriptor in {self._own, self._held}:
+            if descriptor is not None:
+                with suppress(OSError):
+                    os.close(descriptor)
         self._own = self._held = None
 
     def _open(self) -> int:

@@ -110,7 +110,7 @@ class Sweep:
                 if turn % 20 == 0:
                     await self._warn_of_unknown()
             except PerdureError as error:
-                _LOG.error("the sweep failed and goes on: %s", error)  # noqa: TRY400  # the error says all
+                _LOG.error("the sweep failed and goes on: %s", error)
             turn += 1
 
     async def _bury_only(self) -> None:
@@ -150,7 +150,7 @@ class Sweep:
             try:
                 settled = await self._committer.write(Due(self._timestamp()))
             except PerdureError as error:
-                _LOG.error("timers could not be fired, and will be: %s", error)  # noqa: TRY400  # the error says all
+                _LOG.error("timers could not be fired, and will be: %s", error)
                 await asyncio.sleep(1.0)
                 continue
             if isinstance(settled, Fired):
@@ -165,7 +165,7 @@ class Sweep:
             await asyncio.sleep(every_seconds)
             now = self._timestamp()
             try:
-                while await self._committer.write(Purge(now - retention, now - results, history)):
+                while await self._committer.write(Purge(now - retention, now - results, history)):  # noqa: ASYNC110  # chunk by chunk
                     await asyncio.sleep(0.05)
             except PerdureError as error:
-                _LOG.error("old history could not be removed, and will be: %s", error)  # noqa: TRY400  # the error says all
+                _LOG.error("old history could not be removed, and will be: %s", error)

@@ -7,7 +7,7 @@ process while it was executing, which are blamed on a message only where it may 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import field, frozen
 
@@ -24,7 +24,7 @@ def _not_negative(_: object, attribute: Attribute[float], value: float) -> None:
         raise ValueError(f"{attribute.name} must be 0 or more seconds, not {value!r}")
 
 
-def _at_least_one(_: object, attribute: Attribute[float], value: float) -> None:
+def _at_least_one(_: object, attribute: Attribute[Any], value: float) -> None:
     if not value >= 1:
         raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
 
@@ -47,7 +47,7 @@ class Backoff:
     jitter: float = field(validator=_not_negative)
 
     def __init__(self, first: Seconds = 0.1, most: Seconds = 30, *, factor: float = 2, jitter: float = 0.1) -> None:
-        self.__attrs_init__(seconds(first), seconds(most), factor, jitter)  # type: ignore[attr-defined]  # attrs makes it
+        self.__attrs_init__(seconds(first), seconds(most), factor, jitter)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # attrs makes it
 
     def delay(self, failures: int, draw: Callable[[], float] = random.random) -> float:
         """Seconds to wait after so many failures (1 or more)."""
@@ -80,7 +80,7 @@ class Retry:
         on: tuple[type[Exception], ...] = (Exception,),
         unless: tuple[type[Exception], ...] = (),
     ) -> None:
-        self.__attrs_init__(attempts, backoff or Backoff(), on, unless)  # type: ignore[attr-defined]  # attrs makes it
+        self.__attrs_init__(attempts, backoff or Backoff(), on, unless)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # attrs makes it
 
 
 @frozen
