@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import subprocess
 import sys
 import threading
 import timeit
@@ -11,7 +10,6 @@ from collections.abc import Callable
 
 import attrs
 import msgspec
-import pydantic
 import pytest
 
 from perdure.errors import DecodingError, EncodingError
@@ -90,14 +88,19 @@ class Bare(msgspec.Struct, tag=True):
     count: int
 
 
+def _no_branches() -> "list[Branch]":
+    return []
+
+
 @dataclasses.dataclass(frozen=True)
 class Branch:
     who: Counter
-    kids: "list[Branch]" = dataclasses.field(default_factory=list)
+    kids: "list[Branch]" = dataclasses.field(default_factory=_no_branches)
     up: "Branch | int | None" = None
 
 
-H = Handle("a")
+# To a type checker a reference is the actor; here nothing says so.
+H: t.Any = Handle("a")
 HANDLES: list[tuple[t.Any, t.Any]] = [
     (Counter, H),
     (list[Counter], [H]),
@@ -118,7 +121,7 @@ HANDLES: list[tuple[t.Any, t.Any]] = [
 
 
 @pytest.mark.parametrize(("annotation", "value"), HANDLES, ids=range(len(HANDLES)))
-def test_references_are_stored_as_strings_wherever_they_are(annotation: t.Any, value: object) -> None:
+def test_references_are_stored_as_strings_wherever_they_are(annotation: object, value: object) -> None:
     """An actor's name survives inside any message and any state, and the actor itself is never written."""
     codec = codec_for(annotation)
     raw = codec.encode(value)
@@ -137,51 +140,6 @@ def test_what_is_no_reference_is_refused_with_its_path() -> None:
         codec_for(Counter | str)
     with pytest.raises(EncodingError, match="told apart"):
         codec_for(Counter | t.Any)
-
-
-class Address(pydantic.BaseModel):
-    street: str = pydantic.Field(alias="Street")
-    tags: set[str] = set()
-
-
-class Person(pydantic.BaseModel):
-    name: str
-    home: Address | None = None
-    secret: str = pydantic.Field(default="", exclude=True)
-
-
-class Names(pydantic.RootModel[list[str]]):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("annotation", "value"),
-    [
-        (Person, Person(name="p", home=Address(Street="s", tags={"x"}))),
-        (list[Person | None], [None, Person(name="p")]),
-        (dict[str, Names], {"a": Names(["x"])}),
-    ],
-    ids=str,
-)
-def test_pydantic_models_come_back_through_their_own_validation(annotation: t.Any, value: object) -> None:
-    """People keep the models that they have."""
-    codec = codec_for(annotation)
-    assert codec.name == "json"
-    assert codec.decode(codec.encode(value)) == value
-
-
-def test_a_pydantic_model_that_loses_something_is_refused() -> None:
-    """An excluded field is not dropped behind the user's back."""
-    with pytest.raises(EncodingError, match="come back equal") as caught:
-        codec_for(list[Person]).encode([Person(name="p", secret="x")])
-    assert caught.value.path == "value[0]"
-
-
-def test_pydantic_is_not_imported_to_find_out() -> None:
-    """Who does not use pydantic does not wait for its import."""
-    code = f"import sys; sys.path[:] = {sys.path}; from perdure.storage.codec import codec_for; codec_for(list[int])"
-    code += "; assert 'pydantic' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # records --------------------------------------------------------------------------------------------------------------
@@ -236,13 +194,13 @@ def test_unchanged_fields_keep_their_bytes() -> None:
 @dataclasses.dataclass
 class New:
     kept: int
-    added: list[int] = dataclasses.field(default_factory=list)
+    added: list[int] = dataclasses.field(default_factory=list[int])
 
 
 @dataclasses.dataclass
 class NewShadowed:
     kept: int
-    added: set[int] = dataclasses.field(default_factory=set)
+    added: set[int] = dataclasses.field(default_factory=set[int])
     half: float = 0.5
 
 
@@ -279,7 +237,8 @@ class Opaque:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Opaque) and self.x == other.x
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    def __hash__(self) -> int:
+        return hash(self.x)
 
 
 @dataclasses.dataclass
@@ -300,7 +259,7 @@ class HoldsOpaque:
     ],
     ids=str,
 )
-def test_what_is_not_closed_is_pickled(annotation: t.Any, value: object) -> None:
+def test_what_is_not_closed_is_pickled(annotation: object, value: object) -> None:
     """Any value that Python can pickle may be state, and the row says which Python it needs."""
     codec = codec_for(annotation)
     raw = codec.encode(value)
@@ -313,7 +272,8 @@ def test_what_is_not_closed_is_pickled(annotation: t.Any, value: object) -> None
 def test_lambdas_are_pickled_by_value() -> None:
     """A function without a name to import it by is stored whole."""
     codec = codec_for(Callable[[int], int])
-    assert codec.decode(codec.encode(lambda x: x + 1))(1) == 2
+    add: Callable[[int], int] = lambda x: x + 1  # noqa: E731  # a lambda is the case
+    assert codec.decode(codec.encode(add))(1) == 2
 
 
 def test_what_cannot_be_pickled_is_refused_with_its_path() -> None:
@@ -326,7 +286,7 @@ def test_what_cannot_be_pickled_is_refused_with_its_path() -> None:
 @pytest.mark.parametrize(
     "annotation", [t.Any, dict[str, t.Any], New, Movie := t.TypedDict("Movie", {}, total=False)], ids=str
 )
-def test_a_pickle_in_a_row_is_never_loaded_because_the_row_says_so(annotation: t.Any) -> None:
+def test_a_pickle_in_a_row_is_never_loaded_because_the_row_says_so(annotation: object) -> None:
     """Whoever can write rows cannot run code, where the code declares typed JSON."""
     raw = codec_for(object).encode(1j)
     with pytest.raises(DecodingError, match=r"declares a codec of json, but the row holds cloudpickle"):
@@ -354,13 +314,12 @@ def test_equal_arguments_have_equal_digests() -> None:
     """A replay is checked against what was really asked, whatever the order of sets and keys."""
     names = [f"n{number}" for number in range(50)]
     one = digest((1, {"a": 1, "b": 2}, set(names)), {"x": H, "y": 2})
-    other = digest((1, {"b": 2, "a": 1}, set(reversed(names))), {"y": 2, "x": H})
+    other = digest((1, {"b": 2, "a": 1}, {*names[25:], *names[:25]}), {"y": 2, "x": H})
     assert one is not None
     assert len(one) == 32
     assert one == other
     assert one != digest((2, {"a": 1, "b": 2}, set(names)), {"x": H, "y": 2})
     assert digest((Handle("a"),), {}) != digest((Handle("b"),), {})
-    assert digest((Person(name="p"),), {}) == digest((Person(name="p"),), {})
 
 
 def test_arguments_without_json_have_no_digest() -> None:

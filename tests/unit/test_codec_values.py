@@ -5,6 +5,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import math
 import sys
 import typing as t
@@ -19,6 +20,8 @@ import typing_extensions as te
 
 from perdure.errors import EncodingError
 from perdure.storage.codec import codec_for
+
+T = t.TypeVar("T")
 
 
 class Colour(enum.Enum):
@@ -58,13 +61,13 @@ class Counted:
 class Tree:
     name: str
     kids: "tuple[Tree, ...]" = ()
-    seen: "set[str]" = dataclasses.field(default_factory=set)
+    seen: "set[str]" = dataclasses.field(default_factory=set[str])
 
 
 @attrs.define
 class Page:
     title: str
-    meta: dict[str, t.Any] = attrs.Factory(dict)
+    meta: dict[str, t.Any] = attrs.Factory(dict[str, t.Any])
     size: int = attrs.field(init=False, default=7)
     rank: int = attrs.field(default=1, alias="order", validator=attrs.validators.ge(0))
 
@@ -72,6 +75,38 @@ class Page:
 @attrs.define
 class Private:
     _x: int = 1
+
+
+class Slotted:
+    __slots__ = ("hidden",)
+
+
+@dataclasses.dataclass
+class OnSlots(Slotted):
+    x: int
+
+
+def _hiding() -> OnSlots:
+    value = OnSlots(1)
+    value.hidden = 2
+    return value
+
+
+@attrs.frozen(cache_hash=True)
+class Hashed:
+    x: int
+
+    @functools.cached_property
+    def double(self) -> int:
+        return self.x * 2
+
+
+class GenericMovie(t.TypedDict, t.Generic[T]):
+    name: T
+
+
+class NumberedMovie(GenericMovie[int]):
+    year: int
 
 
 class Movie(t.TypedDict):
@@ -93,9 +128,6 @@ class Dog(msgspec.Struct, tag=True):
     homes: set[Colour] = set()
 
 
-T = t.TypeVar("T")
-
-
 @dataclasses.dataclass
 class Box(t.Generic[T]):
     inside: T
@@ -107,35 +139,89 @@ class IntBox(Box[int]):
 
 
 UserId = t.NewType("UserId", int)
-Json = te.TypeAliasType("Json", "None | int | str | list[Json] | dict[str, Json]")
+Json = te.TypeAliasType("Json", "None | int | str | list[Json] | dict[str, Json]")  # noqa: RUF036  # as people write it
 
 UTC = dt.UTC
+WRONG: t.Any = b"wrong"
 ACCEPTED: list[tuple[t.Any, t.Any]] = [
-    (str, "Grüße 🎈"), (int, -(2**63)), (int, 2**64 - 1), (int, 2**70), (float, 1.5), (float, -0.0), (bool, True), (None, None),
-    (bytes, b"\x00\xff"), (bytearray, bytearray(b"x")), (uuid.UUID, uuid.UUID(int=7)), (decimal.Decimal, decimal.Decimal("1.10")),
-    (dt.datetime, dt.datetime(2024, 2, 29, 1, 2, 3, 456789)), (dt.datetime, dt.datetime(2024, 1, 1, tzinfo=UTC)),
+    (str, "Grüße 🎈"),
+    (int, -(2**63)),
+    (int, 2**64 - 1),
+    (int, 2**70),
+    (float, 1.5),
+    (float, -0.0),
+    (bool, True),
+    (None, None),
+    (bytes, b"\x00\xff"),
+    (bytearray, bytearray(b"x")),
+    (uuid.UUID, uuid.UUID(int=7)),
+    (decimal.Decimal, decimal.Decimal("1.10")),
+    (dt.datetime, dt.datetime(2024, 2, 29, 1, 2, 3, 456789)),  # noqa: DTZ001  # naive is the case
+    (dt.datetime, dt.datetime(2024, 1, 1, tzinfo=UTC)),
     (dt.datetime, dt.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Vienna"))),
-    (dt.date, dt.date(1, 1, 1)), (dt.time, dt.time(1, 2, 3, 4)), (dt.timedelta, dt.timedelta(days=-1, microseconds=5)),
-    (Colour, Colour.RED), (Level, Level.LOW), (Right, Right.READ | Right.WRITE), (t.Literal["a", 1, None], 1),
-    (t.Literal[True], True), (t.Literal[Colour.RED], Colour.RED), (t.Literal["a"] | str, "z"),
-    (int | float, 1), (int | float, 1.0), (int | str | None, None), (t.Optional[Point], Point(1)),  # noqa: UP045  # the old spelling
-    (list, [1, "a", [None]]), (dict, {"a": {}}), (tuple, (1, "a")), (set, {1, "a", None}), (t.Any, {"a": [1, 2.5, True]}),
-    (list[int], []), (list[int | None], [None, 3]), (tuple[int, str], (1, "a")), (tuple[int, ...], (1, 2)),
-    (set[int], {3, 1, 2}), (frozenset[tuple[int, str]], frozenset({(1, "a"), (0, "b")})), (set[frozenset[int]], {frozenset({1}), frozenset({2})}),
-    (dict[int, str], {1: "a"}), (dict[Colour, int], {Colour.RED: 1}), (dict[uuid.UUID, int], {uuid.UUID(int=1): 1}),
-    (dict[tuple[int, int], str], {(1, 2): "a"}), (dict[bool, str], {True: "t"}), (dict[int | str, int], {1: 1, "1": 2}),
-    (dict[float, int], {1.5: 1}), (dict[dt.date, set[int]], {dt.date(2024, 1, 1): {2, 1}}),
-    (Sequence[int], [1]), (Mapping[str, int], {"a": 1}), (t.Annotated[int, "note"], 3), (t.Annotated[int, msgspec.Meta(ge=0)], 3),
-    (UserId, UserId(4)), (Json, {"a": [1, None, {"b": []}]}), (list[Json | None], [["a"], None]),
-    (Point, Point(1, 2.0)), (Counted, Counted(["a"], 9)), (Tree, Tree("a", (Tree("b", seen={"y", "x"}),))),
-    (Page, Page("t", {"x": [1]}, order=4)), (Movie, {"name": "m"}), (Movie, {"name": "m", "year": 1}),
-    (Pair, Pair(1)), (list[Pair], [Pair(1, "x")]), (Cat | Dog, Dog("d", {Colour.RED, Colour.BLUE})), (Cat | Dog | None, Cat("c")),
-    (Box[int], Box[int](3)), (Box[set[int]], Box({1})), (IntBox, IntBox(1, Box("x"))), (dict[str, Box[Pair]], {"a": Box(Pair(1))}),
-]  # fmt: skip
+    (dt.date, dt.date(1, 1, 1)),
+    (dt.time, dt.time(1, 2, 3, 4)),
+    (dt.timedelta, dt.timedelta(days=-1, microseconds=5)),
+    (Colour, Colour.RED),
+    (Level, Level.LOW),
+    (Right, Right.READ | Right.WRITE),
+    (t.Literal["a", 1, None], 1),  # noqa: PYI061  # as people write it
+    (t.Literal[True], True),
+    (t.Literal[Colour.RED], Colour.RED),
+    (t.Literal["a"] | str, "z"),  # noqa: PYI051  # as people write it
+    (int | float, 1),
+    (int | float, 1.0),
+    (int | str | None, None),
+    (t.Optional[Point], Point(1)),  # noqa: UP045  # the old spelling
+    (list, [1, "a", [None]]),
+    (dict, {"a": {}}),
+    (tuple, (1, "a")),
+    (set, {1, "a", None}),
+    (t.Any, {"a": [1, 2.5, True]}),
+    (list[int], []),
+    (list[int | None], [None, 3]),
+    (tuple[int, str], (1, "a")),
+    (tuple[int, ...], (1, 2)),
+    (set[int], {3, 1, 2}),
+    (frozenset[tuple[int, str]], frozenset({(1, "a"), (0, "b")})),
+    (set[frozenset[int]], {frozenset({1}), frozenset({2})}),
+    (dict[int, str], {1: "a"}),
+    (dict[Colour, int], {Colour.RED: 1}),
+    (dict[uuid.UUID, int], {uuid.UUID(int=1): 1}),
+    (dict[tuple[int, int], str], {(1, 2): "a"}),
+    (dict[bool, str], {True: "t"}),
+    (dict[int | str, int], {1: 1, "1": 2}),
+    (dict[float, int], {1.5: 1}),
+    (dict[dt.date, set[int]], {dt.date(2024, 1, 1): {2, 1}}),
+    (Sequence[int], [1]),
+    (Mapping[str, int], {"a": 1}),
+    (t.Annotated[int, "note"], 3),
+    (t.Annotated[int, msgspec.Meta(ge=0)], 3),
+    (UserId, UserId(4)),
+    (Json, {"a": [1, None, {"b": []}]}),
+    (list[Json | None], [["a"], None]),
+    (Point, Point(1, 2.0)),
+    (Counted, Counted(["a"], 9)),
+    (Tree, Tree("a", (Tree("b", seen={"y", "x"}),))),
+    (Page, Page("t", {"x": [1]}, order=4)),
+    (Movie, {"name": "m"}),
+    (Movie, {"name": "m", "year": 1}),
+    (Pair, Pair(1)),
+    (OnSlots, OnSlots(1)),
+    (Hashed, Hashed(1)),
+    (NumberedMovie, {"name": 1, "year": 2}),
+    (list[Pair], [Pair(1, "x")]),
+    (Cat | Dog, Dog("d", {Colour.RED, Colour.BLUE})),
+    (Cat | Dog | None, Cat("c")),
+    (Box[int], Box[int](3)),
+    (Box[set[int]], Box({1})),
+    (IntBox, IntBox(1, Box("x"))),
+    (dict[str, Box[Pair]], {"a": Box(Pair(1))}),
+]
 
 
 @pytest.mark.parametrize(("annotation", "value"), ACCEPTED, ids=range(len(ACCEPTED)))
-def test_accepted_values_come_back_as_they_were(annotation: t.Any, value: object) -> None:
+def test_accepted_values_come_back_as_they_were(annotation: object, value: object) -> None:
     """What was stored is what is read, with the same classes, and stays byte for byte the same when stored again."""
     codec = codec_for(annotation)
     raw = codec.encode(value)
@@ -160,52 +246,86 @@ def _cycle() -> list[object]:
 
 def _with_extra() -> Point:
     point = Point(1)
-    point.extra = 3  # type: ignore[attr-defined]  # the point of it
+    vars(point)["extra"] = 3
     return point
 
 
 REFUSED: list[tuple[t.Any, t.Any, str, str]] = [
-    (int, True, "", "bool"), (float, True, "", "bool"), (float, math.nan, "", "null"), (float, math.inf, "", "null"),
-    (float, 2**53 + 1, "", "not exact"), (int, 10**5000, "", "too wide"), (int, "1", "", "str"), (str, Text("a"), "", "subclass"), (str, Colour.RED, "", "Colour"),
-    (str, "\ud800", "", "surrogate"), (list[str], ["a", "\ud800"], "[1]", "surrogate"), (dict[str, int], {"\ud800": 1}, '["\ud800"]', "key"),
-    (list[int], (1,), "", "tuple"), (tuple[int, ...], [1], "", "list"), (tuple[int, str], (1,), "", "has 1"), (list[int], [1, 2, True], "[2]", "bool"),
-    (dict[str, int], collections.OrderedDict(a=1), "", "subclass"), (dict[str, list[int]], collections.defaultdict(list), "", "subclass"),
-    (dict[str, int], {1: 1}, "[1]", "key"), (dict[str, list[float]], {"x": [1.0, math.nan]}, '["x"][1]', "null"),
-    (t.Any, {"x": [1, 2, 3, (1,)]}, '["x"][3]', "not a JSON value"), (t.Any, {1: 2}, "[1]", "key"), (t.Any, math.nan, "", "null"), (t.Any, Point(1), "", "Point"),
-    (t.Any, _cycle(), "", "contains itself"), (t.Any, {"$cloudpickle": "", "python": "3.11"}, "", "cloudpickle"),
-    (list, [{1}], "[0]", "not a JSON value"), (set[float], {math.inf}, "[inf]", "null"), (Sequence[int], (1,), "", "tuple"),
-    (decimal.Decimal, decimal.Decimal("NaN"), "", "NaN"), (dt.date, dt.datetime(2024, 1, 1, tzinfo=UTC), "", "subclass"),
+    (int, True, "", "bool"),
+    (float, True, "", "bool"),
+    (float, math.nan, "", "null"),
+    (float, math.inf, "", "null"),
+    (float, 2**53 + 1, "", "not exact"),
+    (int, 10**5000, "", "too wide"),
+    (int, "1", "", "str"),
+    (str, Text("a"), "", "subclass"),
+    (str, Colour.RED, "", "Colour"),
+    (str, "\ud800", "", "surrogate"),
+    (list[str], ["a", "\ud800"], "[1]", "surrogate"),
+    (dict[str, int], {"\ud800": 1}, '["\ud800"]', "key"),
+    (list[int], (1,), "", "tuple"),
+    (tuple[int, ...], [1], "", "list"),
+    (tuple[int, str], (1,), "", "has 1"),
+    (list[int], [1, 2, True], "[2]", "bool"),
+    (dict[str, int], collections.OrderedDict(a=1), "", "subclass"),
+    (dict[str, list[int]], collections.defaultdict(list), "", "subclass"),
+    (dict[str, int], {1: 1}, "[1]", "key"),
+    (dict[str, list[float]], {"x": [1.0, math.nan]}, '["x"][1]', "null"),
+    (t.Any, {"x": [1, 2, 3, (1,)]}, '["x"][3]', "not a JSON value"),
+    (t.Any, {1: 2}, "[1]", "key"),
+    (t.Any, math.nan, "", "null"),
+    (t.Any, Point(1), "", "Point"),
+    (t.Any, _cycle(), "", "contains itself"),
+    (t.Any, {"$cloudpickle": "", "python": "3.11"}, "", "cloudpickle"),
+    (list, [{1}], "[0]", "not a JSON value"),
+    (set[float], {math.inf}, "[inf]", "null"),
+    (Sequence[int], (1,), "", "tuple"),
+    (decimal.Decimal, decimal.Decimal("NaN"), "", "NaN"),
+    (dt.date, dt.datetime(2024, 1, 1, tzinfo=UTC), "", "subclass"),
     (dt.datetime, dt.datetime(2024, 1, 1, fold=1), "", "fold"),  # noqa: DTZ001  # naive is the case
     (dt.datetime, dt.datetime(1890, 1, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Vienna")), "", "whole minutes"),
-    (t.Literal["a", 1], True, "", "one of"), (t.Literal["a"], "b", "", "one of"), (Colour, "red", "", "str"),
-    (int | None, 1.5, "", "float"), (Cat | Dog, Point(1), "", "Point"), (t.Annotated[int, msgspec.Meta(ge=0)], -1, "", ">= 0"),
-    (Point, Point3(1), "", "subclass"), (Point, Point("1"), ".x", "str"), (Point, _with_extra(), "", "'extra'"), (Counted, Counted(["a", 1]), ".words[1]", "int"),  # type: ignore[arg-type,list-item]  # wrong on purpose
-    (Page, Page("t", {"x": [1, 2, 3, {4}]}), '.meta["x"][3]', "set"), (Movie, {"name": "m", "z": 1}, '["z"]', "no such key"), (Movie, {}, "", "missing"),
-    (Pair, Pair("x"), ".left", "str"), (Pair, (1, "a"), "", "tuple"), (Tree, Tree("a", (Tree("b", seen={1}),)), ".kids[0].seen[1]", "int"),  # type: ignore[arg-type]  # wrong on purpose
-]  # fmt: skip
+    (t.Literal["a", 1], True, "", "one of"),
+    (t.Literal["a"], "b", "", "one of"),
+    (Colour, "red", "", "str"),
+    (int | None, 1.5, "", "float"),
+    (Cat | Dog, Point(1), "", "Point"),
+    (t.Annotated[int, msgspec.Meta(ge=0)], -1, "", ">= 0"),
+    (Point, Point3(1), "", "subclass"),
+    (Point, Point(WRONG), ".x", "bytes"),
+    (Point, _with_extra(), "", "'extra'"),
+    (Counted, Counted(["a", WRONG]), ".words[1]", "bytes"),
+    (Page, Page("t", {"x": [1, 2, 3, {4}]}), '.meta["x"][3]', "set"),
+    (Movie, {"name": "m", "z": 1}, '["z"]', "no such key"),
+    (Movie, {}, "", "missing"),
+    (OnSlots, _hiding(), "", "'hidden'"),
+    (NumberedMovie, {"name": "a", "year": 2}, '["name"]', "str"),
+    (Pair, Pair(WRONG), ".left", "bytes"),
+    (Pair, (1, "a"), "", "tuple"),
+    (Tree, Tree("a", (Tree("b", seen={WRONG}),)), ".kids[0].seen[b'wrong']", "bytes"),
+]
 
 
 @pytest.mark.parametrize(("annotation", "value", "path", "reason"), REFUSED, ids=range(len(REFUSED)))
 def test_values_that_would_change_are_refused_with_their_path(
-    annotation: t.Any, value: object, path: str, reason: str
+    annotation: object, value: object, path: str, reason: str
 ) -> None:
     """Nothing is lost silently: the caller learns which part cannot be stored, before anything is written."""
     codec = codec_for(annotation)
-    for encode in (codec.encode, lambda v, p: codec.encode_changed(v, b"", p)):
+    for known in (None, b""):
         with pytest.raises(EncodingError) as caught:
-            encode(value, "args.it")
+            codec.encode(value, "args.it") if known is None else codec.encode_changed(value, known, "args.it")
         assert caught.value.path == "args.it" + path
         assert reason in caught.value.reason
         assert caught.value.remedy
 
 
-class Unresolved:
-    pass
+if t.TYPE_CHECKING:
+    from fractions import Fraction
 
 
 @dataclasses.dataclass
 class Dangling:
-    x: "Nowhere"  # type: ignore[name-defined]  # noqa: F821  # the point of it
+    x: "Fraction"
 
 
 @dataclasses.dataclass
@@ -263,6 +383,16 @@ def test_a_hook_that_changes_what_was_stored_is_found_out() -> None:
     assert codec_for(Settled).decode(codec_for(Settled).encode(Settled(1))) == Settled(1)
 
 
+def test_what_an_object_keeps_for_itself_is_not_stored() -> None:
+    """A cached property and a cached hash are worked out again, and do not break the object that came back."""
+    value = Hashed(2)
+    assert (value.double, hash(value)) == (4, hash(Hashed(2)))
+    raw = codec_for(Hashed).encode(value)
+    back = codec_for(Hashed).decode(raw)
+    assert raw == b'{"x":2}'
+    assert (back.double, hash(back)) == (4, hash(value))
+
+
 def test_nan_is_not_taken_for_a_known_null() -> None:
     """A state whose bytes did not change is not proved again, and still NaN cannot pass for None."""
     codec = codec_for(float | None)
@@ -274,7 +404,7 @@ def test_nan_is_not_taken_for_a_known_null() -> None:
 def test_equal_sets_have_equal_bytes() -> None:
     """A set that did not change is not written again, however its hashes fell in this process."""
     names = [f"name{number}" for number in range(100)]
-    assert codec_for(set[str]).encode(set(names)) == codec_for(set[str]).encode(set(reversed(names)))
+    assert codec_for(set[str]).encode(set(names)) == codec_for(set[str]).encode({*names[50:], *names[:50]})
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="`type X = ...` came with Python 3.12")

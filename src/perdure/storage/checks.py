@@ -20,6 +20,7 @@ from perdure.storage.exactness import (
     sweep_of,
 )
 from perdure.storage.pydantic_model import lift_model, lower_model
+from perdure.storage.record_fields import other_slots
 from perdure.storage.shapes import (
     Anything,
     Array,
@@ -194,6 +195,7 @@ class Checker:
         pairs = tuple((field.name, self.check(inner)) for field, inner in shape.fields)
         own = frozenset(field.name for field, _ in shape.fields)
         keeps_dict = cls.__dictoffset__ != 0
+        lost = other_slots(cls, own) if shape.family == "dataclass" else ()
         in_dict = 0 if shape.family == "namedtuple" else len(own)
 
         def check_record(value: Any) -> None:  # noqa: ANN401  # any value may be offered
@@ -201,6 +203,9 @@ class Checker:
                 raise other_type(value, cls)
             if keeps_dict and len(value.__dict__) != in_dict:
                 _only_fields(value, own)
+            for slot in lost:
+                if hasattr(value, slot):
+                    raise _lost_attribute(value, slot)
             name = ""
             try:
                 for name, check in pairs:  # the error says where
@@ -284,10 +289,14 @@ def _only_fields(value: object, own: frozenset[str]) -> None:
         if name in own or name == "__orig_class__":
             continue
         if not isinstance(inspect.getattr_static(type(value), name, None), functools.cached_property):
-            raise Inexact(
-                f"the attribute {name!r} is no field of {type(value).__name__} and would be lost",
-                "Declare it as a field, or keep it elsewhere.",
-            )
+            raise _lost_attribute(value, name)
+
+
+def _lost_attribute(value: object, name: str) -> Inexact:
+    return Inexact(
+        f"the attribute {name!r} is no field of {type(value).__name__} and would be lost",
+        "Declare it as a field, or keep it elsewhere.",
+    )
 
 
 def _name(shape: Shape) -> str:

@@ -28,7 +28,7 @@ from perdure.storage.conversion import Converter
 from perdure.storage.exactness import Inexact
 from perdure.storage.extension import Extension, register_extension, register_wire, wire_of
 from perdure.storage.shadow import runs_user_code
-from perdure.storage.shapes import reachable
+from perdure.storage.shapes import Anything, Scalar, reachable
 
 __all__ = [
     "Codec",
@@ -54,7 +54,7 @@ _write = msgspec.json.Encoder().encode
 class Codec(Generic[T]):
     """Reads and writes the values of one annotation. Get one from `codec_for`."""
 
-    __slots__ = ("_annotation", "_check", "_lift", "_lower", "_read", "_runs_user_code")
+    __slots__ = ("_annotation", "_check", "_lift", "_lower", "_may_be_nan", "_read", "_runs_user_code")
 
     def __init__(self, annotation: object) -> None:
         shape = shape_of(annotation)
@@ -64,7 +64,11 @@ class Codec(Generic[T]):
         self._lower = wire.lower
         self._lift = wire.lift
         self._read: Callable[[bytes | str], Any] = _decoder(annotation, wire.read)
-        self._runs_user_code = any(map(runs_user_code, reachable(shape)))
+        parts = tuple(reachable(shape))
+        self._runs_user_code = any(map(runs_user_code, parts))
+        self._may_be_nan = any(
+            isinstance(part, Anything) or (isinstance(part, Scalar) and part.cls is float) for part in parts
+        )
 
     def __repr__(self) -> str:
         return f"<{self.name} codec of {_spelled(self._annotation)}>"
@@ -115,12 +119,12 @@ class Codec(Generic[T]):
     def encode_changed(self, value: T, known: bytes | None, path: str) -> bytes:
         """Like `encode`, but a value whose bytes are the known ones is not proved again.
 
-        NaN and null have the same bytes, so what holds null is looked at always.
+        NaN and null have the same bytes, so what holds null, and may hold NaN, is looked at always.
         """
         try:
             raw = self._bytes(value)
             if raw == known:
-                if b"null" in raw:
+                if self._may_be_nan and b"null" in raw:
                     self._check(value)
                 return raw
         except Exception:  # noqa: BLE001  # encoding again tells what is wrong

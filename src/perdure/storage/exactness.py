@@ -218,8 +218,13 @@ def anything(value: Any) -> None:  # noqa: ANN401  # this is the check of Any
         each_value(value, anything)
     elif kind is list:
         each_item(value, anything)
-    elif kind in (str, int, float):
-        CAREFUL[kind](value)
+    elif kind is str:
+        _str(value)
+    elif kind is int:
+        if not LEAST <= value <= MOST:
+            _wide(value)
+    elif kind is float:
+        _float(value)
     else:
         raise Inexact(f"{kind.__name__} is not a JSON value", _JSON_REMEDY)
 

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -70,6 +70,15 @@ def read_fields(cls: type[Any], arguments: tuple[object, ...]) -> list[Field]:
         "namedtuple": _namedtuple_fields,
     }
     return list(readers[family(cls)](cls, hints))
+
+
+def other_slots(cls: type[Any], names: Collection[str]) -> frozenset[str]:
+    """The slots of a class that are none of its fields."""
+    slots: set[str] = set()
+    for base in cls.__mro__:
+        own: str | Iterable[str] = vars(base).get("__slots__", ())
+        slots.update([own] if isinstance(own, str) else own)
+    return frozenset(slots) - {"__dict__", "__weakref__"} - frozenset(names)
 
 
 def _constant(value: object) -> Callable[[Any], object]:
@@ -170,6 +179,9 @@ def _hints(cls: type[Any], arguments: tuple[object, ...]) -> dict[str, object]:
     bound = dict(_bound_variables(cls, arguments))
     if not bound:
         return hints
+    if family(cls) == "typeddict":  # its annotations hold those of its bases, so nobody knows whose they were
+        everywhere = {variable: given for variables in bound.values() for variable, given in variables.items()}
+        return {name: substitute(hint, everywhere) for name, hint in hints.items()}
     owners = {name: base for base in reversed(cls.__mro__) for name in own_annotations(base)}
     return {name: substitute(hint, bound.get(owners.get(name, cls), {})) for name, hint in hints.items()}
 

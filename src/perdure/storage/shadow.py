@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import attrs
 import msgspec
 
-from perdure.storage.record_fields import Field
+from perdure.storage.record_fields import Field, other_slots
 from perdure.storage.shapes import (
     Bag,
     Choice,
@@ -75,7 +75,7 @@ def _needs_conversion(shape: Shape) -> bool:
         case Table():
             return not is_text_key(shape.key)
         case Record():
-            return shape.family == "namedtuple" or _is_generic(shape) or _writes_more(shape.cls)
+            return shape.family == "namedtuple" or _is_generic(shape) or _writes_more(shape)
         case _:
             return False
 
@@ -85,8 +85,11 @@ def _is_generic(record: Record) -> bool:
     return record.annotation is not record.cls or bool(getattr(record.cls, "__parameters__", ()))
 
 
-def _writes_more(cls: type[Any]) -> bool:
-    """What msgspec writes is all of an object's `__dict__`, with what a cached_property left there."""
+def _writes_more(record: Record) -> bool:
+    """What msgspec writes is all of an object's slots and `__dict__`, with what a cached_property left there."""
+    cls = record.cls
+    if record.family in ("dataclass", "attrs") and other_slots(cls, [field.name for field, _ in record.fields]):
+        return True
     return any(isinstance(one, functools.cached_property) for base in cls.__mro__ for one in vars(base).values())
 
 
@@ -118,6 +121,8 @@ def shadow_of(record: Record, wires: Sequence[tuple[Field, WireLike]]) -> Shadow
     make = {"dataclass": _make_bare, "attrs": _make_attrs}.get(record.family, _make_by_name)
     return Shadow(struct, lower, functools.partial(make, record.cls, lifts))
 
+
+_ATTRS_HASH = "_attrs_cached_hash"
 
 _Lift: typing.TypeAlias = tuple[str, Field, Callable[[Any], Any] | None]
 
@@ -171,6 +176,8 @@ def _make_attrs(cls: type[Any], fields: Sequence[_Lift], raw: msgspec.Struct) ->
     after = getattr(made, "__attrs_post_init__", None)
     if after is not None:
         after()
+    if hasattr(cls, _ATTRS_HASH):
+        object.__setattr__(made, _ATTRS_HASH, None)  # `cache_hash=True`: attrs looks here, and its __init__ was not run
     attrs.validate(made)  # type: ignore[arg-type]  # an attrs class, chosen at run time
     return made
 
