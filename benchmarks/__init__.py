@@ -1,0 +1,1 @@
+"""What perdure does in a second, beside what the disk allows."""

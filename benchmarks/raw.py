@@ -1,0 +1,73 @@
+"""The limit: the least that any durable mailbox must do, in plain sqlite3 on one connection in one thread.
+
+A message is inserted in one transaction; its actor's state and cursor are updated in a later one. Ids are unique,
+because a message sent twice is to be handled once. No outcomes, no history, no routing, and no Python but the loop.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+from benchmarks.sample import Sample, Stopwatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ACTORS = 1_000
+TEXT = "x" * 100
+"""What a message carries, here and in perdure's measures."""
+
+_ARGS = f'{{"n":1,"text":"{TEXT}"}}'
+_MESSAGE = """
+    CREATE TABLE message
+    (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, actor INTEGER NOT NULL, args TEXT NOT NULL) STRICT
+"""
+_ACTOR = "CREATE TABLE actor (id INTEGER PRIMARY KEY, cursor INTEGER NOT NULL, state TEXT NOT NULL) STRICT"
+# SQLite's own checkpoint, every 1,000 pages: a mailbox that never checkpoints would not be one.
+_PRAGMAS = ("journal_mode = wal", "synchronous = full", "wal_autocheckpoint = 1000", "cache_size = -65536")
+
+
+class RawMailbox:
+    """A mailbox of nothing but SQL, filled and emptied in batches."""
+
+    def __init__(self, folder: Path, batch: int) -> None:
+        self._batch = batch
+        self._prefix = os.urandom(10).hex()
+        self._numbers = count(1)
+        self._connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
+        for pragma in _PRAGMAS:
+            self._connection.execute(f"PRAGMA {pragma}")
+        for statement in (_MESSAGE, _ACTOR):
+            self._connection.execute(statement)
+        self._connection.executemany("INSERT INTO actor VALUES (?, 0, '')", ((actor,) for actor in range(ACTORS)))
+
+    def run(self, seconds: float) -> Sample:
+        """Messages for so many seconds."""
+        watch = Stopwatch()
+        batches = 0
+        while batches == 0 or watch.seconds < seconds:
+            self._one_batch()
+            batches += 1
+        return watch.sample(batches * self._batch, batches * 2)
+
+    def _one_batch(self) -> None:
+        connection, numbers = self._connection, list(islice(self._numbers, self._batch))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO message VALUES (?, ?, ?, ?)",
+            ((n, f"{self._prefix}-{n:x}", n % ACTORS, _ARGS) for n in numbers),
+        )
+        connection.execute("COMMIT")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "UPDATE actor SET cursor = ?, state = ? WHERE id = ?",
+            ((n, f'{{"total":{n}}}', n % ACTORS) for n in numbers),
+        )
+        connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()

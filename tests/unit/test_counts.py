@@ -1,0 +1,144 @@
+"""How often the disk is asked: what no change may make worse without somebody noticing. Counts, never times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from perdure import Actor, ActorSystem, handler, step
+from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.store import Settled, Write
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@step
+async def double(n: int) -> int:
+    """The least of a step."""
+    return 2 * n
+
+
+class Tally(Actor, kind="counts.tally"):
+    total: int = 0
+
+    @handler
+    async def add(self, n: int, padding: str = "") -> int:
+        self.total += n
+        return self.total
+
+    @handler
+    async def chain(self, steps: int) -> int:
+        for n in range(steps):
+            self.total += await double(n)
+        return self.total
+
+
+class Probe(SQLiteStore):
+    """A store that counts what it does on its writing connection."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(target)
+        self.transactions = 0
+        self.hops = 0
+
+    async def write(self, batch: Sequence[Write]) -> list[Settled]:
+        self.transactions += 1
+        return await super().write(batch)
+
+    def _locked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        # Whatever the writing connection's thread is given to do comes through here.
+        self.hops += 1
+        return super()._locked(work, *args, **kwargs)
+
+    @contextmanager
+    def statements(self) -> Generator[list[str]]:
+        """Every statement that the writing connection runs meanwhile."""
+        seen: list[str] = []
+        self._raw.set_trace_callback(seen.append)
+        try:
+            yield seen
+        finally:
+            self._raw.set_trace_callback(None)
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncGenerator[tuple[ActorSystem, Probe]]:
+    """A system that has handled its first message."""
+    store = Probe(path / "counts.db")
+    async with ActorSystem(store) as system:
+        await system.get(Tally, "warm").add(1)
+        yield system, store
+
+
+async def test_an_ask_is_two_transactions(tmp_path: Path) -> None:
+    """A lone caller waits for two fsyncs and no more: the message, and the outcome with the state."""
+    async with opened(tmp_path) as (system, store):
+        tally = system.get(Tally, "asked")
+        before = store.transactions
+        for _ in range(20):
+            await tally.add(1)
+        assert store.transactions - before == 40
+
+
+async def test_a_step_is_one_transaction(tmp_path: Path) -> None:
+    """A step's completion shares its fsync with the next step's start, so n steps take n, and two for the message."""
+    async with opened(tmp_path) as (system, store):
+        before = store.transactions
+        await system.get(Tally, "chain").chain(50)
+        assert store.transactions - before <= 52
+
+
+async def test_a_transaction_is_one_thread_hop(tmp_path: Path) -> None:
+    """A hop between threads costs as much as a small transaction, so a commit is one of them."""
+    async with opened(tmp_path) as (system, store):
+        tally = system.get(Tally, "hops")
+        hops, transactions = store.hops, store.transactions
+        for _ in range(20):
+            await tally.add(1)
+        assert store.hops - hops == store.transactions - transactions
+
+
+async def test_a_log_that_grew_once_is_not_checkpointed_at_every_commit(tmp_path: Path) -> None:
+    """The write-ahead log's file never shrinks; transactions must stay cheap after it has been large."""
+    async with opened(tmp_path) as (system, store):
+        tally = system.get(Tally, "log")
+        for _ in range(12):
+            await tally.add(1, "x" * 500_000)
+        hops, transactions = store.hops, store.transactions
+        for _ in range(20):
+            await tally.add(1)
+        assert store.hops - hops <= store.transactions - transactions + 2
+
+
+async def test_tells_that_come_together_share_their_transactions(tmp_path: Path) -> None:
+    """A thousand messages at once are on disk after one fsync or two, and handled after a few more."""
+    async with opened(tmp_path) as (system, store):
+        before = store.transactions
+        await asyncio.gather(*(system.get(Tally, f"t{n % 50}").add.tell(1) for n in range(1_000)))
+        assert store.transactions - before <= 2
+        await asyncio.gather(*(system.get(Tally, f"t{n}").add(0) for n in range(50)))
+        assert store.transactions - before <= 30
+
+
+async def test_statements_grow_by_batches_and_not_by_messages(tmp_path: Path) -> None:
+    """Every statement is a chance for another thread to take the interpreter, so a batch writes many rows with each."""
+    async with opened(tmp_path) as (system, store):
+        actors = [system.get(Tally, f"s{n}") for n in range(1_000)]
+        await asyncio.gather(*(actor.add(0) for actor in actors))
+        with store.statements() as seen:
+            await asyncio.gather(*(actor.add(1) for actor in actors))
+        assert len(seen) <= 250
+
+
+async def test_a_lone_message_takes_few_statements(tmp_path: Path) -> None:
+    """What is not in a batch is not looked for: a message in and its outcome out are a handful of statements."""
+    async with opened(tmp_path) as (system, store):
+        tally = system.get(Tally, "lone")
+        await tally.add(1)
+        with store.statements() as seen:
+            await tally.add(1)
+        assert len(seen) <= 20, seen
