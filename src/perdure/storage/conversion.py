@@ -6,6 +6,7 @@ fields come and go by name), and every class that has such a thing inside to a *
 """
 
 import functools
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -132,23 +133,29 @@ class Converter:
     def _array(self, shape: Array) -> Wire:
         item, cls = self.wire(shape.item), shape.cls
         if item.lower is None and item.lift is None:
-            return Wire(list[item.read] if cls is list else tuple[item.read, ...])
+            return Wire(_of(list, item.read) if cls is list else _of(tuple, item.read, ...))
         lower, lift = item.lower or _same, item.lift or _same
         if cls is list:
             return Wire(
-                list[item.read], lambda value: [*map(lower, value)], lambda raw: [*map(lift, raw)], frozenset({list})
+                _of(list, item.read),
+                lambda value: [*map(lower, value)],
+                lambda raw: [*map(lift, raw)],
+                frozenset({list}),
             )
         return Wire(
-            list[item.read], lambda value: [*map(lower, value)], lambda raw: tuple(map(lift, raw)), frozenset({list})
+            _of(list, item.read),
+            lambda value: [*map(lower, value)],
+            lambda raw: tuple(map(lift, raw)),
+            frozenset({list}),
         )
 
     def _bag(self, shape: Bag) -> Wire:
         item, cls = self.wire(shape.item), shape.cls
         if isinstance(shape.item, Scalar) and shape.item.cls in _ORDERED:
-            return Wire(list[item.read], sorted, cls, frozenset({list}))
+            return Wire(_of(list, item.read), sorted, cls, frozenset({list}))
         lower, lift = item.lower or _same, item.lift or _same
         return Wire(
-            list[item.read],
+            _of(list, item.read),
             lambda value: sorted(map(lower, value), key=_write),
             lambda raw: cls(map(lift, raw)),
             frozenset({list}),
@@ -156,7 +163,7 @@ class Converter:
 
     def _row(self, shape: Row) -> Wire:
         items = [self.wire(item) for item in shape.items]
-        read = tuple[tuple(item.read for item in items)]  # type: ignore[misc]  # built at run time
+        read = _of(tuple, *(item.read for item in items))
         if all(item.lower is None and item.lift is None for item in items):
             return Wire(read)
         lowers = [item.lower or _same for item in items]
@@ -172,18 +179,18 @@ class Converter:
         key, value = self.wire(shape.key), self.wire(shape.value)
         plain = all(step is None for step in (key.lower, key.lift, value.lower, value.lift))
         if is_text_key(shape.key) and plain:
-            return Wire(dict[key.read, value.read])
+            return Wire(_of(dict, key.read, value.read))
         lower_key, lift_key = key.lower or _same, key.lift or _same
         lower, lift = value.lower or _same, value.lift or _same
         if is_text_key(shape.key):
             return Wire(
-                dict[key.read, value.read],
+                _of(dict, key.read, value.read),
                 lambda table: {lower_key(k): lower(v) for k, v in table.items()},
                 lambda raw: {lift_key(k): lift(v) for k, v in raw.items()},
                 frozenset({dict}),
             )
         return Wire(
-            list[tuple[key.read, value.read]],
+            _of(list, _of(tuple, key.read, value.read)),
             lambda table: [(lower_key(k), lower(v)) for k, v in table.items()],
             lambda raw: {lift_key(k): lift(v) for k, v in raw},
             frozenset({list}),
@@ -218,6 +225,11 @@ class Converter:
             return Wire(shape.annotation)
         shadow = shadow_of(shape, [(field, self.wire(inner)) for field, inner in shape.fields])
         return Wire(shadow.struct, shadow.lower, shadow.lift, frozenset({shadow.struct}))
+
+
+def _of(container: type[Any], *arguments: Any) -> Any:  # noqa: ANN401  # annotations have no common type
+    """`list[item]`, for items that type checkers cannot know."""
+    return types.GenericAlias(container, arguments)
 
 
 def _same(value: Any) -> Any:  # noqa: ANN401  # identity

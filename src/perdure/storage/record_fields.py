@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -214,16 +213,13 @@ def _bound_variables(cls: type[Any], arguments: tuple[object, ...]) -> Iterator[
     mine = dict(zip(parameters, arguments, strict=False))
     if mine:
         yield cls, mine
-    for base in types.get_original_bases(cls) if sys.version_info >= (3, 12) else _original_bases(cls):
+    bases: tuple[object, ...] = vars(cls).get("__orig_bases__", cls.__bases__)
+    for base in bases:
         origin = typing.get_origin(base)
         if origin is not None and origin not in (typing.Generic, typing.Protocol):
             yield from _bound_variables(origin, tuple(substitute(given, mine) for given in typing.get_args(base)))
         elif isinstance(base, type) and base is not object:
             yield from _bound_variables(base, ())
-
-
-def _original_bases(cls: type[Any]) -> tuple[object, ...]:
-    return cls.__dict__.get("__orig_bases__", cls.__bases__)
 
 
 def substitute(hint: Any, bound: Mapping[object, object]) -> object:  # noqa: ANN401  # subscripting is what it is for
