@@ -34,7 +34,7 @@ class Names(pydantic.RootModel[list[str]]):
         (list[Person | None], [None, Person(name="p")]),
         (dict[str, Names], {"a": Names(["x"])}),
     ],
-    ids=str,
+    ids=range(3),
 )
 def test_pydantic_models_come_back_through_their_own_validation(annotation: object, value: object) -> None:
     """People keep the models that they have."""
