@@ -104,13 +104,24 @@ class Committer:
             return
         self.transactions += 1
         self.writes += len(batch)
+        if len(settled) != len(batch):
+            # Cannot happen; and if it does, nobody may be told that his write is durable.
+            error = StorageError(f"the store settled {len(settled)} of {len(batch)} writes. This is a bug; start again.")
+            settled = [error] * len(batch)
         for (_, told), result in zip(batch, settled, strict=True):
-            told(result)
+            self._tell(told, result)
+
+    def _tell_all(self, batch: list[tuple[Write, Told]], error: PerdureError) -> None:
+        for _, told in batch:
+            self._tell(told, error)
 
     @staticmethod
-    def _tell_all(batch: list[tuple[Write, Told]], error: PerdureError) -> None:
-        for _, told in batch:
-            told(error)
+    def _tell(told: Told, settled: Settled | PerdureError) -> None:
+        try:
+            told(settled)
+        except Exception:
+            # One who cannot take the news must not keep it from the others.
+            _LOG.exception("a write's owner failed when it was told of %r", settled)
 
 
 def settle(future: asyncio.Future[Settled], settled: Settled | PerdureError) -> None:

@@ -56,6 +56,7 @@ class SQLiteStore:
         self._runs: Callable[[str], bool] = bool
         self._cache = Cache()
         self._batch = 0
+        self._evidence: tuple[str, int, str | None] = ("SELECT 1 WHERE ? IS ?", 0, None)
         self._written = 0
         self._checkpoint_at = 4_096
         self._seen_version = -1
@@ -224,10 +225,15 @@ class SQLiteStore:
 
     def _transact(self, batch: Sequence[Write], settled: list[Settled]) -> None:
         me = self._need(self._node).id
+        self._evidence = ("SELECT 1 FROM node WHERE batch = ? AND id = ?", self._batch, me)
         try:
             with self._transaction() as connection:
-                settled.extend(Transaction(connection, self._cache, me, self._runs).run(batch, time.time()))
-                connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
+                transaction = Transaction(connection, self._cache, me, self._runs)
+                settled.extend(transaction.run(batch, time.time()))
+                if transaction.evidence is None:
+                    connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
+                else:
+                    self._evidence = transaction.evidence
         except BaseException:
             self._cache.clear()
             raise
@@ -257,13 +263,13 @@ class SQLiteStore:
         self._writer = None
         try:
             self._writer = await self._connect()
-            sql = "SELECT batch FROM node WHERE id = ?"
-            rows = await _hop(self._writer, lambda: self._raw.execute(sql, (self._need(self._node).id,)).fetchall())
+            sql, *values = self._evidence
+            rows = await _hop(self._writer, lambda: self._raw.execute(sql, values).fetchall())
         except (sqlite3.Error, PerdureError) as error:
             raise StorageError(
                 f"{self.location}: cannot be reopened after an I/O error ({error}). Start again."
             ) from error
-        return bool(rows) and rows[0][0] == self._batch
+        return bool(rows)
 
     def _explain(self, error: sqlite3.Error) -> StorageError:
         text = str(error)

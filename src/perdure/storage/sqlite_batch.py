@@ -86,6 +86,7 @@ class Cache:
     by_id: dict[int, ActorRow] = field(factory=dict[int, ActorRow])
     next_actor: int = 0
     next_seq: int = 0
+    awaited: set[int] = field(factory=set[int])
     version: int = -1
 
     def clear(self) -> None:
@@ -134,6 +135,9 @@ class Transaction:
         self._erased: list[tuple[int, str]] = []
         self._now = 0.0
 
+    evidence: tuple[str, int, str | None] | None = None
+    """A row that is in the database if and only if this transaction is: its query, number and text."""
+
     def run(self, batch: Sequence[Write], now: float) -> list[Settled]:
         """Settle every write and put the rows down."""
         self._now = now
@@ -158,6 +162,8 @@ class Transaction:
                (SELECT coalesce(max(message), 0) FROM outcome))"
         ((actor, seq),) = fetch(self.connection, sql)
         self._cache.next_actor, self._cache.next_seq = actor + 1, seq + 1
+        sql = "SELECT target FROM journal WHERE status = 'started' AND target IS NOT NULL"
+        self._cache.awaited = {target for (target,) in fetch(self.connection, sql)}
 
     # reading ahead ----------------------------------------------------------------------------------------------------
 
@@ -174,7 +180,7 @@ class Transaction:
                 addresses.update(send.envelope.to for send in write.sends)
                 ids.extend(send.envelope.id for send in write.sends if send.envelope.chosen)
                 ids.extend(watch.id for watch in write.watches)
-                if write.end is not None:
+                if write.end is not None and write.message in self._cache.awaited:
                     ends.append(write.message)
         missing = [address for address in addresses if address not in self._cache.by_address]
         if missing:
@@ -271,6 +277,7 @@ class Transaction:
 
     def complete(self, seq: int, outcome: Outcome, into: Committed) -> None:
         """Complete the records that await a message, and wake those whose turn was evicted."""
+        self._cache.awaited.discard(seq)
         for actor, message, key in self._awaited.pop(seq, ()):
             self._completed[message, key] = outcome
             into.completions = [*into.completions, Completion(actor, message, key, outcome)]
@@ -467,6 +474,7 @@ class Transaction:
     def _await(self, write: Segment, key: str, target: int) -> None:
         self._records[write.message, key] = evolve(self._records[write.message, key], target=target)
         self._awaited.setdefault(target, []).append((write.actor, write.message, key))
+        self._cache.awaited.add(target)
 
     def _watch(self, write: Segment, key: str, known: _Known | None, done: Committed) -> None:
         if known is None:
@@ -572,6 +580,11 @@ class Transaction:
     def flush(self) -> None:
         """Put the rows down."""
         connection = self.connection
+        if self._messages:
+            seq, id_, *_ = self._messages[0]
+            self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)  # type: ignore[assignment]  # a row of values
+        elif self._outcomes and self.evidence is None:
+            self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", next(iter(self._outcomes)), None)
         self._flush_actors()
         rows.INSERT_MESSAGES.run(connection, self._messages)
         rows.INSERT_OUTCOMES.run(connection, list(self._outcomes.values()))

@@ -1,7 +1,7 @@
 -- One application's actors. Times are seconds since the Unix epoch (REAL). JSON is TEXT.
 
--- A process that opened this database. `batch` is its last committed transaction, so that a COMMIT whose answer was
--- lost can be looked up.
+-- A process that opened this database. `batch` is its last transaction that left no message and no outcome, by which a
+-- COMMIT whose answer was lost can be looked up.
 CREATE TABLE node (
     id      TEXT PRIMARY KEY,
     pid     INTEGER NOT NULL,
@@ -29,8 +29,9 @@ CREATE TABLE actor (
     created  REAL NOT NULL,
     UNIQUE (kind, key)
 ) STRICT;
--- what any node may claim
-CREATE INDEX runnable ON actor (owner, kind) WHERE status = 'ready' AND cursor < tail;
+-- What any node may claim. Rows with an owner are not in it, so a turn's commit does not touch it.
+CREATE INDEX runnable ON actor (kind) WHERE owner IS NULL AND status = 'ready' AND cursor < tail;
+CREATE INDEX owned ON actor (owner) WHERE owner IS NOT NULL;
 
 -- The state after the last committed turn: a JSON object, one member a field. `initial` is what it was spawned with.
 CREATE TABLE snapshot (
