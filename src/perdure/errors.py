@@ -247,6 +247,10 @@ class ActivationError(SupervisionError):
     """`started()` raised, or the stored state does not fit the class."""
 
 
+class StateMisfit(ActivationError):
+    """The stored state does not fit the class. The actor parks with its bytes kept; mend the class or its `migrate`."""
+
+
 # warnings -------------------------------------------------------------------------------------------------------------
 
 

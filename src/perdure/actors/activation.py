@@ -15,54 +15,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import warnings
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from attrs import evolve
-
-from perdure.actors.actor import bind, read_only
+from perdure.actors.attempt import Attempt
+from perdure.actors.living import Living
 from perdure.actors.ref import Reference, decoding_port
 from perdure.actors.scope import current, here
-from perdure.actors.steps import escaped_keys
-from perdure.actors.turn import Drained, Evicted, Expired, Lost, Parked, Turn, TurnStopped
-from perdure.errors import (
-    ActivationError,
-    ActorDefinitionError,
-    ArgumentsError,
-    DeadlockError,
-    EncodingError,
-    FencedError,
-    LargeStateWarning,
-    LeakedTaskError,
-    NestedStepError,
-    NotAMessageError,
-    NotInTurnError,
-    PerdureError,
-    Rejected,
-    StateError,
-    StepNameError,
-    StorageError,
-)
-from perdure.storage.codec import join, split
+from perdure.actors.stops import Lost, TurnStopped
+from perdure.actors.turn import Turn
+from perdure.errors import FencedError, NotInTurnError, PerdureError, StorageError
 from perdure.storage.failure import encode_failure
-from perdure.storage.store import Committed, End, Outcome, Release, Segment, Snapshot, Spawn, TurnRecord
-from perdure.supervision.strategy import GiveUp, TryAgain, after_failure
+from perdure.storage.store import Committed, End, Outcome, Release, Segment, Spawn, TurnRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from perdure.actors.actor import Actor, ActorSpec
+    from perdure.actors.attempt import Again
     from perdure.actors.host import Host
     from perdure.actors.ref import Outgoing, Port
-    from perdure.storage.store import Address, Completion, Envelope, Loaded, Mail, Placed, Record, Settled
+    from perdure.storage.store import Address, Completion, Envelope, Loaded, Mail, OpenAsk, Placed, Record, Settled
     from perdure.system import ActorSystem
 
 _LOG = logging.getLogger("perdure.actors")
 _MAILBOX_IN_MEMORY = 1_000
 _PIPELINE = 256
-_LARGE_STATE_BYTES = 256 << 10
+
+
+_LATE = Outcome(
+    "expired",
+    error=encode_failure(PerdureError("it was not started before its latest start"), with_traceback=False),
+)
 
 
 class Activation:
@@ -76,7 +61,7 @@ class Activation:
         self.epoch = place.epoch or 0
         self.reference = Reference(spec.cls, place.to, host)
         self._name = f"perdure {place.to.kind}/{place.to.key}"
-        self.instance: Actor | None = None
+        self.living = Living(spec, str(place.to), self, host)
         self.turn: Turn | None = None
         self.gone = False
         self.idle_since = host.timestamp()
@@ -84,7 +69,6 @@ class Activation:
         self._cursor = 0
         self._tail = 0
         self._mailbox: deque[Mail] = deque()
-        self._fields: dict[str, bytes] = {}
         self._loaded: asyncio.Event = asyncio.Event()
         if place.fresh:
             self._loaded.set()
@@ -93,7 +77,6 @@ class Activation:
         self._worker: asyncio.Task[None] | None = None
         self._in_flight = 0
         self._landed: asyncio.Future[None] | None = None
-        self._starting = asyncio.Lock()
 
     def __repr__(self) -> str:
         state = "gone" if self.gone else "running" if self.turn else "idle"
@@ -125,6 +108,10 @@ class Activation:
     def max_steps(self) -> int:
         """How many results a turn may ask for."""
         return self.host.limits.steps
+
+    def open_asks(self) -> Awaitable[list[OpenAsk]]:
+        """The wait-for graph reachable from this actor."""
+        return self.host.store.open_asks(self.actor)
 
     def timestamp(self) -> float:
         """The system's time."""
@@ -162,10 +149,11 @@ class Activation:
         if self.gone:
             future.set_exception(Lost("the activation is gone"))
         else:
-            self._submit(segment, future)
+            self.submit(segment, future)
         return future
 
-    def _submit(self, segment: Segment, future: asyncio.Future[Committed] | None) -> None:
+    def submit(self, segment: Segment, future: asyncio.Future[Committed] | None = None) -> None:
+        """Submit a segment that nobody waits for."""
         self.host.committer.submit(segment, partial(self._told, segment, future))
         self._in_flight += 1
 
@@ -195,19 +183,6 @@ class Activation:
             future.set_exception(Lost(str(error)) if isinstance(error, StorageError) else error)
             future.exception()  # whoever waits is told again; nobody waiting is no fault
 
-    async def find_cycle(self, turn: Turn) -> None:
-        """Fail an ask of the running turn if it is the youngest on a cycle of asks."""
-        asks = await self.host.store.open_asks(self.actor)
-        mine = {ask.key: ask for ask in asks if ask.message == turn.mail.seq and ask.key in turn.open_replies()}
-        edges: dict[str, list[tuple[str, float]]] = {}
-        for ask in asks:
-            edges.setdefault(str(ask.caller), []).append((str(ask.callee), ask.started))
-        for key, ask in mine.items():
-            path = _cycle(edges, str(ask.callee), str(self.address), ask.started)
-            if path is not None:
-                error = DeadlockError([str(self.address), *path])
-                turn.give_up(key, encode_failure(error, with_traceback=False))
-
     # the mailbox ------------------------------------------------------------------------------------------------------
 
     def loaded(self, loaded: Loaded) -> None:
@@ -219,7 +194,7 @@ class Activation:
         self._head = (loaded.turn, loaded.records)
         self.careful = loaded.turn is not None and loaded.turn.suspect
         if loaded.snapshot is not None:
-            self._fields = self._read(loaded.snapshot)
+            self.living.take(loaded.snapshot)
         self._loaded.set()
         self.wake()
 
@@ -237,13 +212,6 @@ class Activation:
         """Take mail that another process appended."""
         for mail in await self.host.store.mail(self.actor, self._tail, _MAILBOX_IN_MEMORY):
             self.deliver(mail)
-
-    def _read(self, snapshot: Snapshot) -> dict[str, bytes]:
-        if snapshot.version == self.spec.version:
-            return split(snapshot.state)
-        old: dict[str, object] = {name: _plain(raw) for name, raw in split(snapshot.state).items()}
-        fields = self.spec.cls.migrate(snapshot.version, old)
-        return {name: _json(value) for name, value in fields.items()}
 
     def deliver(self, mail: Mail) -> None:
         """Take a message that is on disk; what does not fit in memory is read from there later."""
@@ -314,7 +282,7 @@ class Activation:
         past, records = self._head
         self._head = (None, [])
         if mail.expires is not None and self.host.timestamp() > mail.expires and past is None and not records:
-            self._finish_unstarted(mail, Outcome("expired", error=_text("it was not started before its latest start")))
+            self._finish_unstarted(mail, _LATE)
             return
         while True:
             if past is None or not past.blame:
@@ -326,10 +294,7 @@ class Activation:
                 return
             past, records = again
 
-    async def _attempt(
-        self, mail: Mail, past: TurnRecord | None, records: list[Record]
-    ) -> tuple[TurnRecord, list[Record]] | None:
-        """Run the handler once; what to begin again with, if it failed."""
+    async def _attempt(self, mail: Mail, past: TurnRecord | None, records: list[Record]) -> Again | None:
         turn = self.turn = Turn(self, mail, past, records)
         if self._early:
             early, self._early = self._early, []
@@ -337,297 +302,37 @@ class Activation:
                 self.completed(completion)
         token = current.set(turn.scope)
         try:
-            return await self._run(turn)
+            return await Attempt(self, turn).run()
         finally:
             current.reset(token)
             turn.close()
             self.turn = None
 
-    async def _run(self, turn: Turn) -> tuple[TurnRecord, list[Record]] | None:
-        started = turn.last_change = self.host.timestamp()
-        past = turn.past
-        if past is not None and past.retry_at is not None:
-            await turn.until(past.retry_at)
-        try:
-            if past is not None and past.suspect and past.executing != self.host.node:
-                turn.past = turn.opened.turn = evolve(past, executing=self.host.node)
-                await turn.durable()
-            value = await self._call(turn)
-            turn.check()
-            leaked = turn.leaked()
-            if leaked:
-                await self._end_tasks(turn, leaked)
-            self._check_refused(turn)
-            await self._succeed(turn, value, started)
-        except asyncio.CancelledError as error:
-            if turn.stopped is None:
-                # Code of the handler cancelled itself, or this worker is being ended.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                own = StateError(f"the handler was cancelled by its own code: {error!r}")
-                return await self._fail(turn, own, started)
-            await self._stopped(turn, started)
-            return None
-        except Exception as error:  # noqa: BLE001  # whatever user code raises is a failure of its actor
-            return await self._raised(turn, error, started)
-        await self._settle_pipeline()
-        return None
+    def advance(self, number: int) -> None:
+        """The message with this number has ended, in memory."""
+        self._cursor = number
 
-    async def _raised(self, turn: Turn, error: Exception, started: float) -> tuple[TurnRecord, list[Record]] | None:
-        """The handler raised: the turn was stopped, or refuses its message, or failed."""
-        if turn.stopped is not None:
-            await self._stopped(turn, started)
-            return None
-        if turn.refused is not None or not isinstance(error, Rejected | DeadlockError):
-            return await self._fail(turn, turn.refused or error, started)
-        self._rollback()
-        self._finish(turn, Outcome("rejected", error=encode_failure(error)), started)
-        await self._settle_pipeline()
-        return None
-
-    async def _call(self, turn: Turn) -> object:
-        mail = turn.mail
-        handler = self.spec.by_stored_name.get(mail.handler)
-        if handler is None:
-            turn.park(
-                f"'{mail.handler}' is no handler of {self.spec.cls.__name__} any more. Give the renamed one aliases=."
-            )
-            turn.check()
-            raise StorageError("unreachable: a parked turn stops")
-        instance = self.instance or await self.activate()
-        try:
-            arguments = handler.signature.decode(mail.args)
-        except PerdureError as error:
-            turn.park(f"the stored arguments do not fit the handler: {error}")
-            turn.check()
-            raise
-        timeout = handler.timeout if handler.timeout is not None else self.spec.timeout
-        if timeout is None:
-            return await handler.function(instance, **arguments)
-        first = min([turn.timestamp(), *(record.started for record in turn.records.values())])
-        why = Expired(f"its handler ran past {timeout:g} s")
-        timer = asyncio.get_running_loop().call_later(max(0.0, first + timeout - turn.timestamp()), turn.stop, why)
-        try:
-            return await handler.function(instance, **arguments)
-        finally:
-            timer.cancel()
-
-    @staticmethod
-    async def _end_tasks(turn: Turn, leaked: list[asyncio.Task[Any]]) -> None:
-        for task in leaked:
-            task.cancel()
-        await asyncio.gather(*leaked, return_exceptions=True)
-        raise LeakedTaskError(
-            f"the handler of '{turn.mail.id}' returned while {len(leaked)} of its tasks still used perdure. "
-            "Await every task that a handler starts, for instance with a task group."
-        )
-
-    @staticmethod
-    def _check_refused(turn: Turn) -> None:
-        if turn.refused is not None:
-            raise turn.refused
-        unclaimed = turn.unclaimed
-        if unclaimed is not None:
-            turn.stuck(unclaimed)
-            turn.check()
-
-    # ending -----------------------------------------------------------------------------------------------------------
-
-    async def _succeed(self, turn: Turn, value: object, started: float) -> None:
-        instance = cast("Actor", self.instance)
-        handler = self.spec.by_stored_name[turn.mail.handler]
-        result = handler.signature.reply.encode(value, f"{handler.signature.what} reply").decode()
-        fields = self.spec.state.encode_changed(self.spec.values(instance), self._fields, self.spec.cls.__name__)
-        changed = {name: raw for name, raw in fields.items() if self._fields.get(name) != raw}
-        before, self._fields = self._fields, fields
-        segment = self._last_segment(turn, Outcome("succeeded", result), started, changed)
-        refusable = segment.spawns or any(send.envelope.must_exist or send.envelope.chosen for send in segment.sends)
-        if not refusable and not turn.stop_actor:
-            self._submit(segment, None)
-            return
-        # The store may refuse this, and then the turn has failed: nothing may be built on it before.
-        try:
-            await self.commit(segment)
-        except PerdureError:
-            self._fields = before
-            self._cursor -= 1
-            raise
-        if turn.stop_actor:
-            await self.retire()
-
-    def _finish(self, turn: Turn, outcome: Outcome, started: float) -> None:
-        """End a turn whose state does not change."""
-        self._submit(self._last_segment(turn, outcome, started), None)
-
-    def _last_segment(
-        self, turn: Turn, outcome: Outcome, started: float, changed: Mapping[str, bytes] | None = None
-    ) -> Segment:
-        good = outcome.status == "succeeded"
-        segment = turn.take() if good else turn.take_completions()
-        # The turn is over, so nothing will look for what it sent under its keys.
-        if segment.records:
-            segment.records = [record for record in segment.records if record.kind not in ("tell", "spawn", "value")]
-        snapshot: Snapshot | None = None
-        if changed:
-            state = join(self._fields)
-            snapshot = Snapshot(self.spec.version, self.spec.state.name, state)
-            if len(state) > _LARGE_STATE_BYTES:
-                self._warn_of_size()
-        segment.end = End(
-            turn.mail.number,
-            outcome,
-            started,
-            self.host.timestamp(),
-            join(changed) if changed else None,
-            snapshot,
-            stop=turn.stop_actor and good,
-        )
-        if turn.past is not None:
-            segment.turn = evolve(turn.past, executing=None, suspect=False, retry_at=None)
-        turn.ended = True
-        self._cursor = turn.mail.number
-        return segment
+    def go_back(self, number: int) -> None:
+        """The message with this number has not ended after all: its last segment was refused."""
+        self._cursor = number - 1
 
     def _finish_unstarted(self, mail: Mail, outcome: Outcome) -> None:
         segment = self.segment(mail.seq)
         segment.end = End(mail.number, outcome, None, self.host.timestamp())
         self._cursor = mail.number
-        self._submit(segment, None)
+        self.submit(segment)
 
-    async def _settle_pipeline(self) -> None:
+    async def settle_pipeline(self) -> None:
         """Wait while too much is in flight, or for everything where turns may not run ahead."""
         while self._in_flight > (0 if self.careful else _PIPELINE) and not self.gone:
             self._landed = asyncio.get_running_loop().create_future()
             await self._landed
 
-    async def _fail(self, turn: Turn, error: BaseException, started: float) -> tuple[TurnRecord, list[Record]] | None:
-        """The handler raised: count the attempt, and begin again or give up."""
-        past = turn.past or TurnRecord()
-        attempts = past.attempts + 1
-        handler = self.spec.by_stored_name[turn.mail.handler]
-        retry = handler.retry or self.spec.retry or self.host.retry
-        decision = GiveUp() if isinstance(error, _HOPELESS) else after_failure(retry, attempts, error)
-        _LOG.warning("%s: '%s' failed, attempt %d: %r", self.address, turn.mail.id, attempts, error)
-        for task in turn.leaked():
-            task.cancel()
-        self._rollback(crashed=True)
-        if not isinstance(decision, TryAgain):
-            turn.past = evolve(past, attempts=attempts, error=encode_failure(error))
-            self._finish(turn, Outcome("dead", error=encode_failure(error)), started)
-            await self._settle_pipeline()
-            return None
-        escaped = [key for key in escaped_keys(error) if key in turn.records]
-        failed = evolve(
-            past,
-            attempts=attempts,
-            retry_at=self.host.timestamp() + decision.delay,
-            error=encode_failure(error),
-            executing=None,
-        )
-        segment = turn.take_completions()
-        segment.records = [record for record in segment.records if record.key not in escaped]
-        segment.erased = escaped
-        segment.turn = failed
-        turn.ended = True
-        try:
-            await self.commit(segment)
-        except (TurnStopped, PerdureError):
-            return None
-        return failed, [r for key, r in turn.records.items() if key not in escaped and key not in turn.dropped]
-
-    async def _stopped(self, turn: Turn, started: float) -> None:
-        """The turn was stopped from outside its handler."""
-        why = turn.stopped
-        task = asyncio.current_task()
-        while task is not None and task.cancelling():
-            task.uncancel()  # the cancellation was the turn's, and this task handles the next message
-        self._rollback(crashed=True)
-        if isinstance(why, Expired):
-            turn.stopped = None
-            self._finish(turn, Outcome("expired", error=_text(str(why))), started)
-            await self._settle_pipeline()
-            return
-        segment = turn.take_completions()
-        if isinstance(why, Parked):
-            segment.status, segment.reason = "parked", turn.reason
-            _LOG.error("%s parks at '%s': %s", self.address, turn.mail.id, turn.reason)
-        if (segment.status or segment.records or segment.numbered) and not self.gone:
-            await self.commit(segment)
-        await self.retire(waiting=turn.mail.seq if isinstance(why, Evicted) else None)
-        raise why or Drained()
-
-    def _rollback(self, *, crashed: bool = False) -> None:
-        """Take the state back to before the message; after a crash with a new instance."""
-        if crashed or self.instance is None:
-            self.instance = None
-            return
-        before = self._restored()
-        for name in self.spec.fields:
-            self.instance.__dict__[name] = before.__dict__[name]
-
-    def _warn_of_size(self) -> None:
-        name = max(self._fields, key=lambda field: len(self._fields[field]))
-        warnings.warn(
-            f"{self.address} holds more than {_LARGE_STATE_BYTES >> 10} KiB of state, most of it in '{name}' "
-            f"({len(self._fields[name])} bytes), written at every turn that changes it. Keep large values outside.",
-            LargeStateWarning,
-            stacklevel=2,
-        )
-
-    # the instance -----------------------------------------------------------------------------------------------------
-
-    def _restored(self) -> Actor:
-        """A new instance with the state of the last turn."""
-        token = decoding_port.set(self.host)
-        try:
-            return self.spec.cls(**self.spec.state.decode(join(self._fields)))
-        finally:
-            decoding_port.reset(token)
-
-    async def activate(self) -> Actor:
-        """The live actor, made from its state if it is not there yet."""
-        if self.instance is not None:
-            return self.instance
-        async with self._starting:
-            if self.instance is None:
-                self.instance = await self._start()
-            return self.instance
-
-    async def _start(self) -> Actor:
-        try:
-            instance = self._restored()
-        except Exception as error:
-            reason = f"the stored state does not fit {self.spec.cls.__name__}: {error}"
-            if self.turn is not None:
-                self.turn.park(reason)
-                self.turn.check()
-            raise ActivationError(
-                f"{self.address}: {reason}. Its bytes are kept; mend the class or its migrate()."
-            ) from error
-        bind(instance, self)
-        scope, guard = current.set(None), read_only.set("started()")
-        try:
-            await instance.started()
-        except Exception as error:
-            raise ActivationError(f"{self.address}: started() raised {type(error).__name__}: {error}") from error
-        finally:
-            current.reset(scope)
-            read_only.reset(guard)
-        return instance
+    # leaving ----------------------------------------------------------------------------------------------------------
 
     async def retire(self, *, waiting: int | None = None) -> None:
         """Leave memory and give the actor up, unless there is work."""
-        instance, self.instance = self.instance, None
-        if instance is not None:
-            scope, guard = current.set(None), read_only.set("stopping()")
-            try:
-                await instance.stopping()
-            except Exception:  # noqa: BLE001  # the actor leaves all the same
-                _LOG.exception("%s: stopping() raised", self.address)
-            finally:
-                current.reset(scope)
-                read_only.reset(guard)
+        await self.living.end()
         if self.gone or self.host.closing:
             return  # a node that leaves gives up all its actors at once
         try:
@@ -654,7 +359,7 @@ class Activation:
             _LOG.error("%s is reloaded: %s", self.address, error)
         if self.turn is not None:
             self.turn.stop(Lost(str(error)))
-        self.instance = None
+        self.living.instance = None
         self._loaded.set()
         self.host.lost(self, error)
 
@@ -675,46 +380,3 @@ class Activation:
     def worker(self) -> asyncio.Task[None] | None:
         """The task that handles its messages."""
         return self._worker
-
-
-# Mistakes in the code itself, which the next attempt would only repeat.
-_HOPELESS = (
-    ActorDefinitionError,
-    ArgumentsError,
-    EncodingError,
-    NestedStepError,
-    NotAMessageError,
-    StateError,
-    StepNameError,
-)
-
-
-def _cycle(edges: Mapping[str, list[tuple[str, float]]], start: str, end: str, youngest: float) -> list[str] | None:
-    """The path from `start` to `end` over asks none of which is younger, if there is one."""
-    paths = [[start]]
-    seen = {start}
-    while paths:
-        path = paths.pop()
-        if path[-1] == end:
-            return path
-        for callee, started in edges.get(path[-1], ()):
-            if callee not in seen and started <= youngest:
-                seen.add(callee)
-                paths.append([*path, callee])
-    return None
-
-
-def _text(text: str) -> str:
-    return encode_failure(PerdureError(text), with_traceback=False)
-
-
-def _plain(raw: bytes) -> object:
-    import msgspec  # noqa: PLC0415  # only migrations need it here
-
-    return msgspec.json.decode(raw)
-
-
-def _json(value: object) -> bytes:
-    import msgspec  # noqa: PLC0415  # only migrations need it here
-
-    return msgspec.json.encode(value)

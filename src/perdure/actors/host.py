@@ -17,7 +17,7 @@ from perdure.actors.blame import BlameGate
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.receipt import Receipt, Status
 from perdure.actors.ref import Reference, address_of, class_of, decoding_port
-from perdure.actors.turn import Drained, Evicted
+from perdure.actors.stops import Drained, Evicted
 from perdure.errors import (
     ActorElsewhere,
     AskTimeout,
@@ -295,7 +295,7 @@ class Host:
         if activation is None:
             raise ActorElsewhere(f"{address} lives in another process, which alone can answer. Ask it there.")
         activation.idle_since = self.timestamp()
-        return await activation.activate()
+        return await activation.living.start()
 
     def _find(self, address: Address) -> Activation | None:
         found = self._by_address.get(address)

@@ -16,7 +16,7 @@ from perdure.actors.scope import current, running_step
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from perdure.actors.turn import Turn
+    from perdure.actors.segments import Segments
 
 # Where asyncio and anyio wait for tasks that they hold: (end of the file's name, function).
 _TASK_WAITS = {
@@ -29,14 +29,14 @@ _TASK_WAITS = {
 }
 
 
-def waits_in_perdure(turn: Turn, waiting: Container[asyncio.Future[Any]]) -> bool:
+def waits_in_perdure(turn: Segments, waiting: Container[asyncio.Future[Any]]) -> bool:
     """Whether every task of a turn waits for perdure, or for other tasks of the turn."""
     return all(
         _is_inside(task, turn, waiting) for task in asyncio.all_tasks() if _belongs(task, turn) and not task.done()
     )
 
 
-def _is_inside(task: asyncio.Task[Any], turn: Turn, waiting: Container[asyncio.Future[Any]]) -> bool:
+def _is_inside(task: asyncio.Task[Any], turn: Segments, waiting: Container[asyncio.Future[Any]]) -> bool:
     context = _context(task)
     if context is not None and context.get(running_step) is not None:
         return True  # in a step's body, which is counted as in flight
@@ -53,7 +53,7 @@ def _is_inside(task: asyncio.Task[Any], turn: Turn, waiting: Container[asyncio.F
     return _innermost(task) in _TASK_WAITS
 
 
-def _belongs(task: asyncio.Task[Any], turn: Turn) -> bool:
+def _belongs(task: asyncio.Task[Any], turn: Segments) -> bool:
     context = _context(task)
     scope = context.get(current) if context is not None else None
     return scope is not None and scope.turn is turn

@@ -14,436 +14,36 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from attrs import evolve
 
-from perdure.actors.handout import RESULTS, Handout
-from perdure.actors.idle import waits_in_perdure
+from perdure.actors.deadlock import deadlocked
 from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Options, Reference, address_of, class_of
 from perdure.actors.scope import Scope
-from perdure.errors import AskTimeout, DeadlockError, NondeterminismError, NotInTurnError, PerdureError
+from perdure.actors.segments import Segments, retrieve
+from perdure.errors import AskTimeout, DeadlockError
 from perdure.storage.failure import decode_failure, encode_failure, outcome_status
-from perdure.storage.store import Address, Envelope, Outcome, Record, Segment, Send, Spawn, TurnRecord, Watch
+from perdure.storage.store import Outcome, Record, Send, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
-    from perdure.actors.ref import Outgoing, Port
-    from perdure.storage.store import Committed, Mail, OutcomeStatus, RecordKind
-
-T = TypeVar("T")
+    from perdure.actors.ref import Outgoing
+    from perdure.storage.store import OutcomeStatus, RecordKind
 
 _DEADLOCK_LOOK_SECONDS = 1.0
-_LONGEST_TIMER_SECONDS = 3600.0
 
+_looking: set[asyncio.Task[None]] = set()
+"""Searches for cycles that run, kept alive here."""
 
-class TurnStopped(asyncio.CancelledError):
-    """The turn goes no further here; nothing that its handler does now is written."""
 
-
-class Evicted(TurnStopped):
-    """The turn waits long, and comes back when what it waits for arrives."""
-
-
-class Drained(TurnStopped):
-    """The system is closing; the turn goes on where it is opened again."""
-
-
-class Parked(TurnStopped):
-    """The turn's code does not match its journal."""
-
-
-class Expired(TurnStopped):
-    """The turn ran past its handler's timeout."""
-
-
-class Lost(TurnStopped):
-    """The activation no longer owns its actor, or its commit failed."""
-
-
-class Seat(Protocol):
-    """What a turn needs of the activation it runs in."""
-
-    @property
-    def address(self) -> Address: ...  # noqa: D102  # the actor's address
-    @property
-    def port(self) -> Port: ...  # noqa: D102  # the system, as references know it
-    @property
-    def worker(self) -> asyncio.Task[Any] | None: ...  # noqa: D102  # the task that runs the handler
-    @property
-    def closing(self) -> bool: ...  # noqa: D102  # whether nothing new may begin
-    @property
-    def max_steps(self) -> int: ...  # noqa: D102  # records a turn may have
-    def timestamp(self) -> float: ...  # noqa: D102  # the system's time
-    def segment(self, message: int) -> Segment: ...  # noqa: D102  # an empty segment of this activation
-    def commit(self, segment: Segment) -> asyncio.Future[Committed]: ...  # noqa: D102  # submit one
-    @property
-    def node(self) -> str: ...  # noqa: D102  # the node the activation runs on
-    def find_cycle(self, turn: Turn) -> Awaitable[None]: ...  # noqa: D102  # fail asks of the turn that can never end
-    def envelope(self, message: Outgoing, id_: str, chain: tuple[str, ...], cause: int) -> Envelope: ...  # noqa: D102  # a message as it is stored
-    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object]) -> Spawn: ...  # noqa: D102  # an actor's beginning
-
-
-class Turn:
-    """One message being handled."""
-
-    # Most turns have no step and no second task, so what only those need is made when it is needed.
-    stopped: TurnStopped | None = None
-    ended = False
-    refused: PerdureError | None = None
-    reason = ""
-    running_steps = 0
-    stop_actor = False
-    _handout: Handout | None = None
-    _open: Segment | None = None
-    _flying = 0
-    _durable_waits = 0
-    _progressed = False
-    _tasks: Sequence[asyncio.Task[Any]] = ()
-    _completions: Sequence[Record] = ()
-    _numbered: Sequence[tuple[str, int]] = ()
-
-    def __init__(self, seat: Seat, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
-        self.seat = seat
-        self.mail = mail
-        self.past = past
-        self._task = seat.worker
-        self.scope = Scope(self, "", self._task)
-        self.last_change = 0.0
-        if records:
-            self.records = {record.key: record for record in records}
-            self._results = sum(record.kind in RESULTS for record in records)
-            self._handout = Handout(records, self)
-
-    _results = 0
-
-    @cached_property
-    def records(self) -> dict[str, Record]:
-        """What the turn has done, by key."""
-        return {}
-
-    @cached_property
-    def _waiting(self) -> dict[asyncio.Future[Any], asyncio.Task[Any] | None]:
-        return {}
-
-    @cached_property
-    def _replies(self) -> dict[str, asyncio.Future[Outcome]]:
-        return {}
-
-    @cached_property
-    def _early(self) -> dict[str, Outcome]:
-        return {}
-
-    @cached_property
-    def _claimed(self) -> set[str]:
-        return set()
-
-    @cached_property
-    def dropped(self) -> set[str]:
-        """Keys of records that never reached the disk."""
-        return set()
-
-    @cached_property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
-    @property
-    def handout(self) -> Handout:
-        """The order of results."""
-        if self._handout is None:
-            self._handout = Handout((), self)
-        return self._handout
-
-    @property
-    def unclaimed(self) -> str | None:
-        """The key of a recorded result that nobody has asked for."""
-        return None if self._handout is None else next(iter(self._handout.unclaimed), None)
-
-    def close(self) -> None:
-        """The turn is over."""
-        self.ended = True
-        if self._handout is not None:
-            self._handout.close()
-
-    def __repr__(self) -> str:
-        state = "stopped" if self.stopped else "ended" if self.ended else "running"
-        return f"<turn of {self.mail.id!r} at {self.seat.address}, {state}, {len(self.records)} records>"
-
-    def timestamp(self) -> float:
-        """The system's time."""
-        return self.seat.timestamp()
-
-    # stopping ---------------------------------------------------------------------------------------------------------
-
-    def check(self) -> None:
-        """Raise if nothing may be begun any more."""
-        if self.stopped is not None:
-            raise type(self.stopped)(*self.stopped.args)
-        if self.ended:
-            raise NotInTurnError(
-                f"the turn of '{self.mail.id}' at {self.seat.address} has ended, and a task it started goes on. "
-                "Await everything that the handler starts."
-            )
-
-    def stop(self, why: TurnStopped) -> None:
-        """End the turn here: whoever waits in perdure is told, other tasks of the turn are cancelled."""
-        if self.stopped is not None or self.ended:
-            return
-        self.stopped = why
-        if self._handout is not None:
-            self._handout.close()
-        waiting = dict(self._waiting)
-        for future in waiting:
-            if not future.done():
-                future.set_exception(type(why)(*why.args))
-        for task in (self._task, *self._tasks):
-            if (
-                task is not None
-                and not task.done()
-                and task not in waiting.values()
-                and task is not asyncio.current_task()
-            ):
-                task.cancel()
-
-    def park(self, why: str) -> None:
-        """Stop because code and journal differ."""
-        self.reason = self.reason or why
-        self.stop(Parked(why))
-
-    def joined(self, task: asyncio.Task[Any]) -> None:
-        """A task of the turn called perdure for the first time."""
-        self._tasks = [*self._tasks, task]
-
-    def leaked(self) -> list[asyncio.Task[Any]]:
-        """Tasks that still use the turn."""
-        return [task for task in self._tasks if not task.done()]
-
-    def waits_durably(self) -> bool:
-        """Whether the turn waits for nothing but replies, receipts and time, all of them on disk."""
-        return 0 < self._flying == self._durable_waits and self.handout.quiet and self.idle()
-
-    # the order of results (see Handout) -------------------------------------------------------------------------------
-
-    def idle(self) -> bool:
-        """Whether every task of the turn waits in perdure or has ended."""
-        return waits_in_perdure(self, self._waiting)
-
-    def in_flight(self) -> int:
-        """Operations that run, or wait for something outside the journal."""
-        return self._flying
-
-    def number(self, key: str) -> None:
-        """Give a position to a record that somebody else completed; written with the next commit."""
-        position = self.handout.take_position()
-        self._numbered = [*self._numbered, (key, position)]
-        self.records[key] = evolve(self.records[key], position=position)
-
-    def stuck(self, unclaimed: str) -> None:
-        """Park: a recorded result is never asked for."""
-        self.park(
-            f"the journal holds '{unclaimed}', which the code does not ask for any more. "
-            f"Restore the step, or give the changed one aliases=. See it with: perdure journal {self.mail.id}"
-        )
-
-    # claiming ---------------------------------------------------------------------------------------------------------
-
-    def claim(
-        self, scope: Scope, kind: RecordKind, name: str, digest: bytes | None, key: str | None = None
-    ) -> tuple[str, Record | None]:
-        """The key of the next call of `name` in a scope, and its record if the journal has one."""
-        key = scope.key(name, key)
-        if key in self._claimed:
-            raise NotInTurnError(
-                f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=."
-            )
-        self._claimed.add(key)
-        record = self.records.get(key)
-        if record is None:
-            self._check_unknown(scope, kind, name, key)
-            return key, None
-        if record.kind != kind:
-            self._differ(f"'{key}' is a {record.kind} in the journal and a {kind} in the code")
-        if record.digest is not None and digest is not None and record.digest != digest:
-            self._differ(
-                f"'{key}' was recorded with arguments of digest {record.digest.hex()[:12]}, and is called with others "
-                f"({digest.hex()[:12]}). Feed steps from state, messages and steps only, never from the clock or chance"
-            )
-        return key, record
-
-    def _check_unknown(self, scope: Scope, kind: RecordKind, name: str, key: str) -> None:
-        if kind in RESULTS:
-            prefix = scope.path
-            for other, other_name in self.handout.unclaimed.items():
-                if other_name == name and other.startswith(prefix) and "/" not in other[len(prefix) :]:
-                    self._differ(
-                        f"the code asks for '{key}', and the journal holds '{other}', which it did not ask for"
-                    )
-            self._results += 1
-            if self._results > self.seat.max_steps:
-                self.park(f"the turn has {self.seat.max_steps} steps, its limit. Split the work into several messages.")
-                self.check()
-
-    def _differ(self, what: str) -> None:
-        error = NondeterminismError(f"{what}. The turn is parked. See it with: perdure journal {self.mail.id}")
-        self.park(str(error))
-        self.check()
-
-    async def may_begin(self, name: str | None) -> None:
-        """Wait while something new may not begin.
-
-        That is: while a recorded result of the same name may yet turn out to be the one that is asked for; and once the
-        system closes, until the turn is stopped.
-        """
-        while name in self.handout.unclaimed.values():
-            await self.wait(self.handout.deferred())
-        if self.seat.closing:
-            await self.wait(self._loop.create_future())
-
-    # waiting ----------------------------------------------------------------------------------------------------------
-
-    async def wait(self, future: asyncio.Future[T]) -> T:
-        """Wait in perdure, where a stop is noticed."""
-        if self.stopped is not None:
-            self.check()
-        self._waiting[future] = asyncio.current_task()
-        try:
-            return await future
-        finally:
-            del self._waiting[future]
-            self.last_change = self.timestamp()
-
-    async def until(self, due: float) -> None:
-        """Wait for a time."""
-        while (delay := due - self.timestamp()) > 0:
-            future: asyncio.Future[None] = self._loop.create_future()
-            timer = self._loop.call_later(min(delay, _LONGEST_TIMER_SECONDS), _wake, future)
-            try:
-                await self.wait(future)
-            finally:
-                timer.cancel()
-
-    async def _wait_durably(self, waiting: Coroutine[Any, Any, T]) -> T:
-        """Wait for something that the store could wake the turn for, were it not in memory."""
-        self._durable_waits += 1
-        try:
-            return await waiting
-        finally:
-            self._durable_waits -= 1
-
-    async def until_retry(self, due: float) -> None:
-        """Wait for a step's next attempt, which is on disk."""
-        await self._wait_durably(self.until(due))
-
-    async def recorded(self, record: Record) -> Record:
-        """Wait for the moment of a recorded result."""
-        if record.status == "cancelled":
-            await self.wait(self._loop.create_future())  # until it is cancelled again
-        await self.wait(self.handout.recorded(record.key))
-        return self.records[record.key]
-
-    async def hand(self) -> None:
-        """Wait for the moment of a result that completed just now."""
-        if not self.handout.quiet or self._flying > 1:
-            await self.wait(self.handout.enqueue())
-
-    # segments ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def opened(self) -> Segment:
-        """The segment that gathers what leaves with the next durable point."""
-        if self._open is None:
-            self._open = self.seat.segment(self.mail.seq)
-        return self._open
-
-    def take(self) -> Segment:
-        """Close the open segment, with the completions so far."""
-        segment = self._open or self.seat.segment(self.mail.seq)
-        self._open = None
-        return self._with_completions(segment)
-
-    def _with_completions(self, segment: Segment) -> Segment:
-        if not (self._completions or self._numbered):
-            return segment
-        segment.records = [*self._completions, *segment.records]
-        segment.numbered = [*segment.numbered, *self._numbered]
-        if self._completions and self.past is not None and self.past.executing is not None:
-            # Progress: a death from here on is not blamed on this turn again before its next try.
-            self._progressed = True
-            self.past = segment.turn = evolve(self.past, executing=None)
-        self._completions = ()
-        self._numbered = ()
-        return segment
-
-    def take_completions(self) -> Segment:
-        """What is complete, without what the open segment would let leave."""
-        if self._open is not None:
-            self.dropped.update(record.key for record in self._open.records)
-            self._open = None
-        return self._with_completions(self.seat.segment(self.mail.seq))
-
-    def take_back(self, segment: Segment) -> None:
-        """A segment was refused: its completions are still to be written, the rest never was."""
-        self._numbered = [*segment.numbered, *self._numbered]
-        done = [r for r in segment.records if r.kind in RESULTS and r.status != "started"]
-        self._completions = [*done, *self._completions]
-        self.dropped.update(r.key for r in segment.records if r not in done)
-
-    async def durable(self) -> Committed:
-        """Commit the open segment and wait until it is on disk."""
-        return await self.wait(self.seat.commit(self.take()))
-
-    def begin(self, record: Record) -> None:
-        """Put a started-record into the open segment."""
-        self.records[record.key] = record
-        records = self.opened.records
-        if isinstance(records, list):
-            records.append(record)
-        else:
-            self.opened.records = [record]
-
-    def complete(self, record: Record) -> None:
-        """Write a completion, with its position: at the next durable point or within two passes of the loop."""
-        record = evolve(record, position=self.handout.take_position(), finished=self.timestamp())
-        self.records[record.key] = record
-        if not self._completions:
-            self._loop.call_soon(self._loop.call_soon, self._flush)
-        self._completions = [*self._completions, record]
-
-    def _flush(self) -> None:
-        if self._completions and self.stopped is None and not self.ended:
-            self.seat.commit(self._with_completions(self.seat.segment(self.mail.seq))).add_done_callback(_retrieve)
-
-    def _rest(self) -> None:
-        """A suspect turn (see `BlameRule`) closes its started-record while it waits for something durable."""
-        if self.past is not None and self.past.executing and not self.running_steps:
-            self.past = self.opened.turn = evolve(self.past, executing=None)
-
-    async def _resume(self) -> None:
-        if self.past is not None and self.past.suspect and not self.past.executing and not self._progressed:
-            self.past = self.opened.turn = evolve(self.past, executing=self.seat.node)
-            await self.durable()
-
-    def cancelled(self, key: str) -> None:
-        """The handler's own code cancelled an operation: replay has it wait until it is cancelled again."""
-        record = self.records.get(key)
-        if record is not None and record.status == "started" and self.stopped is None and not self.ended:
-            self.complete(evolve(record, status="cancelled", due=None))
-
-    # operations -------------------------------------------------------------------------------------------------------
-
-    def fly(self) -> _Flight:
-        """Mark an operation as running."""
-        return _Flight(self)
-
-    def flying(self, change: int) -> None:
-        """Count operations in flight."""
-        self._flying += change
+class Turn(Segments):
+    """One message being handled: what references, receipts and steps call while its handler runs."""
 
     def _id(self, key: str) -> str:
         """The id of what a turn sends under a key: the same on every replay."""
@@ -570,18 +170,21 @@ class Turn:
 
     def _look_for_cycle(self) -> None:
         if self.stopped is None and not self.ended and self.open_replies():
-            task = self._loop.create_task(_as_coroutine(self.seat.find_cycle(self)))
-            self._tasks_aside.add(task)
-            task.add_done_callback(self._tasks_aside.discard)
+            task = asyncio.ensure_future(self._break_cycle())
+            _looking.add(task)
+            task.add_done_callback(_looking.discard)
 
-    _tasks_aside: set[asyncio.Task[None]] = set()  # noqa: RUF012  # strong references, shared on purpose
+    async def _break_cycle(self) -> None:
+        asks = await self.seat.open_asks()
+        for key, path in deadlocked(asks, self.seat.address, self.mail.seq, self.open_replies()):
+            self.give_up(key, encode_failure(DeadlockError(path), with_traceback=False))
 
     def give_up(self, key: str, error: str) -> None:
         """Fail an open ask, unless its reply comes first."""
         if self.stopped is None and not self.ended:
             segment = self.seat.segment(self.mail.seq)
             segment.settles = [(key, error)]
-            self.seat.commit(segment).add_done_callback(_retrieve)
+            self.seat.commit(segment).add_done_callback(retrieve)
 
     async def sleep(self, scope: Scope, duration: float) -> None:
         """Wait for time to pass, durably."""
@@ -641,36 +244,6 @@ class Turn:
             record = Record(key, "value", name, self.timestamp(), _text_digest(str(address)), "completed", result=text)
             self.begin(record)
         return reply.decode(record.result or "null")
-
-
-class _Flight:
-    """Counts one operation while it runs."""
-
-    __slots__ = ("_turn",)
-
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-
-    def __enter__(self) -> None:
-        self._turn.flying(1)
-
-    def __exit__(self, *error: object) -> None:
-        self._turn.flying(-1)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Whoever submitted does not wait; the activation hears of the failure by itself."""
-    if not future.cancelled():
-        future.exception()
-
-
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable
 
 
 def _text_digest(*texts: str) -> bytes:

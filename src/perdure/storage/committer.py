@@ -61,7 +61,8 @@ class Committer:
         """Queue a write. `told` is called in the event loop with what became of it, and must not raise."""
         if os.getpid() != self._pid:
             raise SystemClosedError(
-                f"the system was opened in process {self._pid} and is used in its fork {os.getpid()}. Open one in each process."
+                f"the system was opened in process {self._pid} and is used in its fork {os.getpid()}. "
+                "Open one in each process."
             )
         if self._closing or self._task is None or self._task.done():
             raise SystemClosedError("the system is closed. Use it inside `async with ActorSystem(...)`.")
@@ -106,8 +107,8 @@ class Committer:
         self.writes += len(batch)
         if len(settled) != len(batch):
             # Cannot happen; and if it does, nobody may be told that his write is durable.
-            error = StorageError(f"the store settled {len(settled)} of {len(batch)} writes. This is a bug; start again.")
-            settled = [error] * len(batch)
+            bug = StorageError(f"the store settled {len(settled)} of {len(batch)} writes. This is a bug; start again.")
+            settled = [bug] * len(batch)
         for (_, told), result in zip(batch, settled, strict=True):
             self._tell(told, result)
 
@@ -119,7 +120,7 @@ class Committer:
     def _tell(told: Told, settled: Settled | PerdureError) -> None:
         try:
             told(settled)
-        except Exception:
+        except Exception:  # noqa: BLE001  # said below
             # One who cannot take the news must not keep it from the others.
             _LOG.exception("a write's owner failed when it was told of %r", settled)
 

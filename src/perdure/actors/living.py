@@ -1,0 +1,148 @@
+"""The live object of an actor, and the state it was made from.
+
+The state is held as it is stored, field by field: what a turn changed is what encodes otherwise, and going back to
+before a message needs no database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from perdure.actors.actor import bind, read_only
+from perdure.actors.ref import decoding_port
+from perdure.actors.scope import current
+from perdure.errors import ActivationError, LargeStateWarning, StateMisfit
+from perdure.storage.codec import join, split
+from perdure.storage.store import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from perdure.actors.actor import Actor, ActorSpec, Cell
+    from perdure.actors.ref import Port
+
+_LOG = logging.getLogger("perdure.actors")
+_LARGE_STATE_BYTES = 256 << 10
+
+
+class Living:
+    """An actor's instance between activation and passivation."""
+
+    def __init__(self, spec: ActorSpec, name: str, cell: Cell, port: Port) -> None:
+        self.spec = spec
+        self.name = name
+        self.instance: Actor | None = None
+        self.fields: dict[str, bytes] = {}
+        self._stored: Snapshot | None = None
+        self._cell = cell
+        self._port = port
+        self._starting = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<living {self.name}, {'in' if self.instance else 'not in'} memory>"
+
+    # state ------------------------------------------------------------------------------------------------------------
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Take stored state; it is opened when the instance is made."""
+        self._stored = snapshot
+
+    def _open(self, snapshot: Snapshot) -> dict[str, bytes]:
+        """Stored state by field, brought up to the class's version."""
+        if snapshot.version == self.spec.version:
+            return split(snapshot.state)
+        old = {name: msgspec.json.decode(raw) for name, raw in split(snapshot.state).items()}
+        fields = self.spec.cls.migrate(snapshot.version, old)
+        return {name: msgspec.json.encode(value) for name, value in fields.items()}
+
+    def encode(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """The state as it is now, and the fields of it that changed. Raises `EncodingError`."""
+        if self.instance is None:
+            raise ActivationError(f"{self.name}: is not in memory")
+        fields = self.spec.state.encode_changed(self.spec.values(self.instance), self.fields, self.spec.cls.__name__)
+        return fields, {name: raw for name, raw in fields.items() if self.fields.get(name) != raw}
+
+    def snapshot(self) -> Snapshot:
+        """The held state as it is stored."""
+        state = join(self.fields)
+        if len(state) > _LARGE_STATE_BYTES:
+            largest = max(self.fields, key=lambda field: len(self.fields[field]))
+            warnings.warn(
+                f"{self.name} holds {len(state) >> 10} KiB of state, most of it in '{largest}' "
+                f"({len(self.fields[largest])} bytes), written at every turn that changes it. "
+                "Keep large values outside.",
+                LargeStateWarning,
+                stacklevel=2,
+            )
+        return Snapshot(self.spec.version, self.spec.state.name, state)
+
+    def rollback(self, *, crashed: bool = False) -> None:
+        """Take the state back to what is held; after a crash with a new instance."""
+        if crashed or self.instance is None:
+            self.instance = None
+            return
+        before = self._restored()
+        for name in self.spec.fields:
+            self.instance.__dict__[name] = before.__dict__[name]
+
+    def _restored(self) -> Actor:
+        token = decoding_port.set(self._port)
+        try:
+            return self.spec.cls(**self.spec.state.decode(join(self.fields)))
+        finally:
+            decoding_port.reset(token)
+
+    # life -------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> Actor:
+        """The instance, made from the held state if it is not there. Raises `StateMisfit` or `ActivationError`."""
+        async with self._starting:
+            if self.instance is None:
+                self.instance = await self._start()
+            return self.instance
+
+    async def _start(self) -> Actor:
+        try:
+            if self._stored is not None:
+                self.fields, self._stored = self._open(self._stored), None
+            instance = self._restored()
+        except Exception as error:
+            raise StateMisfit(
+                f"{self.name}: the stored state does not fit {self.spec.cls.__name__}: {error}. "
+                "Mend the class or its migrate(); the state is kept."
+            ) from error
+        bind(instance, self._cell)
+        try:
+            with _hook("started()"):
+                await instance.started()
+        except Exception as error:
+            raise ActivationError(f"{self.name}: started() raised {type(error).__name__}: {error}") from error
+        return instance
+
+    async def end(self) -> None:
+        """Let the instance close what it opened, and drop it."""
+        instance, self.instance = self.instance, None
+        if instance is None:
+            return
+        try:
+            with _hook("stopping()"):
+                await instance.stopping()
+        except Exception:  # noqa: BLE001  # the actor leaves all the same
+            _LOG.exception("%s: stopping() raised", self.name)
+
+
+@contextmanager
+def _hook(name: str) -> Generator[None]:
+    """Run a lifecycle hook: outside any turn, with the state read-only."""
+    scope, guard = current.set(None), read_only.set(name)
+    try:
+        yield
+    finally:
+        read_only.reset(guard)
+        current.reset(scope)
