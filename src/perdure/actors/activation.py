@@ -164,7 +164,7 @@ class Activation:
         if isinstance(settled, Committed):
             self.host.committed(settled)
             if segment.end is not None:
-                self.host.ended(segment.message, segment.end.outcome)
+                self.host.outcomes.ended(segment.message, segment.end.outcome)
             if future is not None and not future.done():
                 future.set_result(settled)
         else:

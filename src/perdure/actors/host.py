@@ -15,18 +15,17 @@ from perdure.actors.activation import Activation
 from perdure.actors.actor import read_only
 from perdure.actors.blame import BlameGate
 from perdure.actors.names import IdSource, check_name, kinds
+from perdure.actors.outcomes import Outcomes
 from perdure.actors.receipt import Receipt, Status
 from perdure.actors.ref import Reference, address_of, class_of, decoding_port
 from perdure.actors.stops import Drained, Evicted
 from perdure.errors import (
     ActorElsewhere,
-    AskTimeout,
     FencedError,
     MessageTooLarge,
     NotSpawnedError,
     PerdureError,
     StorageError,
-    SystemClosedError,
 )
 from perdure.storage.codec import join
 from perdure.storage.failure import decode_failure
@@ -60,8 +59,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("perdure.actors")
 _LOADED_MAIL = 100
 _RELOAD_SECONDS = 0.5
-_POLL_FIRST_SECONDS = 0.02
-_POLL_LAST_SECONDS = 0.5
 
 
 class Host:
@@ -85,7 +82,7 @@ class Host:
         self._by_address: dict[Address, Activation] = {}
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
-        self._waiters: dict[int, list[asyncio.Future[Outcome]]] = {}
+        self.outcomes = Outcomes(store)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
@@ -136,19 +133,17 @@ class Host:
         if ask:
             envelope.expires = None
         future: asyncio.Future[Settled] = self.loop.create_future()
-        self.committer.submit(Append(envelope), lambda settled: self._appended(settled, future, ask=ask))
+        self.committer.submit(Append(envelope), lambda settled: self._appended(settled, future))
         settled = await future
         receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)
         return receipt, cast("Appended | Existing", settled)
 
-    def _appended(self, settled: Settled | PerdureError, future: asyncio.Future[Settled], *, ask: bool) -> None:
+    def _appended(self, settled: Settled | PerdureError, future: asyncio.Future[Settled]) -> None:
         if isinstance(settled, PerdureError):
             if not future.done():
                 future.set_exception(settled)
             return
         if isinstance(settled, Appended):
-            if ask and not future.done():
-                self._waiters[settled.mail.seq] = []
             self.deliver(settled)
         if not future.done():
             future.set_result(settled)
@@ -165,10 +160,10 @@ class Host:
         end = None if timeout is None else loop.time() + timeout
         receipt, settled = await self._append(message, ask=True)
         if isinstance(settled, Existing):
-            outcome = settled.outcome or await self._outcome(settled.seq, receipt, end, local=False)
+            outcome = settled.outcome or await self.outcomes.wait(settled.seq, receipt, end, local=False)
         else:
             local = settled.place.epoch is not None
-            outcome = await self._outcome(settled.mail.seq, receipt, end, local=local)
+            outcome = await self.outcomes.wait(settled.mail.seq, receipt, end, local=local)
         return self._open(receipt, outcome)
 
     def _open(self, receipt: Receipt[Any], outcome: Outcome, codec: Codec[Any] | None = None) -> object:
@@ -180,36 +175,6 @@ class Host:
                 decoding_port.reset(token)
         raise decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
 
-    async def _outcome(self, seq: int, receipt: Receipt[Any], end: float | None, *, local: bool) -> Outcome:
-        """Wait for a message's outcome: told by this node's commits, or found by looking."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-        self._waiters.setdefault(seq, []).append(future)
-        pause = _POLL_LAST_SECONDS if local else _POLL_FIRST_SECONDS
-        try:
-            while True:
-                left = None if end is None else end - loop.time()
-                if left is not None and left <= 0:
-                    raise AskTimeout(
-                        f"no reply to message '{receipt.id}' in time; it goes on. Rejoin it with error.receipt.",
-                        receipt,
-                    )
-                if local and left is None:
-                    return await future
-                try:
-                    return await asyncio.wait_for(asyncio.shield(future), pause if left is None else min(pause, left))
-                except TimeoutError:
-                    pause = min(pause * 2, _POLL_LAST_SECONDS)
-                found = None if local else await self.store.find(receipt.id)
-                if found is not None and found.outcome is not None:
-                    return found.outcome
-        finally:
-            waiting = self._waiters.get(seq)
-            if waiting is not None and future in waiting:
-                waiting.remove(future)
-                if not waiting:
-                    del self._waiters[seq]
-
     async def result(self, receipt: Receipt[Any], timeout: float | None) -> object:
         """See `Port.result`."""
         loop = asyncio.get_running_loop()
@@ -219,7 +184,7 @@ class Host:
             raise StorageError(
                 f"no message '{receipt.id}' is kept here. Its retention may have passed, or the id is another's."
             )
-        outcome = found.outcome or await self._outcome(found.seq, receipt, end, local=False)
+        outcome = found.outcome or await self.outcomes.wait(found.seq, receipt, end, local=False)
         known = kinds[found.actor.kind].__perdure__ if found.actor.kind in kinds else None
         handler = known.by_stored_name.get(found.handler) if known is not None else None
         return self._open(receipt, outcome, handler.signature.reply if handler is not None else None)
@@ -381,7 +346,7 @@ class Host:
         for appended in committed.appended:
             self.deliver(appended)
         for seq, outcome in committed.ended:
-            self.ended(seq, outcome)
+            self.outcomes.ended(seq, outcome)
         if committed.completions:
             self.completions(committed.completions)
             self.wake(committed.woken)
@@ -392,12 +357,6 @@ class Host:
             activation = self.activations.get(completion.actor)
             if activation is not None:
                 activation.completed(completion)
-
-    def ended(self, seq: int, outcome: Outcome) -> None:
-        """Tell whoever waits for a message's outcome."""
-        for future in self._waiters.pop(seq, ()):
-            if not future.done():
-                future.set_result(outcome)
 
     # housekeeping -----------------------------------------------------------------------------------------------------
 
@@ -422,6 +381,7 @@ class Host:
             turn = activation.turn
             if turn is not None and turn.open_replies():
                 self.completions(await self.store.completed(turn.mail.seq))
+        await self.outcomes.look()
 
     def reload_mail(self, activation: Activation) -> None:
         """There is mail that another process appended."""
@@ -456,12 +416,4 @@ class Host:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._refuse_waiters()
-
-    def _refuse_waiters(self) -> None:
-        closed = SystemClosedError(
-            "the system closed while a reply was awaited; the message goes on. Rejoin it by its id."
-        )
-        for future in (future for waiting in self._waiters.values() for future in waiting):
-            if not future.done():
-                future.set_exception(closed)
+        self.outcomes.refuse()

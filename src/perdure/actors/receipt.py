@@ -11,7 +11,7 @@ from perdure.actors.ref import decoding_port
 from perdure.actors.scope import forbid_in_step, here
 from perdure.clock import Seconds, seconds
 from perdure.errors import EncodingError, NotInTurnError
-from perdure.storage.codec import Codec, codec_for, register_extension
+from perdure.storage.codec import Codec, codec_for, register_extension, register_wire
 
 if TYPE_CHECKING:
     from perdure.actors.ref import Port
@@ -119,3 +119,4 @@ def _receipt_extension(annotation: object) -> _ReceiptExtension | None:
 
 
 register_extension(_receipt_extension)
+register_wire(Receipt, lambda receipt: receipt.id)

@@ -18,7 +18,7 @@ from perdure.actors.names import check_name, kinds, near
 from perdure.actors.scope import current, forbid_in_step, here
 from perdure.clock import Seconds, seconds
 from perdure.errors import EncodingError, NotAMessageError, NotInTurnError
-from perdure.storage.codec import register_extension
+from perdure.storage.codec import register_extension, register_wire
 from perdure.storage.store import Address
 
 if TYPE_CHECKING:
@@ -334,3 +334,4 @@ def _reference_extension(annotation: object) -> _ReferenceExtension | None:
 
 
 register_extension(_reference_extension)
+register_wire(Reference, lambda ref: str(address_of(ref)))

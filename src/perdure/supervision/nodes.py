@@ -108,6 +108,7 @@ class Sweep:
                     await self._bury_only()
                 self._residents.passivate()
                 if turn % 20 == 0:
+                    await self._residents.look()
                     await self._warn_of_unknown()
             except PerdureError as error:
                 _LOG.error("the sweep failed and goes on: %s", error)

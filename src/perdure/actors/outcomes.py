@@ -1,0 +1,81 @@
+"""Who outside waits for a message's outcome: told by this node's commits, or found by looking into the store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import AskTimeout, SystemClosedError
+
+if TYPE_CHECKING:
+    from perdure.actors.receipt import Receipt
+    from perdure.storage.store import Outcome, Store
+
+_POLL_FIRST_SECONDS = 0.02
+_POLL_LAST_SECONDS = 0.5
+
+
+class Outcomes:
+    """The waiting callers of one system."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiters: dict[int, list[asyncio.Future[Outcome]]] = {}
+        self._ids: dict[int, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<Outcomes awaited for {len(self._waiters)} messages>"
+
+    def ended(self, seq: int, outcome: Outcome) -> None:
+        """Tell whoever waits for a message."""
+        self._ids.pop(seq, None)
+        for future in self._waiters.pop(seq, ()):
+            if not future.done():
+                future.set_result(outcome)
+
+    async def wait(self, seq: int, receipt: Receipt[Any], end: float | None, *, local: bool) -> Outcome:
+        """Wait for a message's outcome: told by this node's commits, or found by looking."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        self._waiters.setdefault(seq, []).append(future)
+        self._ids[seq] = receipt.id
+        pause = _POLL_LAST_SECONDS if local else _POLL_FIRST_SECONDS
+        try:
+            while True:
+                left = None if end is None else end - loop.time()
+                if left is not None and left <= 0:
+                    raise AskTimeout(
+                        f"no reply to message '{receipt.id}' in time; it goes on. Rejoin it with error.receipt.",
+                        receipt,
+                    )
+                if local and left is None:
+                    return await future
+                try:
+                    return await asyncio.wait_for(asyncio.shield(future), pause if left is None else min(pause, left))
+                except TimeoutError:
+                    pause = min(pause * 2, _POLL_LAST_SECONDS)
+                found = None if local else await self._store.find(receipt.id)
+                if found is not None and found.outcome is not None:
+                    return found.outcome
+        finally:
+            waiting = self._waiters.get(seq)
+            if waiting is not None and future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._waiters[seq], self._ids[seq]
+
+    async def look(self) -> None:
+        """Find outcomes that came about elsewhere: an actor may have gone to another node meanwhile."""
+        for seq, id_ in list(self._ids.items()):
+            found = await self._store.find(id_)
+            if found is not None and found.outcome is not None:
+                self.ended(seq, found.outcome)
+
+    def refuse(self) -> None:
+        """The system closes: nobody here will be told any more."""
+        closed = SystemClosedError(
+            "the system closed while a reply was awaited; the message goes on. Rejoin it by its id."
+        )
+        for future in (future for waiting in self._waiters.values() for future in waiting):
+            if not future.done():
+                future.set_exception(closed)
