@@ -264,7 +264,7 @@ class Activation:
         try:
             while not self.gone and not self.host.closing:
                 mail = await self._next()
-                if mail is None:
+                if mail is None or self.host.closing:
                     break
                 await self._handle(mail)
         except TurnStopped:

@@ -26,6 +26,7 @@ from perdure.errors import (
     NotSpawnedError,
     PerdureError,
     StorageError,
+    SystemClosedError,
 )
 from perdure.storage.codec import join
 from perdure.storage.failure import decode_failure
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("perdure.actors")
 _LOADED_MAIL = 100
 _RELOAD_SECONDS = 0.5
+_STUBBORN_SECONDS = 1.0
+_LOOK_SECONDS = 0.02
 
 
 class Host:
@@ -228,6 +231,8 @@ class Host:
 
     async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """See `Port.query`. The answer is a copy: what it holds is not the actor's own."""
+        if self.closing:
+            raise SystemClosedError("the system is closed. Use it inside `async with ActorSystem(...)`.")
         signature = query.signature
         token = decoding_port.set(self)
         try:
@@ -393,23 +398,19 @@ class Host:
     async def close(self, grace: float) -> None:
         """Stop every turn, running steps first having `grace` seconds to complete, and give every actor up."""
         self.closing = True
-        loop = asyncio.get_running_loop()
-        end = loop.time() + grace
-        while any(turn.running_steps for turn in self._turns()) and loop.time() < end:
+        end = self.loop.time() + grace
+        while workers := [a.worker for a in self.activations.values() if a.worker is not None]:
+            late = self.loop.time() >= end
             for turn in self._turns():
-                if not turn.running_steps:
+                if late or not turn.running_steps:
                     turn.stop(Drained("the system is closing"))
-            await asyncio.sleep(0.01)
-        for turn in self._turns():
-            turn.stop(Drained("the system is closing"))
-        workers = [a.worker for a in self.activations.values() if a.worker is not None]
-        if workers:
-            _, stubborn = await asyncio.wait(workers, timeout=max(grace, 1.0))
-            for worker in stubborn:
-                worker.cancel()
-            if stubborn:
-                _LOG.error("%d handlers did not stop when they were cancelled; they are left behind", len(stubborn))
-                await asyncio.wait(stubborn, timeout=1.0)
+            if self.loop.time() >= end + _STUBBORN_SECONDS:
+                _LOG.error("%d handlers did not stop when they were cancelled; they are left behind", len(workers))
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.wait(workers, timeout=_STUBBORN_SECONDS)
+                break
+            await asyncio.wait(workers, timeout=_LOOK_SECONDS)
         await asyncio.gather(
             *(activation.retire() for activation in list(self.activations.values())), return_exceptions=True
         )

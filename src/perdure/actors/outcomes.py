@@ -79,3 +79,4 @@ class Outcomes:
         for future in (future for waiting in self._waiters.values() for future in waiting):
             if not future.done():
                 future.set_exception(closed)
+                future.exception()  # whoever was cancelled meanwhile will not ask for it

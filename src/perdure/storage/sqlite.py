@@ -77,15 +77,23 @@ class SQLiteStore:
         self._path = database_path(self._target)
         self._name = str(self._path)
         self._node, self._runs, self._pid = node, runs, os.getpid()
+        self._cache = Cache()
         if self._path is not None:
             self._lock = FileLock(self._side_file("lock"))
+        opening = asyncio.ensure_future(self._open())
         try:
-            self._writer = await self._connect()
-            await _hop(self._writer, self._locked, self._enter)
-            self._reader = self._writer if self._path is None else await self._connect_reader()
+            await asyncio.shield(opening)
         except BaseException:
+            # A cancelled caller does not stop the connection's thread, which holds the lock: let it end first.
+            await asyncio.wait([opening])
+            opening.exception()  # what stopped the caller is what is told
             await self._disconnect()
             raise
+
+    async def _open(self) -> None:
+        self._writer = await self._connect()
+        await _hop(self._writer, self._locked, self._enter)
+        self._reader = self._writer if self._path is None else await self._connect_reader()
 
     def _side_file(self, suffix: str) -> Path:
         if self._path is None:

@@ -149,25 +149,27 @@ def _migrations() -> list[str]:
 
 def _migrate(connection: sqlite3.Connection, name: str) -> None:
     migrations = _migrations()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(migrations):
-        raise SchemaTooNewError(
-            f"{name}: was written by a newer perdure (schema {version}; this one knows {len(migrations)}). "
-            "Upgrade perdure."
-        )
-    if version == len(migrations):
-        return
     connection.execute("BEGIN IMMEDIATE")
     try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        _check_version(version, len(migrations), name)
         for script in migrations[version:]:
             for statement in _statements(script):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        if version < len(migrations):
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(migrations)}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _check_version(version: int, known: int, name: str) -> None:
+    if version > known:
+        raise SchemaTooNewError(
+            f"{name}: was written by a newer perdure (schema {version}; this one knows {known}). Upgrade perdure."
+        )
 
 
 def _statements(script: str) -> list[str]:
