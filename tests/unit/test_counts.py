@@ -115,11 +115,11 @@ async def test_a_log_that_grew_once_is_not_checkpointed_at_every_commit(tmp_path
 
 
 async def test_tells_that_come_together_share_their_transactions(tmp_path: Path) -> None:
-    """A thousand messages at once are on disk after one fsync or two, and handled after a few more."""
+    """A thousand messages at once are accepted and handled with a transaction for each hundred or so, not each one."""
     async with opened(tmp_path) as (system, store):
         before = store.transactions
         await asyncio.gather(*(system.get(Tally, f"t{n % 50}").add.tell(1) for n in range(1_000)))
-        assert store.transactions - before <= 2
+        assert store.transactions - before <= 12
         await asyncio.gather(*(system.get(Tally, f"t{n}").add(0) for n in range(50)))
         assert store.transactions - before <= 30
 

@@ -64,6 +64,8 @@ _HOPELESS = (
 class Attempt:
     """One run of a handler."""
 
+    __slots__ = ("seat", "started", "turn")
+
     def __init__(self, seat: Activation, turn: Turn) -> None:
         self.seat = seat
         self.turn = turn
@@ -208,13 +210,18 @@ class Attempt:
         # The turn is over, so nothing will look for what it sent under its keys.
         if segment.records:
             segment.records = [record for record in segment.records if record.kind not in ("tell", "spawn", "value")]
+        snapshot = changes = None
+        if changed:
+            living = self.seat.living
+            snapshot = living.snapshot()
+            changes = snapshot.state if len(changed) == len(living.fields) else join(changed)
         segment.end = End(
             turn.mail.number,
             outcome,
             self.started,
             self.seat.host.timestamp(),
-            join(changed) if changed else None,
-            self.seat.living.snapshot() if changed else None,
+            changes,
+            snapshot,
             stop=turn.stop_actor and good,
         )
         if turn.past is not None:

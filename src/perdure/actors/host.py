@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.activation import Activation
@@ -136,12 +137,12 @@ class Host:
         if ask:
             envelope.expires = None
         future: asyncio.Future[Settled] = self.loop.create_future()
-        self.committer.submit(Append(envelope), lambda settled: self._appended(settled, future))
+        self.committer.submit(Append(envelope), partial(self._appended, future))
         settled = await future
         receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)
         return receipt, cast("Appended | Existing", settled)
 
-    def _appended(self, settled: Settled | PerdureError, future: asyncio.Future[Settled]) -> None:
+    def _appended(self, future: asyncio.Future[Settled], settled: Settled | PerdureError) -> None:
         if isinstance(settled, PerdureError):
             if not future.done():
                 future.set_exception(settled)

@@ -1,11 +1,14 @@
 """The group committer: one writer, one transaction for all that arrived while the previous one was running.
 
-    submit ──► queue ──► one batch, one transaction ──► each write told what became of it, in order
-                 ▲                                │
-                 └────────── arrives meanwhile ◄──┘
+    submit ──► queue ──► one batch, one transaction ──► told, in order
+                 ▲                                        │
+                 └───── what that lets happen arrives ◄───┘
 
 Writes are committed in the order they were submitted, so whoever sees a write acknowledged knows that all submitted
 before it are durable. If a transaction fails, all of its writes are told the same error: nothing of it is on disk.
+
+A large batch is told in slices, with a pass of the loop after each: what the first slice lets happen is in the next
+transaction while the event loop still works on the others, so that two processors have work.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from perdure.errors import PerdureError, StorageError, SystemClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from perdure.storage.store import Settled, Store, Write
 
@@ -27,6 +30,7 @@ Told: TypeAlias = "Callable[[Settled | PerdureError], None]"
 
 _LOG = logging.getLogger("perdure.storage")
 _BATCH = 2_000
+_SLICE = 128
 
 
 class Committer:
@@ -36,7 +40,9 @@ class Committer:
         self._store = store
         self._after = idle
         self._queue: deque[tuple[Write, Told]] = deque()
+        self._news: deque[tuple[Told, Settled | PerdureError]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._teller: asyncio.Task[None] | None = None
         self._wake: asyncio.Event = asyncio.Event()
         self._closing = False
         self._pid = os.getpid()
@@ -56,6 +62,8 @@ class Committer:
         self._wake.set()
         if self._task is not None:
             await self._task
+        if self._teller is not None:
+            await self._teller
 
     def submit(self, write: Write, told: Told) -> None:
         """Queue a write. `told` is called in the event loop with what became of it, and must not raise."""
@@ -86,43 +94,47 @@ class Committer:
             await asyncio.sleep(0)
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
-                await self._commit(batch)
+                settled = await self._commit([write for write, _ in batch])
+                self._news.extend((told, result) for (_, told), result in zip(batch, settled, strict=True))
+                if self._teller is None:
+                    self._tell_slice()
+                    if self._news:
+                        self._teller = asyncio.get_running_loop().create_task(self._tell_rest(), name="perdure-teller")
                 if self._after is not None:
                     await self._after()
                 await asyncio.sleep(0)
 
-    async def _commit(self, batch: list[tuple[Write, Told]]) -> None:
+    async def _commit(self, batch: list[Write]) -> Sequence[Settled | PerdureError]:
         try:
-            settled = await self._store.write([write for write, _ in batch])
+            settled = await self._store.write(batch)
         except PerdureError as error:
-            self._tell_all(batch, error)
-            return
+            return [error] * len(batch)
         except Exception as error:  # noqa: BLE001  # whoever wrote must hear of it
             _LOG.exception("a transaction of %d writes failed", len(batch))
-            self._tell_all(
-                batch, StorageError(f"the transaction failed: {type(error).__name__}: {error}. This is a bug.")
-            )
-            return
+            bug = StorageError(f"the transaction failed: {type(error).__name__}: {error}. This is a bug.")
+            return [bug] * len(batch)
         self.transactions += 1
         self.writes += len(batch)
         if len(settled) != len(batch):
             # Cannot happen; and if it does, nobody may be told that his write is durable.
             bug = StorageError(f"the store settled {len(settled)} of {len(batch)} writes. This is a bug; start again.")
-            settled = [bug] * len(batch)
-        for (_, told), result in zip(batch, settled, strict=True):
-            self._tell(told, result)
+            return [bug] * len(batch)
+        return settled
 
-    def _tell_all(self, batch: list[tuple[Write, Told]], error: PerdureError) -> None:
-        for _, told in batch:
-            self._tell(told, error)
+    async def _tell_rest(self) -> None:
+        while self._news:
+            await asyncio.sleep(0)
+            self._tell_slice()
+        self._teller = None
 
-    @staticmethod
-    def _tell(told: Told, settled: Settled | PerdureError) -> None:
-        try:
-            told(settled)
-        except Exception:  # noqa: BLE001  # said below
-            # One who cannot take the news must not keep it from the others.
-            _LOG.exception("a write's owner failed when it was told of %r", settled)
+    def _tell_slice(self) -> None:
+        for _ in range(min(len(self._news), _SLICE)):
+            told, settled = self._news.popleft()
+            try:
+                told(settled)
+            except Exception:  # noqa: BLE001  # said below
+                # One who cannot take the news must not keep it from the others.
+                _LOG.exception("a write's owner failed when it was told of %r", settled)
 
 
 def settle(future: asyncio.Future[Settled], settled: Settled | PerdureError) -> None:

@@ -21,7 +21,7 @@ Times are seconds since the Unix epoch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from attrs import define, frozen
 
@@ -36,8 +36,7 @@ RecordKind: TypeAlias = Literal["step", "ask", "receipt", "sleep", "tell", "spaw
 RecordStatus: TypeAlias = Literal["started", "completed", "failed", "cancelled"]
 
 
-@frozen
-class Address:
+class Address(NamedTuple):
     """An actor's durable name: `Kind/key`."""
 
     kind: str
