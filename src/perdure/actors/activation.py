@@ -179,6 +179,9 @@ class Activation:
         elif self.turn is not None and self.turn.mail.seq == segment.message:
             self.turn.refused = error
             self.turn.take_back(segment)
+        else:
+            # Its turn has ended in memory, and others may rest on it: begin again from what is on disk.
+            self.lose(StorageError(f"{self.address}: the end of message {segment.message} was refused: {error}"))
         if future is not None and not future.done():
             future.set_exception(Lost(str(error)) if isinstance(error, StorageError) else error)
             future.exception()  # whoever waits is told again; nobody waiting is no fault

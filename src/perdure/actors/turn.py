@@ -46,8 +46,8 @@ class Turn(Segments):
     """One message being handled: what references, receipts and steps call while its handler runs."""
 
     def _id(self, key: str) -> str:
-        """The id of what a turn sends under a key: the same on every replay."""
-        return hashlib.blake2b(f"{self.mail.id}\0{key}".encode(), digest_size=16).hexdigest()
+        """The id of what a turn sends under a key: the same on every replay, another when its own id is used anew."""
+        return hashlib.blake2b(f"{self.mail.seq}\0{self.mail.id}\0{key}".encode(), digest_size=16).hexdigest()
 
     def _message_record(
         self, scope: Scope, kind: RecordKind, message: Outgoing

@@ -27,6 +27,7 @@ from perdure.storage.writer_lock import FileLock
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 
+    from perdure.storage.sqlite_rows import Value
     from perdure.storage.store import Completion, Found, Loaded, Mail, NodeRecord, OpenAsk, Settled, Write
 
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ class SQLiteStore:
         self._runs: Callable[[str], bool] = bool
         self._cache = Cache()
         self._batch = 0
-        self._evidence: tuple[str, int, str | None] = ("SELECT 1 WHERE ? IS ?", 0, None)
+        self._evidence: tuple[str, Value, Value] = ("SELECT 1 WHERE ? IS ?", 0, None)
         self._written = 0
         self._checkpoint_at = 4_096
         self._seen_version = -1

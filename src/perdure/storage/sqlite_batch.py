@@ -135,8 +135,8 @@ class Transaction:
         self._erased: list[tuple[int, str]] = []
         self._now = 0.0
 
-    evidence: tuple[str, int, str | None] | None = None
-    """A row that is in the database if and only if this transaction is: its query, number and text."""
+    evidence: tuple[str, rows.Value, rows.Value] | None = None
+    """A row that is in the database if and only if this transaction is: its query and two values."""
 
     def run(self, batch: Sequence[Write], now: float) -> list[Settled]:
         """Settle every write and put the rows down."""
@@ -178,7 +178,7 @@ class Transaction:
                     ids.append(write.envelope.id)
             elif isinstance(write, Segment):
                 addresses.update(send.envelope.to for send in write.sends)
-                ids.extend(send.envelope.id for send in write.sends if send.envelope.chosen)
+                ids.extend(send.envelope.id for send in write.sends)
                 ids.extend(watch.id for watch in write.watches)
                 if write.end is not None and write.message in self._cache.awaited:
                     ends.append(write.message)
@@ -333,14 +333,12 @@ class Transaction:
                 e.expires,
             )
         )
-        if e.chosen:
+        if e.chosen or e.id in self._known:
             self._known[e.id] = _Known(seq, e.to, e.handler, e.args, e.codec, None)
         mail = Mail(seq, number or 0, e.id, e.handler, e.args, e.codec, e.sent, e.cause, e.chain, e.expires)
         return Appended(self.place(row), mail, numbered)
 
     def _existing(self, envelope: Envelope) -> Existing | IdReusedError | None:
-        if not envelope.chosen:
-            return None
         known = self._known.get(envelope.id)
         if known is None:
             return None
@@ -582,7 +580,7 @@ class Transaction:
         connection = self.connection
         if self._messages:
             seq, id_, *_ = self._messages[0]
-            self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)  # type: ignore[assignment]  # a row of values
+            self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)
         elif self._outcomes and self.evidence is None:
             self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", next(iter(self._outcomes)), None)
         self._flush_actors()
