@@ -38,6 +38,8 @@ async def busy(system):
         await getattr(system.get(Sleeper, name), name).tell()
     await system.get(Sleeper, "later").nap.options(delay=3600).tell()
     tasks = [asyncio.create_task(system.get(Sleeper, f"caller{n}").nap()) for n in range(5)]
+    for task in tasks:
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
     await asyncio.sleep(0.2)
     return tasks
 """
@@ -48,6 +50,7 @@ _ENDS = {
             async with ActorSystem(sys.argv[1], limits=Limits(grace=1)) as system:
                 tasks = await busy(system)
             await asyncio.wait(tasks, timeout=3)
+            await asyncio.sleep(0.3)
             print([thread.name for thread in threading.enumerate()][1:], all(task.done() for task in tasks))
         """,
     "raises": """

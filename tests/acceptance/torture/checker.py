@@ -323,19 +323,29 @@ def _expected_status(message: Message) -> tuple[str, ...]:
     return ("rejected", "succeeded") if message.handler == "deposit" else ("succeeded",)
 
 
-_LISTS_ITS_STEPS = {"run", "race", "stumble", "survive", "nap"}
+_TELLS = {
+    "bear": ("/told", "/asked"),
+    "bound": ("/q",),
+    "hug": ("/q",),
+    "hurry": ("/q",),
+    "pay_asking": ("/a", "/b", "/d"),
+    "pay_telling": ("/d0", "/d1", "/d2"),
+    "poison": ("/d",),
+    "race": ("/q0", "/q1"),
+    "refuse": ("/d",),
+    "run": ("/d",),
+    "start": ("/d", "/c"),
+    "stumble": ("/d",),
+}
+_LISTS_ITS_STEPS = {"run", "race", "stumble", "survive", "nap", "first_of", "hurry", "some_fail", "bound", "hug"}
 
 
 def turns_did_all_they_say(ledger: Sequence[Fact], index: Index) -> Iterator[Violation]:
     """P5: a turn that succeeded has all of its steps in its journal and in the world, and all of its messages sent."""
     ended = {fact["work"] for fact in ledger if fact.event == "end"}
-    told = {
-        "pay_asking": ("/a", "/b", "/d"), "run": ("/d",), "race": ("/q0", "/q1"), "stumble": ("/d",), "refuse": ("/d",),
-        "poison": ("/d",), "start": ("/d", "/c"), "bear": ("/told", "/asked"), "pay_telling": ("/d0", "/d1", "/d2"),
-    }  # fmt: skip
     for message in index.disk.messages.values():
         outcome = index.outcome(message)
-        for suffix in told.get(message.handler, ()):
+        for suffix in _TELLS.get(message.handler, ()):
             if message.tag + suffix not in index.by_tag:
                 yield Violation(
                     "P5", f"{message.tag} ({message.handler}) ended and {message.tag}{suffix} was never sent"

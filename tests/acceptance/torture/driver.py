@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 
 from perdure import DeadLetterError, Rejected
 from tests.acceptance.torture.actors import Account, Collector, Parent, Witness, Worker
+from tests.acceptance.torture.gamblers import Gambler, Lover
 
 if TYPE_CHECKING:
     from perdure import ActorSystem
@@ -51,6 +52,7 @@ def order(seed: int, n: int) -> Order:
     low, high = sorted(random.sample(range(_ACCOUNTS), 2))
     amount = random.randint(1, 9)
     worker = (Worker, f"w{random.randrange(4)}.{generation}")
+    pause = round(random.uniform(0.0, 0.06), 3)
     choices: list[tuple[int, type[Witness], str, str, tuple[Any, ...]]] = [
         (6, Account, accounts[low], "pay_telling", (random.sample(accounts, 3), amount)),
         (6, Account, accounts[low], "pay_asking", (accounts[high], amount, random.random() < 0.3)),
@@ -63,6 +65,11 @@ def order(seed: int, n: int) -> Order:
         (1, *worker, "refuse", (accounts[low],)),
         (1, *worker, "poison", (accounts[low],)),
         (2, Collector, f"c{random.randrange(2)}.{generation}", "start", (accounts[high],)),
+        (2, Gambler, f"g{random.randrange(2)}.{generation}", "first_of", ()),
+        (2, Gambler, f"g{random.randrange(2)}.{generation}", "some_fail", ()),
+        (2, Gambler, f"g{random.randrange(2)}.{generation}", "hurry", (f"s{random.randrange(3)}.{generation}", pause)),
+        (2, Gambler, f"g{random.randrange(2)}.{generation}", "bound", (f"s{random.randrange(3)}.{generation}", pause)),
+        (1, Lover, f"l{low % 2}.{generation}", "hug", (f"l{1 - low % 2}.{generation}",)),
         (2, Parent, f"p{random.randrange(2)}.{generation}", "bear", (amount,)),
     ]
     (chosen,) = random.choices(choices, weights=[choice[0] for choice in choices])

@@ -40,7 +40,7 @@ class Options:
     seed: int
     kills: int
     life_seconds: float = 0.8
-    leave: float = 0.05
+    leave: float = 0.1
     sabotage: str | None = None
 
     @property
@@ -111,14 +111,14 @@ class Program:
         self._process.send_signal(signal.SIGKILL)
         self._close()
 
-    def leave(self) -> int | None:
-        """Ask it to leave; its exit status, or none if it hangs (and is then killed)."""
+    def leave(self, patience_seconds: float = _LEAVE_SECONDS) -> int | None:
+        """Ask it to leave; its exit status, or none if it has not left in time and was killed."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        ended = self.ends_within(_LEAVE_SECONDS)
+        ended = self.ends_within(patience_seconds)
         status = self._process.returncode
         if not ended:
-            self._process.send_signal(signal.SIGABRT)
+            self._process.kill()
         self._close()
         return status if ended else None
 
@@ -165,6 +165,9 @@ class Run:
             self._complain("P10", "the program ended by itself")
             program.kill()
         elif self._random.random() < self._options.leave:
+            if self._random.random() < 0.5:  # killed while it leaves
+                program.leave(self._random.expovariate(1 / 0.03))
+                return "killed"
             status = program.leave()
             if status != 0:
                 self._complain(
@@ -241,7 +244,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--life", type=float, default=0.8, help="longest life, in seconds")
-    parser.add_argument("--leave", type=float, default=0.05, help="share of lives that end by leaving")
+    parser.add_argument("--leave", type=float, default=0.1, help="share of lives that end by leaving")
     parser.add_argument("--sabotage")
     parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
