@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from perdure.actors.ref import Reference, decoding_port
 from perdure.actors.scope import current, here
 from perdure.actors.stops import Lost, TurnStopped
 from perdure.actors.turn import Turn
-from perdure.errors import FencedError, NotInTurnError, PerdureError, StorageError
+from perdure.errors import DuplicateWorkWarning, FencedError, NotInTurnError, PerdureError, StorageError
 from perdure.storage.failure import encode_failure
 from perdure.storage.store import Committed, End, Outcome, Release, Segment, Spawn, TurnRecord
 
@@ -74,6 +75,7 @@ class Activation:
             self._loaded.set()
         self._head: tuple[TurnRecord | None, list[Record]] = (None, [])
         self._early: list[Completion] = []
+        self._left_over: dict[tuple[str, str], int] = {}
         self._worker: asyncio.Task[None] | None = None
         self._in_flight = 0
         self._landed: asyncio.Future[None] | None = None
@@ -198,8 +200,25 @@ class Activation:
         self.careful = loaded.turn is not None and loaded.turn.suspect
         if loaded.snapshot is not None:
             self.living.take(loaded.snapshot)
+        for mail in loaded.mail:
+            self._compare(mail)
         self._loaded.set()
         self.wake()
+
+    def _compare(self, mail: Mail) -> None:
+        """Warn of a message from outside that repeats, without an id, what an earlier process left unfinished."""
+        if mail.cause is not None:
+            return
+        content = (mail.handler, mail.args)
+        if not mail.id.startswith(self.host.ids.prefix):
+            self._left_over[content] = mail.number
+        elif self._left_over.get(content, 0) > self._cursor:
+            warnings.warn(
+                f"'{mail.handler}' to {self.address} was sent again, and an earlier process left the same message "
+                f"unfinished: both will be handled. Give the work an id: with .options(id=…) a second start rejoins it.",
+                DuplicateWorkWarning,
+                stacklevel=2,
+            )
 
     def unload(self) -> None:
         """What is known is not to be used until it is loaded again."""
@@ -218,6 +237,8 @@ class Activation:
 
     def deliver(self, mail: Mail) -> None:
         """Take a message that is on disk; what does not fit in memory is read from there later."""
+        if self._left_over:
+            self._compare(mail)
         self._tail = max(self._tail, mail.number)
         last = self._mailbox[-1].number if self._mailbox else self._cursor
         if len(self._mailbox) < _MAILBOX_IN_MEMORY and mail.number == last + 1:

@@ -401,7 +401,6 @@ class Loaded:
     mail: list[Mail]
     turn: TurnRecord | None
     records: list[Record]
-    recovered: bool = False
 
 
 @frozen

@@ -1,0 +1,110 @@
+"""What goes on in the background: history is bounded, large states and repeated work are spoken of."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import anyio
+import pytest
+
+from perdure import Actor, ActorSystem, DeadLetterError, Limits, Retry, handler, query, step
+from perdure.errors import DuplicateWorkWarning, LargeStateWarning
+from perdure.storage.store import Purge
+from tests.unit.crashing import crashing
+
+gate: asyncio.Event | None = None
+
+
+@step
+async def wait_at_the_gate() -> int:
+    """A step that ends when the test lets it."""
+    assert gate is not None
+    await gate.wait()
+    return 1
+
+
+class Keeper(Actor, kind="background.keeper", retry=Retry(1)):
+    total: int = 0
+    text: str = ""
+
+    @handler
+    async def add(self, n: int) -> int:
+        self.total += n
+        return self.total
+
+    @handler
+    async def hold(self, n: int) -> int:
+        self.total += n * await wait_at_the_gate()
+        return self.total
+
+    @handler
+    async def fill(self, size: int) -> None:
+        self.text = "x" * size
+
+    @handler
+    async def fail(self) -> None:
+        msg = "no"
+        raise ValueError(msg)
+
+    @query
+    async def value(self) -> int:
+        return self.total
+
+
+async def test_history_is_bounded(tmp_path: Path) -> None:
+    """Handled messages go after their retention; chosen ids stay longer, dead letters for ever, open work always."""
+    global gate  # noqa: PLW0603  # the step waits for it
+    gate = asyncio.Event()
+    async with ActorSystem(tmp_path / "a.db") as system:
+        ref = system.get(Keeper, "k")
+        plain = await ref.add.tell(1)
+        chosen = await ref.add.options(id="chosen").tell(1)
+        dead = await ref.fail.tell()
+        with pytest.raises(DeadLetterError):
+            await dead.result()
+        await chosen.result()
+        held = await system.get(Keeper, "other").hold.tell(5)
+        host = system._host
+        assert host is not None
+        now = host.timestamp()
+        removed = await host.committer.write(Purge(history=now + 1, ids=now - 1, keep=1000))
+        assert removed == 1
+        assert await system._store.find(plain.id) is None
+        assert await ref.add.options(id="chosen")(1) == 2
+        assert await dead.status() == "dead"
+        assert await host.committer.write(Purge(history=now + 1, ids=now + 1, keep=1000)) == 1
+        gate.set()
+        assert await held.result() == 5
+        assert await ref.value() == 2
+
+
+async def test_retention_runs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to clean up."""
+    monkeypatch.setattr("perdure.system._PURGE_SECONDS", 0.05)
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(retention=0.01)) as system:
+        receipt = await system.get(Keeper, "k").add.tell(1)
+        with anyio.fail_after(10):
+            while await system._store.find(receipt.id) is not None:
+                await asyncio.sleep(0.02)
+        assert await system.get(Keeper, "k").value() == 1
+
+
+async def test_repeated_work_is_spoken_of(tmp_path: Path) -> None:
+    """A program that is started again and sends its work again without an id hears that both will be done."""
+    global gate  # noqa: PLW0603  # the step waits for it
+    gate = asyncio.Event()
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(Keeper, "k").hold.tell(5)
+    with pytest.warns(DuplicateWorkWarning, match=r"\.options\(id="):
+        async with ActorSystem(tmp_path / "a.db") as system:
+            receipt = await system.get(Keeper, "k").hold.tell(5)
+            gate.set()
+            assert await receipt.result(timeout=10) == 10
+
+
+async def test_large_state_is_spoken_of(tmp_path: Path) -> None:
+    """State that has grown large is named, with its largest field."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        with pytest.warns(LargeStateWarning, match="most of it in 'text'"):
+            await system.get(Keeper, "k").fill(300_000)

@@ -1,0 +1,150 @@
+"""A limit on everything: time, steps, deadlocks from separate roots, references outside their system."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from pathlib import Path
+
+import anyio
+import pytest
+
+from perdure import (
+    Actor,
+    ActorSystem,
+    DeadlockError,
+    Limits,
+    MessageExpired,
+    Ref,
+    handler,
+    query,
+    sleep,
+    step,
+)
+from perdure.errors import MessageTooLarge, NotInTurnError
+from tests.unit.crashing import crashing
+
+calls: list[int] = []
+
+
+@step
+async def count(n: int) -> int:
+    """A step that can be counted."""
+    calls.append(n)
+    return n
+
+
+class Bounded(Actor, kind="limits.bounded"):
+    total: int = 0
+
+    @handler(timeout=0.2)
+    async def hang(self) -> None:
+        self.total = 99
+        await asyncio.sleep(60)
+
+    @handler(timeout=0.2)
+    async def hang_durably(self) -> None:
+        self.total = 99
+        await sleep(60)
+
+    @handler(timeout=0.2)
+    async def swallow(self) -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.total = 99
+        return "swallowed"
+
+    @handler
+    async def steps(self, n: int) -> int:
+        return sum([await count(each) for each in range(n)])
+
+    @handler
+    async def add(self, n: int) -> int:
+        self.total += n
+        return self.total
+
+    @handler
+    async def ask_after(self, other: Ref[Bounded], seconds: float) -> int:
+        await sleep(seconds)
+        return await other.add(1)
+
+    @query
+    async def value(self) -> int:
+        return self.total
+
+
+@pytest.mark.parametrize("name", ["hang", "hang_durably", "swallow"])
+async def test_handler_timeout(tmp_path: Path, name: str) -> None:
+    """A message that runs too long ends expired without another attempt; its state is undone and the actor goes on."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        ref = system.get(Bounded, "b")
+        call = {"hang": ref.hang, "hang_durably": ref.hang_durably}.get(name)
+        receipt = await (call.tell() if call is not None else ref.swallow.tell())
+        with pytest.raises(MessageExpired, match=r"0\.2 s"):
+            await receipt.result(timeout=5)
+        assert await ref.add(1) == 1
+        assert await ref.add(1) == 2
+
+
+async def test_handler_timeout_counts_from_the_first_start(tmp_path: Path) -> None:
+    """A crash does not give a message its time anew."""
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(Bounded, "b").hang_durably.options(id="m").tell()
+        await asyncio.sleep(0.25)
+    async with ActorSystem(tmp_path / "a.db") as system:
+        with pytest.raises(MessageExpired), anyio.fail_after(0.15):
+            await system.receipt("m").result()
+
+
+async def test_too_many_steps_park(tmp_path: Path) -> None:
+    """A turn without end is stopped where people see it, with all it did."""
+    calls.clear()
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(steps=20)) as system:
+        receipt = await system.get(Bounded, "b").steps.options(id="m").tell(50)
+        with anyio.fail_after(10):
+            while await receipt.status() != "parked":  # noqa: ASYNC110  # from outside there is nothing to wait for
+                await asyncio.sleep(0.01)
+    assert len(calls) == 20
+    async with ActorSystem(tmp_path / "a.db") as system:
+        assert await system.receipt("m", Bounded.steps).result(timeout=10) == sum(range(50))
+    assert calls == list(range(50))
+
+
+async def test_cycle_from_separate_roots(tmp_path: Path) -> None:
+    """Two actors that ask each other at the same time hear of it instead of waiting for ever; the younger ask fails."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        a, b = system.get(Bounded, "a"), system.get(Bounded, "b")
+        one, two = await a.ask_after.tell(b, 0.01), await b.ask_after.tell(a, 0.05)
+        with anyio.fail_after(10):
+            with pytest.raises(DeadlockError) as caught:
+                await two.result()
+            assert caught.value.path == ("limits.bounded/b", "limits.bounded/a", "limits.bounded/b")
+            assert await one.result() == 1
+
+
+async def test_references_travel(tmp_path: Path) -> None:
+    """References compare, hash and pickle; unpickled outside a system they say what is missing."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        ref = system.get(Bounded, "b")
+        copy = pickle.loads(pickle.dumps(ref))
+        assert copy == ref
+        assert {ref: 1}[copy] == 1
+        assert ref != system.get(Bounded, "c")
+        assert "limits.bounded/b" in repr(ref)
+        with pytest.raises(NotInTurnError, match=r"system\.get\(Bounded, 'b'\)"):
+            await copy.add(1)
+
+
+async def test_message_size(tmp_path: Path) -> None:
+    """A message over the limit is refused where it is sent, in a turn as outside."""
+
+    class Long(Actor, kind="limits.long"):
+        @handler
+        async def take(self, text: str) -> int:
+            return len(text)
+
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(message_bytes=100)) as system:
+        with pytest.raises(MessageTooLarge):
+            await system.get(Long, "l").take("x" * 200)
+        assert await system.get(Long, "l").take("x") == 1
