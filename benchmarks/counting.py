@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.store import Committed, Segment
+from perdure.storage.writes import Committed, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from perdure.storage.store import Settled, Write
+    from perdure.storage.writes import Settled, Write
 
 
 class CountingStore(SQLiteStore):

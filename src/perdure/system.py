@@ -25,8 +25,9 @@ from perdure.clock import Clock, SystemClock
 from perdure.errors import SystemClosedError
 from perdure.limits import Limits
 from perdure.storage.committer import Committer
+from perdure.storage.records import Address, NodeRecord
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.store import Address, NodeRecord, Store
+from perdure.storage.store import Store
 from perdure.supervision.nodes import Sweep
 from perdure.supervision.strategy import BlameRule, Retry
 

@@ -20,13 +20,13 @@ MARK = re.compile(r"# (E\d+)\b")
 
 LET_THROUGH = {
     "pyright": {"E86", "E87"},
-    "mypy": {"E61", "E63", "E86", "E87"},
-    "ty": {"E85", "E86", "E87"},
+    "mypy": {"E86", "E87"},
+    "ty": {"E61", "E63", "E85", "E86", "E87"},
 }
 """Wrong calls that a checker accepts.
 
 E86 and E87: to a checker a reference is an actor, so it has the actor's fields; at run time it refuses them.
-E61 and E63: ty asks for the await of a `CoroutineType`, mypy of a `Coroutine`; a call of a blocking step is the former.
+E61 and E63: ty asks for the await of a `CoroutineType`, mypy of a `Coroutine`; a call of a blocking step is the latter.
 E85: ty takes an argument for an actor if a subclass of both could be made.
 """
 

@@ -10,7 +10,7 @@ import pytest
 
 from perdure import Actor, ActorSystem, DeadLetterError, Limits, Retry, handler, query, step
 from perdure.errors import DuplicateWorkWarning, LargeStateWarning
-from perdure.storage.store import Purge
+from perdure.storage.writes import Purge
 from tests.unit.crashing import crashing
 
 gate: asyncio.Event | None = None

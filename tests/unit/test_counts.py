@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from perdure import Actor, ActorSystem, handler, step
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.store import Settled, Write
+from perdure.storage.writes import Settled, Write
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -28,7 +28,8 @@ from perdure.actors.stops import Lost, TurnStopped
 from perdure.actors.turn import Turn
 from perdure.errors import DuplicateWorkWarning, FencedError, NotInTurnError, PerdureError, StorageError
 from perdure.storage.failure import encode_failure
-from perdure.storage.store import Committed, End, Outcome, Release, Segment, Spawn, TurnRecord
+from perdure.storage.records import Outcome, TurnRecord
+from perdure.storage.writes import Committed, End, Release, Segment, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from perdure.actors.attempt import Again
     from perdure.actors.host import Host
     from perdure.actors.ref import Outgoing, Port
-    from perdure.storage.store import Address, Completion, Envelope, Loaded, Mail, OpenAsk, Placed, Record, Settled
+    from perdure.storage.records import Address, Completion, Envelope, Loaded, Mail, OpenAsk, Record
+    from perdure.storage.writes import Placed, Settled
     from perdure.system import ActorSystem
 
 _LOG = logging.getLogger("perdure.actors")
@@ -215,7 +217,7 @@ class Activation:
         elif self._left_over.get(content, 0) > self._cursor:
             warnings.warn(
                 f"'{mail.handler}' to {self.address} was sent again, and an earlier process left the same message "
-                f"unfinished: both will be handled. Give the work an id: with .options(id=…) a second start rejoins it.",
+                f"unfinished: both will be handled. Give work an id: with .options(id=…) a second start rejoins it.",
                 DuplicateWorkWarning,
                 stacklevel=2,
             )

@@ -33,7 +33,8 @@ from perdure.errors import (
 )
 from perdure.storage.codec import join
 from perdure.storage.failure import encode_failure
-from perdure.storage.store import End, Outcome, Record, TurnRecord
+from perdure.storage.records import Outcome, Record, TurnRecord
+from perdure.storage.writes import End
 from perdure.supervision.strategy import GiveUp, TryAgain, after_failure
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
     from perdure.actors.turn import Turn
-    from perdure.storage.store import Segment
+    from perdure.storage.writes import Segment
 
 Again: TypeAlias = "tuple[TurnRecord, list[Record]]"
 """What the next attempt begins with: the message's past, and its journal."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
-    from perdure.storage.store import Address, OpenAsk
+    from perdure.storage.records import Address, OpenAsk
 
 
 def deadlocked(

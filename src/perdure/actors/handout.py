@@ -2,8 +2,8 @@
 
 Tasks of one turn that wait for results would otherwise wake in whatever order a replay finds results, and a plain
 `gather` whose tasks append to one list would come out different. So every completion has a position in its turn. Live,
-results are queued as they complete; on replay recorded ones are handed out by position, each when the code has asked
-for it and the one before has had a few passes of the loop to take effect.
+results are queued as they complete, and numbered as they are handed over; on replay recorded ones are handed out by
+position, each when the code has asked for it and the one before has had a few passes of the loop to take effect.
 
 A recorded result that nobody asks for holds the ones behind it back. What then is decided when every task of the turn
 waits in perdure (`_unstick`): hand out another recorded result that was asked for (code that came to ask in another
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perdure.storage.store import Record
+    from perdure.storage.records import Record
 
 PASSES = 4
 """Passes of the loop that one result has before the next is handed out."""
@@ -66,7 +66,7 @@ class Handout:
         self._expected = deque(r.key for r in (*numbered, *(r for r in handed if r.position is None)))
         self.unclaimed: dict[str, str] = {r.key: r.name for r in handed}
         self._asked: dict[str, asyncio.Future[None]] = {}
-        self._live: deque[asyncio.Future[None]] = deque()
+        self._live: deque[tuple[str | None, asyncio.Future[None]]] = deque()
         self._deferred: list[asyncio.Future[None]] = []
         self._cooling = False
         self._look: asyncio.TimerHandle | None = None
@@ -89,10 +89,10 @@ class Handout:
         self._pump()
         return future
 
-    def enqueue(self) -> asyncio.Future[None]:
-        """A result is complete now: the future ends when its moment comes."""
+    def enqueue(self, key: str | None) -> asyncio.Future[None]:
+        """A result is complete now: the future ends when its moment comes, and then it gets its position, if given."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._live.append(future)
+        self._live.append((key, future))
         self._pump()
         return future
 
@@ -114,7 +114,13 @@ class Handout:
             else:
                 self._watch()
         elif self._live:
-            self._give(self._live.popleft())
+            self._give_live()
+
+    def _give_live(self) -> None:
+        key, future = self._live.popleft()
+        if key is not None:
+            self._turn.number(key)
+        self._give(future)
 
     def _give_recorded(self, key: str) -> None:
         if key in self._unnumbered:
@@ -160,7 +166,7 @@ class Handout:
             self._expected.remove(asked)
             self._give_recorded(asked)
         elif self._live:
-            self._give(self._live.popleft())
+            self._give_live()
         elif self._turn.in_flight() > 0:
             self._watch()
         else:

@@ -31,18 +31,8 @@ from perdure.errors import (
 )
 from perdure.storage.codec import join
 from perdure.storage.failure import decode_failure
-from perdure.storage.store import (
-    Address,
-    Append,
-    Appended,
-    Claim,
-    Claimed,
-    Committed,
-    Envelope,
-    Existing,
-    Placed,
-    Spawn,
-)
+from perdure.storage.records import Address, Envelope
+from perdure.storage.writes import Append, Appended, Claim, Claimed, Committed, Existing, Placed, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -54,7 +44,9 @@ if TYPE_CHECKING:
     from perdure.limits import Limits
     from perdure.storage.codec import Codec
     from perdure.storage.committer import Committer
-    from perdure.storage.store import Completion, Outcome, Settled, Store
+    from perdure.storage.records import Completion, Outcome
+    from perdure.storage.store import Store
+    from perdure.storage.writes import Settled
     from perdure.supervision.strategy import BlameRule, Retry
     from perdure.system import ActorSystem
 

@@ -19,7 +19,7 @@ from perdure.actors.ref import decoding_port
 from perdure.actors.scope import current
 from perdure.errors import ActivationError, LargeStateWarning, StateMisfit
 from perdure.storage.codec import join, split
-from perdure.storage.store import Snapshot
+from perdure.storage.records import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -9,7 +9,8 @@ from perdure.errors import AskTimeout, SystemClosedError
 
 if TYPE_CHECKING:
     from perdure.actors.receipt import Receipt
-    from perdure.storage.store import Outcome, Store
+    from perdure.storage.records import Outcome
+    from perdure.storage.store import Store
 
 _POLL_FIRST_SECONDS = 0.02
 _POLL_LAST_SECONDS = 0.5

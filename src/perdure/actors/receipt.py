@@ -15,7 +15,7 @@ from perdure.storage.codec import Codec, codec_for, register_extension, register
 
 if TYPE_CHECKING:
     from perdure.actors.ref import Port
-    from perdure.storage.store import Outcome
+    from perdure.storage.records import Outcome
 
 R_co = TypeVar("R_co", covariant=True)
 

@@ -19,7 +19,7 @@ from perdure.actors.scope import current, forbid_in_step, here
 from perdure.clock import Seconds, seconds
 from perdure.errors import EncodingError, NotAMessageError, NotInTurnError
 from perdure.storage.codec import register_extension, register_wire
-from perdure.storage.store import Address
+from perdure.storage.records import Address
 
 if TYPE_CHECKING:
     from perdure.actors.actor import Actor

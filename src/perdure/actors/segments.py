@@ -20,14 +20,16 @@ from perdure.actors.idle import waits_in_perdure
 from perdure.actors.scope import Scope
 from perdure.actors.stops import Parked, TurnStopped
 from perdure.errors import NondeterminismError, NotInTurnError, PerdureError
-from perdure.storage.store import Address, Envelope, Outcome, Record, Segment, Spawn, TurnRecord
+from perdure.storage.records import Address, Envelope, Outcome, Record, TurnRecord
+from perdure.storage.writes import Segment, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 
     from perdure.actors.actor import Actor
     from perdure.actors.ref import Outgoing, Port
-    from perdure.storage.store import Committed, Mail, OpenAsk, RecordKind
+    from perdure.storage.records import Mail, OpenAsk, RecordKind
+    from perdure.storage.writes import Committed
 
 T = TypeVar("T")
 
@@ -71,6 +73,7 @@ class Segments:
     _open: Segment | None = None
     _flying = 0
     _durable_waits = 0
+    _unlooked = 0
     _progressed = False
     _tasks: Sequence[asyncio.Task[Any]] = ()
     _completions: Sequence[Record] = ()
@@ -81,7 +84,7 @@ class Segments:
         self.mail = mail
         self.past = past
         self._task = seat.worker
-        self.scope = Scope(self, "", self._task)  # type: ignore[arg-type]  # only turns are made  # pyright: ignore[reportArgumentType]
+        self.scope = Scope(self, "", self._task)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # only turns are made
         self.last_change = 0.0
         if records:
             self.records = {record.key: record for record in records}
@@ -106,6 +109,10 @@ class Segments:
     @cached_property
     def _early(self) -> dict[str, Outcome]:
         return {}
+
+    @cached_property
+    def _looked(self) -> set[str]:
+        return set()
 
     @cached_property
     def _claimed(self) -> set[str]:
@@ -193,7 +200,7 @@ class Segments:
 
     def waits_durably(self) -> bool:
         """Whether the turn waits for nothing but replies, receipts and time, all of them on disk."""
-        return 0 < self._flying == self._durable_waits and self.handout.quiet and self.idle()
+        return 0 < self._flying == self._durable_waits and not self._unlooked and self.handout.quiet and self.idle()
 
     # the order of results (see Handout) -------------------------------------------------------------------------------
 
@@ -206,10 +213,13 @@ class Segments:
         return self._flying
 
     def number(self, key: str) -> None:
-        """Give a position to a record that somebody else completed; written with the next commit."""
-        position = self.handout.take_position()
-        self._numbered = [*self._numbered, (key, position)]
-        self.records[key] = evolve(self.records[key], position=position)
+        """Give a result its position; written with the next commit."""
+        record = self.records[key] = evolve(self.records[key], position=self.handout.take_position())
+        for index, completion in enumerate(self._completions):
+            if completion.key == key:
+                self._completions = [*self._completions[:index], record, *self._completions[index + 1 :]]
+                return
+        self._numbered = [*self._numbered, (key, record.position or 0)]
 
     def stuck(self, unclaimed: str) -> None:
         """Park: a recorded result is never asked for."""
@@ -314,10 +324,15 @@ class Segments:
         await self.wait(self.handout.recorded(record.key))
         return self.records[record.key]
 
-    async def hand(self) -> None:
-        """Wait for the moment of a result that completed just now."""
-        if not self.handout.quiet or self._flying > 1:
-            await self.wait(self.handout.enqueue())
+    async def hand(self, key: str) -> None:
+        """Wait for the moment of a result that is complete; its position is the order of these moments."""
+        if not self.handout.quiet:
+            await self.wait(self.handout.enqueue(key))
+            return
+        if self.records[key].position is None:
+            self.number(key)
+        if self._flying > 1:
+            await self.wait(self.handout.enqueue(None))
 
     # segments ---------------------------------------------------------------------------------------------------------
 
@@ -375,9 +390,12 @@ class Segments:
             self.opened.records = [record]
 
     def complete(self, record: Record) -> None:
-        """Write a completion, with its position: at the next durable point or within two passes of the loop."""
-        record = evolve(record, position=self.handout.take_position(), finished=self.timestamp())
-        self.records[record.key] = record
+        """Write a completion: at the next durable point or within two passes of the loop.
+
+        It has its position if nothing stands before it; otherwise it gets it when it is handed over.
+        """
+        position = self.handout.take_position() if self.handout.quiet else None
+        record = self.records[record.key] = evolve(record, position=position, finished=self.timestamp())
         if not self._completions:
             self._loop.call_soon(self._loop.call_soon, self._flush)
         self._completions = [*self._completions, record]

@@ -22,23 +22,22 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
-import anyio.to_thread
 import msgspec
 from attrs import evolve, frozen
 
 from perdure.actors.actor import Actor
 from perdure.actors.handler import resolve_hints
 from perdure.actors.scope import Scope, current, forbid_in_step, here, running_step
+from perdure.actors.threads import in_thread
 from perdure.clock import Seconds, seconds
 from perdure.errors import ActorDefinitionError, NotInTurnError, StepError, StepNameError, StepTimeout
 from perdure.storage.codec import Codec, codec_for, digest
 from perdure.storage.failure import encode_failure, failure_fields
-from perdure.storage.store import Record
+from perdure.storage.records import Record
 from perdure.supervision.strategy import Retry, TryAgain, after_failure
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from types import CoroutineType
 
     from perdure.actors.turn import Turn
 
@@ -73,25 +72,23 @@ class Definition:
         """Run the action once, a sync one in a worker thread with its context."""
         if self.is_async:
             return await self.function(*args, **kwargs)
-        # A thread cannot be cancelled: past its timeout it is left behind, and what it gives is dropped.
-        action = functools.partial(self.function, *args, **kwargs)
-        return await anyio.to_thread.run_sync(action, abandon_on_cancel=True)
+        return await in_thread(functools.partial(self.function, *args, **kwargs))
 
 
 class StepDecorator(Protocol):
     """What `@step(…)` gives."""
 
     @overload
-    def __call__(self, function: F, /) -> F: ...  # type: ignore[overload-overlap]  # async functions keep their type
+    def __call__(self, function: F, /) -> F: ...
     @overload
-    def __call__(self, function: Callable[P, R], /) -> Callable[P, CoroutineType[Any, Any, R]]: ...
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> Callable[..., Any]:
         """Make a function a step."""
         ...
 
 
 @overload
-def step(  # type: ignore[overload-overlap]  # async functions keep their type
+def step(
     function: F,
     /,
     *,
@@ -111,7 +108,7 @@ def step(
     aliases: Iterable[str] = (),
     retry: Retry | None = None,
     timeout: Seconds | None = None,
-) -> Callable[P, CoroutineType[Any, Any, R]]: ...
+) -> Callable[P, Coroutine[Any, Any, R]]: ...
 @overload
 def step(
     *,
@@ -248,7 +245,7 @@ class _Run:
                 elif record.due is not None:
                     await turn.until_retry(record.due)
                 record = await self._attempts(record)
-                await turn.hand()
+                await turn.hand(key)
             except asyncio.CancelledError:
                 turn.cancelled(key)
                 raise

@@ -26,7 +26,8 @@ from perdure.actors.scope import Scope
 from perdure.actors.segments import Segments, retrieve
 from perdure.errors import AskTimeout, DeadlockError
 from perdure.storage.failure import decode_failure, encode_failure, outcome_status
-from perdure.storage.store import Outcome, Record, Send, Watch
+from perdure.storage.records import Outcome, Record
+from perdure.storage.writes import Send, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
     from perdure.actors.ref import Outgoing
-    from perdure.storage.store import OutcomeStatus, RecordKind
+    from perdure.storage.records import OutcomeStatus, RecordKind
 
 _DEADLOCK_LOOK_SECONDS = 1.0
 
@@ -115,7 +116,11 @@ class Turn(Segments):
         future = self._replies[key] = self._loop.create_future()
         if key in self._early:
             future.set_result(self._early.pop(key))
-        timers = [self._loop.call_later(_DEADLOCK_LOOK_SECONDS, self._look_for_cycle)] if record.kind == "ask" else []
+        timers: list[asyncio.TimerHandle] = []
+        if record.kind == "ask" and record.due is None:
+            # Until it was looked for, a cycle may rest on this turn alone: it stays in memory.
+            self._unlooked += 1
+            timers.append(self._loop.call_later(_DEADLOCK_LOOK_SECONDS, self._look_for_cycle, key))
         if record.due is not None:
             delay = max(0.0, record.due - self.timestamp())
             timers.append(self._loop.call_later(delay, self._time_out, key, receipt, delay))
@@ -132,14 +137,15 @@ class Turn(Segments):
                     result=outcome.result,
                     error=outcome.error,
                 )
-                self.number(key)
-                await self.hand()
+                await self.hand(key)
         except asyncio.CancelledError:
             self.cancelled(key)
             raise
         finally:
             for timer in timers:
                 timer.cancel()
+            if record.kind == "ask" and record.due is None and key not in self._looked:
+                self._unlooked -= 1
         return self._open_outcome(outcome, receipt)
 
     def _open_outcome(self, outcome: Outcome, receipt: Receipt[Any]) -> object:
@@ -168,16 +174,19 @@ class Turn(Segments):
         )
         self.give_up(key, encode_failure(error, with_traceback=False))
 
-    def _look_for_cycle(self) -> None:
+    def _look_for_cycle(self, key: str) -> None:
         if self.stopped is None and not self.ended and self.open_replies():
-            task = asyncio.ensure_future(self._break_cycle())
+            task = asyncio.ensure_future(self._break_cycle(key))
             _looking.add(task)
             task.add_done_callback(_looking.discard)
 
-    async def _break_cycle(self) -> None:
+    async def _break_cycle(self, key: str) -> None:
         asks = await self.seat.open_asks()
-        for key, path in deadlocked(asks, self.seat.address, self.mail.seq, self.open_replies()):
-            self.give_up(key, encode_failure(DeadlockError(path), with_traceback=False))
+        for youngest, path in deadlocked(asks, self.seat.address, self.mail.seq, self.open_replies()):
+            self.give_up(youngest, encode_failure(DeadlockError(path), with_traceback=False))
+        if key in self.open_replies():
+            self._looked.add(key)
+            self._unlooked -= 1
 
     def give_up(self, key: str, error: str) -> None:
         """Fail an open ask, unless its reply comes first."""
@@ -207,7 +216,7 @@ class Turn(Segments):
                 await self._wait_durably(self.until(record.due or 0.0))
                 await self._resume()
                 self.complete(evolve(record, status="completed"))
-                await self.hand()
+                await self.hand(key)
         except asyncio.CancelledError:
             self.cancelled(key)
             raise

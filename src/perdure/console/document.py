@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from perdure.console.views import Stored
-from perdure.storage.store import Address
+from perdure.storage.records import Address
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from perdure.console.views import ActorView, Caused, MessageView, StepView
-    from perdure.storage.store import Address
+    from perdure.storage.records import Address
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from perdure.console import rows
 from perdure.errors import ActorError
-from perdure.storage.store import Address
+from perdure.storage.records import Address
 
 if TYPE_CHECKING:
     import sqlite3

@@ -18,7 +18,7 @@ from perdure.console.views import (
     Stored,
 )
 from perdure.console.why import Place, why
-from perdure.storage.store import Address
+from perdure.storage.records import Address
 
 if TYPE_CHECKING:
     import sqlite3

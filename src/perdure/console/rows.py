@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from perdure.storage.store import ActorStatus, Address, OutcomeStatus, RecordKind, RecordStatus
+from perdure.storage.records import ActorStatus, Address, OutcomeStatus, RecordKind, RecordStatus
 
 if TYPE_CHECKING:
     import sqlite3

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from attrs import field, frozen
 
-from perdure.storage.store import ActorStatus, Address, RecordKind, RecordStatus
+from perdure.storage.records import ActorStatus, Address, RecordKind, RecordStatus
 
 MessageState: TypeAlias = Literal[
     "delayed", "pending", "running", "waiting", "parked", "succeeded", "rejected", "cancelled", "expired", "dead"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perdure.console.views import Failure, MessageRef, MessageState, StepView, WaitKind
-    from perdure.storage.store import ActorStatus, OutcomeStatus
+    from perdure.storage.records import ActorStatus, OutcomeStatus
 
 _OPEN_SHOWN = 20
 

@@ -24,7 +24,8 @@ from perdure.errors import PerdureError, StorageError, SystemClosedError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from perdure.storage.store import Settled, Store, Write
+    from perdure.storage.store import Store
+    from perdure.storage.writes import Settled, Write
 
 Told: TypeAlias = "Callable[[Settled | PerdureError], None]"
 

@@ -20,7 +20,7 @@ from perdure.errors import DeadLetterError, DeadlockError, MessageCancelled, Mes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perdure.storage.store import OutcomeStatus
+    from perdure.storage.records import OutcomeStatus
 
 _TRACEBACK_CHARACTERS = 16_000
 _TEXT_CHARACTERS = 4_000

@@ -20,15 +20,17 @@ import aiosqlite
 
 from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError, TargetError
 from perdure.storage import sqlite_read
-from perdure.storage.sqlite_batch import Cache, Transaction
+from perdure.storage.sqlite_batch import Transaction
+from perdure.storage.sqlite_gather import Cache
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 
+    from perdure.storage.records import Completion, Found, Loaded, Mail, NodeRecord, OpenAsk
     from perdure.storage.sqlite_rows import Value
-    from perdure.storage.store import Completion, Found, Loaded, Mail, NodeRecord, OpenAsk, Settled, Write
+    from perdure.storage.writes import Settled, Write
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -236,8 +238,19 @@ class SQLiteStore:
         me = self._need(self._node).id
         self._evidence = ("SELECT 1 FROM node WHERE batch = ? AND id = ?", self._batch, me)
         try:
+            self._settle(me, batch, settled, thorough=False)
+        except sqlite3.IntegrityError:
+            # A generated id was taken, which is not looked for at every message: find out whose, and refuse that one.
+            self._cache.clear()
+            settled.clear()
+            self._settle(me, batch, settled, thorough=True)
+        self._written += len(batch) + _WRITES_A_TRANSACTION
+        self._check_inode()
+
+    def _settle(self, me: str, batch: Sequence[Write], settled: list[Settled], *, thorough: bool) -> None:
+        try:
             with self._transaction() as connection:
-                transaction = Transaction(connection, self._cache, me, self._runs)
+                transaction = Transaction(connection, self._cache, me, self._runs, thorough=thorough)
                 settled.extend(transaction.run(batch, time.time()))
                 if transaction.evidence is None:
                     connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
@@ -246,8 +259,6 @@ class SQLiteStore:
         except BaseException:
             self._cache.clear()
             raise
-        self._written += len(batch) + _WRITES_A_TRANSACTION
-        self._check_inode()
 
     def _check_inode(self) -> None:
         """Refuse to acknowledge what went to a file that nobody can open any more."""

@@ -1,8 +1,7 @@
 """One write transaction on SQLite: settle every write of a batch in memory, then put the rows down in bulk.
 
-Runs in the connection's thread between BEGIN IMMEDIATE and COMMIT, so what it reads stays true until it has written.
-Actor rows are kept from one transaction to the next and are good as long as no other connection has committed
-(`PRAGMA data_version` tells), so a process alone with its database appends without reading.
+Each write is settled on its own: what refuses one is found out before anything of it is applied, and the others of its
+batch do not notice.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, evolve, field
+from attrs import evolve
 
 from perdure.errors import (
     ActorExists,
@@ -22,27 +21,23 @@ from perdure.errors import (
     PerdureError,
     StorageError,
 )
-from perdure.storage import sqlite_rows as rows
-from perdure.storage.failure import encode_failure
+from perdure.storage.failure import encode_failure, outcome_status
+from perdure.storage.records import Address, Completion, Mail, Outcome
+from perdure.storage.sqlite_gather import CACHED_ROWS, ActorRow, Gathering, Known
 from perdure.storage.sqlite_rare import bury, dead_letter_rest, due, purge
 from perdure.storage.sqlite_rows import fetch
-from perdure.storage.store import (
-    Address,
+from perdure.storage.writes import (
     Append,
     Appended,
     Bury,
     Claim,
     Claimed,
     Committed,
-    Completion,
     Due,
     Existing,
     Fired,
-    Mail,
-    Outcome,
     Placed,
     Purge,
-    Record,
     Release,
     Segment,
     Send,
@@ -50,99 +45,20 @@ from perdure.storage.store import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
-    from perdure.storage.store import ActorStatus, End, Envelope, Settled, Write
-
-_CACHED_ROWS = 100_000
-_ACTOR_COLUMNS = "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, created"
+    from perdure.storage.records import Envelope
+    from perdure.storage.writes import End, Settled, Write
 
 
-@define(eq=False)
-class ActorRow:
-    """An actor's row as this transaction leaves it."""
-
-    id: int
-    kind: str
-    key: str
-    owner: str | None
-    epoch: int
-    tail: int
-    cursor: int
-    status: ActorStatus
-    reason: str | None
-    created: float
-    parent: int | None = None
-    stored: bool = True
-    moved: bool = False
-
-
-@define(eq=False)
-class Cache:
-    """Rows known to be as they are in the database, and the next free numbers."""
-
-    by_address: dict[Address, ActorRow] = field(factory=dict[Address, ActorRow])
-    by_id: dict[int, ActorRow] = field(factory=dict[int, ActorRow])
-    next_actor: int = 0
-    next_seq: int = 0
-    awaited: set[int] = field(factory=set[int])
-    version: int = -1
-
-    def clear(self) -> None:
-        """Know nothing."""
-        self.by_address.clear()
-        self.by_id.clear()
-        self.next_actor = self.next_seq = 0
-
-    def put(self, row: ActorRow) -> None:
-        """Know a row."""
-        self.by_address[Address(row.kind, row.key)] = row
-        self.by_id[row.id] = row
-
-
-@define(eq=False)
-class _Known:
-    """A message id in use."""
-
-    seq: int
-    to: Address
-    handler: str
-    args: str
-    codec: str
-    outcome: Outcome | None
-
-
-class Transaction:
+class Transaction(Gathering):
     """The settling of one batch."""
-
-    def __init__(self, connection: sqlite3.Connection, cache: Cache, node: str, runs: Callable[[str], bool]) -> None:
-        self.connection = connection
-        self.node = node
-        self._cache = cache
-        self._runs = runs
-        self._known: dict[str, _Known | None] = {}
-        self._awaited: dict[int, list[tuple[int, int, str]]] = {}
-        self._dirty: dict[int, ActorRow] = {}
-        self._messages: list[Sequence[rows.Value]] = []
-        self._outcomes: dict[int, Sequence[rows.Value]] = {}
-        self._ended: dict[int, Outcome] = {}
-        self._snapshots: dict[int, Sequence[rows.Value]] = {}
-        self._turns: dict[int, Sequence[rows.Value]] = {}
-        self._records: dict[tuple[int, str], Record] = {}
-        self._completed: dict[tuple[int, str], Outcome] = {}
-        self._numbered: list[Sequence[rows.Value]] = []
-        self._erased: list[tuple[int, str]] = []
-        self._now = 0.0
-
-    evidence: tuple[str, rows.Value, rows.Value] | None = None
-    """A row that is in the database if and only if this transaction is: its query and two values."""
 
     def run(self, batch: Sequence[Write], now: float) -> list[Settled]:
         """Settle every write and put the rows down."""
         self._now = now
         version = int(fetch(self.connection, "PRAGMA data_version")[0][0])
-        if version != self._cache.version or len(self._cache.by_id) > _CACHED_ROWS:
+        if version != self._cache.version or len(self._cache.by_id) > CACHED_ROWS:
             self._cache.clear()
             self._cache.version = version
         if not self._cache.next_seq:
@@ -151,141 +67,6 @@ class Transaction:
         settled = [_SETTLE[type(write)](self, write) for write in batch]
         self.flush()
         return settled
-
-    def forget(self) -> None:
-        """Drop what is known of the rows, after they were changed by other statements."""
-        self._cache.clear()
-        self._number()
-
-    def _number(self) -> None:
-        sql = "SELECT (SELECT coalesce(max(id), 0) FROM actor), max((SELECT coalesce(max(seq), 0) FROM message), \
-               (SELECT coalesce(max(message), 0) FROM outcome))"
-        ((actor, seq),) = fetch(self.connection, sql)
-        self._cache.next_actor, self._cache.next_seq = actor + 1, seq + 1
-        sql = "SELECT target FROM journal WHERE status = 'started' AND target IS NOT NULL"
-        self._cache.awaited = {target for (target,) in fetch(self.connection, sql)}
-
-    # reading ahead ----------------------------------------------------------------------------------------------------
-
-    def _prefetch(self, batch: Sequence[Write]) -> None:
-        addresses: set[Address] = set()
-        ids: list[str] = []
-        ends: list[int] = []
-        for write in batch:
-            if isinstance(write, Append):
-                addresses.add(write.envelope.to)
-                if write.envelope.chosen:
-                    ids.append(write.envelope.id)
-            elif isinstance(write, Segment):
-                addresses.update(send.envelope.to for send in write.sends)
-                ids.extend(send.envelope.id for send in write.sends)
-                ids.extend(watch.id for watch in write.watches)
-                if write.end is not None and write.message in self._cache.awaited:
-                    ends.append(write.message)
-        missing = [address for address in addresses if address not in self._cache.by_address]
-        if missing:
-            self._load_addresses(missing)
-        if ids:
-            self._load_ids(ids)
-        if ends:
-            self.load_awaited(ends)
-
-    def _load_addresses(self, addresses: Iterable[Address]) -> None:
-        sql = f"SELECT {_ACTOR_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN actor \
-                ON actor.kind = wanted.value ->> 0 AND actor.key = wanted.value ->> 1"  # noqa: S608  # constant columns
-        for found in fetch(self.connection, sql, json.dumps([(a.kind, a.key) for a in addresses])):
-            self._cache.put(ActorRow(*found))
-
-    def _load_ids(self, ids: Sequence[str]) -> None:
-        self._known.update(dict.fromkeys(ids))
-        sql = "SELECT message.id, seq, kind, actor.key, handler, args, codec, outcome.status, result, error \
-               FROM json_each(?) AS wanted CROSS JOIN message ON message.id = wanted.value \
-               JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq"
-        for id_, seq, kind, key, handler, args, codec, status, result, error in fetch(
-            self.connection, sql, json.dumps(ids)
-        ):
-            outcome = Outcome(status, result, error) if status is not None else None
-            self._known[id_] = _Known(seq, Address(kind, key), handler, args, codec, outcome)
-
-    def load_awaited(self, messages: Sequence[int]) -> None:
-        """Learn which records await the outcomes of these messages."""
-        sql = "SELECT target, message.actor, journal.message, journal.key FROM json_each(?) AS wanted \
-               CROSS JOIN journal ON target = wanted.value AND journal.status = 'started' \
-               JOIN message ON message.seq = journal.message"
-        for target, actor, message, key in fetch(self.connection, sql, json.dumps(messages)):
-            self._awaited.setdefault(target, []).append((actor, message, key))
-
-    def row_at(self, address: Address) -> ActorRow | None:
-        """The row of an actor, if there is one."""
-        row = self._cache.by_address.get(address)
-        if row is None:
-            self._load_addresses([address])
-            row = self._cache.by_address.get(address)
-        return row
-
-    def row(self, actor: int) -> ActorRow | None:
-        """The row with a number, if there is one."""
-        row = self._cache.by_id.get(actor)
-        if row is None:
-            sql = f"SELECT {_ACTOR_COLUMNS} FROM actor WHERE id = ?"  # noqa: S608  # constant columns
-            for found in fetch(self.connection, sql, actor):
-                self._cache.put(row := ActorRow(*found))
-        return row
-
-    # changing rows ----------------------------------------------------------------------------------------------------
-
-    def touch(self, row: ActorRow) -> ActorRow:
-        """Mark a row as changed."""
-        self._dirty[row.id] = row
-        return row
-
-    def place(self, row: ActorRow) -> Placed:
-        """The row as this node sees it; fresh when there is nothing to load."""
-        epoch = row.epoch if row.owner == self.node else None
-        fresh = not row.stored and row.id not in self._snapshots
-        return Placed(row.id, Address(row.kind, row.key), epoch, fresh)
-
-    def own(self, row: ActorRow) -> None:
-        """Give a row to this node, under a new epoch, if nobody has it and this node can run it."""
-        if row.owner is None and self._runs(row.kind):
-            row.owner, row.epoch, row.moved = self.node, row.epoch + 1, True
-            self.touch(row)
-
-    def _create(self, address: Address, created: float, parent: int | None = None) -> ActorRow:
-        row = ActorRow(
-            self._cache.next_actor,
-            address.kind,
-            address.key,
-            None,
-            0,
-            0,
-            0,
-            "ready",
-            None,
-            created,
-            parent,
-            stored=False,
-        )
-        self._cache.next_actor += 1
-        self._cache.put(row)
-        return self.touch(row)
-
-    def end(self, seq: int, outcome: Outcome, *, changes: str | None, started: float | None, finished: float) -> None:
-        """Write a message's outcome."""
-        self._ended[seq] = outcome
-        self._outcomes[seq] = (seq, outcome.status, outcome.result, outcome.error, changes, started, finished)
-
-    def complete(self, seq: int, outcome: Outcome, into: Committed) -> None:
-        """Complete the records that await a message, and wake those whose turn was evicted."""
-        self._cache.awaited.discard(seq)
-        for actor, message, key in self._awaited.pop(seq, ()):
-            self._completed[message, key] = outcome
-            into.completions = [*into.completions, Completion(actor, message, key, outcome)]
-            row = self.row(actor)
-            if row is not None and row.status == "waiting":
-                row.status = "ready"
-                self.own(self.touch(row))
-                into.woken = [*into.woken, self.place(row)]
 
     # settling ---------------------------------------------------------------------------------------------------------
 
@@ -334,7 +115,7 @@ class Transaction:
             )
         )
         if e.chosen or e.id in self._known:
-            self._known[e.id] = _Known(seq, e.to, e.handler, e.args, e.codec, None)
+            self._known[e.id] = Known(seq, e.to, e.handler, e.args, e.codec, None)
         mail = Mail(seq, number or 0, e.id, e.handler, e.args, e.codec, e.sent, e.cause, e.chain, e.expires)
         return Appended(self.place(row), mail, numbered)
 
@@ -388,12 +169,16 @@ class Transaction:
                 f"actor row {write.actor}: owned by {row.owner if row else 'nobody'} under epoch "
                 f"{row.epoch if row else 0}, not by this activation's epoch {write.epoch}. What it computed is dropped."
             )
-        refusal = self._refusal(write)
+        refusal = self._refusal(row, write)
         if refusal is not None:
             return refusal
         done = Committed()
         for spawn in write.spawns:
             self.spawn(spawn)  # conflicts were refused above
+        for key in write.erased:
+            self._erased.append((write.message, key))
+            self._records.pop((write.message, key), None)
+            self._completed.pop((write.message, key), None)
         for record in write.records:
             self._records[write.message, record.key] = record
         for send in write.sends:
@@ -403,7 +188,6 @@ class Transaction:
         for key, error in write.settles:
             self._settle(write, key, error, done)
         self._numbered.extend((write.message, key, "ask", "", "started", 0.0, n) for key, n in write.numbered)
-        self._erased.extend((write.message, key) for key in write.erased)
         self._mark(row, write)
         if write.end is not None:
             self._finish(row, write.message, write.end, done)
@@ -420,26 +204,34 @@ class Transaction:
             row.status, row.reason = write.status, write.reason
             self.touch(row)
 
-    def _refusal(self, write: Segment) -> PerdureError | None:
+    def _refusal(self, row: ActorRow, write: Segment) -> PerdureError | None:
         """Why a segment cannot be written, found out before anything of it is applied."""
-        born: set[Address] = set()
-        twice = _reused(write)
-        if twice is not None:
-            return twice
+        if write.end is not None and row.cursor != write.end.number - 1:
+            return StorageError(
+                f"{row.kind}/{row.key}: message {write.end.number} ended while the cursor was at {row.cursor}. "
+                "This is a bug; the actor is loaded anew."
+            )
+        born: dict[Address, str] = {}
+        refusal: PerdureError | None = _reused(write)
         for spawn in write.spawns:
-            row = self.row_at(spawn.to)
-            if row is not None and (conflict := self._conflict(row, spawn)) is not None:
-                return conflict
-            born.add(spawn.to)
+            refusal = refusal or self._spawn_refusal(spawn, born)
         for send in write.sends:
-            envelope = send.envelope
-            if send.key is not None:
-                continue
-            existing = self._existing(envelope)
-            if isinstance(existing, IdReusedError):
-                return existing
-            if envelope.must_exist and envelope.to not in born and self.row_at(envelope.to) is None:
-                return _not_spawned(envelope)
+            if send.key is None:
+                refusal = refusal or self._send_refusal(send.envelope, born)
+        return refusal
+
+    def _spawn_refusal(self, spawn: Spawn, born: dict[Address, str]) -> PerdureError | None:
+        if born.setdefault(spawn.to, spawn.initial) != spawn.initial:
+            return ActorExists(f"{spawn.to} is spawned twice in one turn, with different state. Use another key.")
+        row = self.row_at(spawn.to)
+        return None if row is None else self._conflict(row, spawn)
+
+    def _send_refusal(self, envelope: Envelope, born: Container[Address]) -> PerdureError | None:
+        existing = self._existing(envelope)
+        if isinstance(existing, IdReusedError):
+            return existing
+        if envelope.must_exist and envelope.to not in born and self.row_at(envelope.to) is None:
+            return _not_spawned(envelope)
         return None
 
     def _send(self, write: Segment, send: Send, done: Committed) -> None:
@@ -474,7 +266,7 @@ class Transaction:
         self._awaited.setdefault(target, []).append((write.actor, write.message, key))
         self._cache.awaited.add(target)
 
-    def _watch(self, write: Segment, key: str, known: _Known | None, done: Committed) -> None:
+    def _watch(self, write: Segment, key: str, known: Known | None, done: Committed) -> None:
         if known is None:
             gone = StorageError("no message with that id is kept here; its retention may have passed")
             self._complete_own(write, key, Outcome("rejected", error=encode_failure(gone)), done)
@@ -496,12 +288,12 @@ class Transaction:
             sql = "SELECT status, result, error FROM journal WHERE message = ? AND key = ?"
             for status, result, stored in fetch(self.connection, sql, write.message, key):
                 if status != "started":
-                    outcome = Outcome("succeeded" if status == "completed" else "rejected", result, stored)
+                    outcome = Outcome("succeeded" if status == "completed" else outcome_status(stored), result, stored)
+        for waiting in self._awaited.values():
+            waiting[:] = [entry for entry in waiting if entry[1:] != (write.message, key)]
         self._complete_own(write, key, outcome or Outcome("rejected", error=error), done)
 
     def _finish(self, row: ActorRow, seq: int, end: End, done: Committed) -> None:
-        if row.cursor != end.number - 1:
-            raise StorageError(f"{row.kind}/{row.key}: message {end.number} ended while the cursor was at {row.cursor}")
         row.cursor = end.number
         self._dirty[row.id] = row
         if end.snapshot is not None:
@@ -528,7 +320,8 @@ class Transaction:
             row = self.row(actor)
             if row is not None and row.owner is None and row.status == "ready":
                 self.own(row)
-                claimed.append(self.place(row))
+                if row.owner is not None:
+                    claimed.append(self.place(row))
         return Claimed(tuple(claimed))
 
     def release(self, write: Release) -> bool:
@@ -573,86 +366,6 @@ class Transaction:
         self.flush()
         return purge(self.connection, write)
 
-    # writing ----------------------------------------------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Put the rows down."""
-        connection = self.connection
-        if self._messages:
-            seq, id_, *_ = self._messages[0]
-            self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)
-        elif self._outcomes and self.evidence is None:
-            self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", next(iter(self._outcomes)), None)
-        self._flush_actors()
-        rows.INSERT_MESSAGES.run(connection, self._messages)
-        rows.INSERT_OUTCOMES.run(connection, list(self._outcomes.values()))
-        rows.PUT_SNAPSHOTS.run(connection, list(self._snapshots.values()))
-        rows.PUT_TURNS.run(connection, list(self._turns.values()))
-        rows.PUT_RECORDS.run(connection, [_record_row(seq, record) for (seq, _), record in self._records.items()])
-        rows.COMPLETE_RECORDS.run(
-            connection,
-            [
-                (
-                    seq,
-                    key,
-                    "ask",
-                    "",
-                    "completed" if o.status == "succeeded" else "failed",
-                    o.result,
-                    _told(o),
-                    0.0,
-                    self._now,
-                )
-                for (seq, key), o in self._completed.items()
-            ],
-        )
-        rows.NUMBER_RECORDS.run(connection, self._numbered)
-        if self._erased:
-            connection.executemany("DELETE FROM journal WHERE message = ? AND key = ?", self._erased)
-        for pending in (
-            self._dirty, self._messages, self._outcomes, self._snapshots, self._turns, self._records, self._completed,
-            self._numbered, self._erased,
-        ):  # fmt: skip
-            pending.clear()
-
-    def _flush_actors(self) -> None:
-        fresh: list[Sequence[rows.Value]] = []
-        kept: list[Sequence[rows.Value]] = []
-        moved: list[Sequence[rows.Value]] = []
-        for r in self._dirty.values():
-            if not r.stored:
-                fresh.append(
-                    (r.id, r.kind, r.key, r.owner, r.epoch, r.tail, r.cursor, r.status, r.reason, r.parent, r.created)
-                )
-            else:
-                values = (r.id, r.kind, r.key, r.owner, r.epoch, r.tail, r.cursor, r.status, r.reason, r.created)
-                (moved if r.moved else kept).append(values)
-            r.stored, r.moved = True, False
-        rows.INSERT_ACTORS.run(self.connection, fresh)
-        rows.MOVE_ACTORS.run(self.connection, moved)
-        changed = rows.UPDATE_ACTORS.run(self.connection, kept)
-        if changed != len(kept):
-            raise StorageError(
-                f"{len(kept) - changed} actors changed hands inside a transaction: the cached rows were wrong"
-            )
-
-
-def _told(outcome: Outcome) -> str | None:
-    """An outcome's error as a journal keeps it: with the status, which tells how to raise it."""
-    if outcome.status == "succeeded":
-        return None
-    fields: dict[str, Any] = json.loads(outcome.error) if outcome.error else {}
-    fields.pop("traceback", None)
-    return json.dumps({**fields, "status": outcome.status}, ensure_ascii=False)
-
-
-def _record_row(seq: int, record: Record) -> Sequence[rows.Value]:
-    r = record
-    return (
-        seq, r.key, r.kind, r.name, r.digest, r.status, r.attempt, r.position, r.result, r.error, r.target, r.due,
-        r.started, r.finished,
-    )  # fmt: skip
-
 
 def _reused(write: Segment) -> IdReusedError | None:
     """Two different messages of one segment under one id."""
@@ -660,7 +373,8 @@ def _reused(write: Segment) -> IdReusedError | None:
     for send in write.sends:
         e = send.envelope
         first = seen.setdefault(e.id, e)
-        if (first.to, first.handler, first.args) != (e.to, e.handler, e.args):
+        compared = e.codec == first.codec == "json"
+        if (first.to, first.handler) != (e.to, e.handler) or (compared and first.args != e.args):
             return IdReusedError(f"id '{e.id}' is given to two different messages of one turn. Choose another id.")
     return None
 

@@ -10,26 +10,19 @@ from typing import TYPE_CHECKING
 
 from perdure.errors import ActorStopped
 from perdure.storage.failure import encode_failure
+from perdure.storage.records import Completion, Mail, Outcome
 from perdure.storage.sqlite_rows import fetch
-from perdure.storage.store import (
-    Appended,
-    Buried,
-    Committed,
-    Completion,
-    Fired,
-    Mail,
-    Outcome,
-)
+from perdure.storage.writes import Appended, Buried, Committed, Fired
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from perdure.storage.sqlite_batch import ActorRow, Transaction
-    from perdure.storage.store import Bury, Due, Purge
+    from perdure.storage.sqlite_gather import ActorRow, Gathering
+    from perdure.storage.writes import Bury, Due, Purge
 
 
-def due(transaction: Transaction, write: Due) -> Fired:
+def due(transaction: Gathering, write: Due) -> Fired:
     """Give delayed messages their numbers, and make evicted sleepers runnable."""
     connection = transaction.connection
     delayed = fetch(
@@ -63,7 +56,7 @@ def due(transaction: Transaction, write: Due) -> Fired:
     sleepers = fetch(
         connection,
         "SELECT DISTINCT actor.id FROM journal CROSS JOIN message ON message.seq = journal.message \
-         JOIN actor ON actor.id = message.actor \
+         JOIN actor ON actor.id = message.actor AND message.number = actor.cursor + 1 \
          WHERE journal.status = 'started' AND journal.due <= ? AND actor.status = 'waiting' LIMIT ?",
         write.now,
         write.limit,
@@ -78,7 +71,7 @@ def due(transaction: Transaction, write: Due) -> Fired:
     return Fired(tuple(appended), tuple(woken), more, tuple(finished.completions))
 
 
-def dead_letter_rest(transaction: Transaction, row: ActorRow, done: Committed, now: float) -> None:
+def dead_letter_rest(transaction: Gathering, row: ActorRow, done: Committed, now: float) -> None:
     """Dead-letter what a stopped actor had not handled."""
     rest = fetch(
         transaction.connection,

@@ -6,8 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from perdure.storage.failure import outcome_status
-from perdure.storage.sqlite_rows import fetch
-from perdure.storage.store import (
+from perdure.storage.records import (
     Address,
     Completion,
     Found,
@@ -19,12 +18,13 @@ from perdure.storage.store import (
     Snapshot,
     TurnRecord,
 )
+from perdure.storage.sqlite_rows import fetch
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
-    from perdure.storage.store import ActorStatus
+    from perdure.storage.records import ActorStatus
 
 _MAIL = "seq, number, id, handler, args, codec, sent, cause, chain, expires"
 _RECORD = "key, kind, name, started, digest, status, attempt, position, result, error, target, due, finished"

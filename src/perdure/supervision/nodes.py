@@ -17,13 +17,15 @@ import warnings
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.errors import PerdureError, UnknownKindWarning
-from perdure.storage.store import Buried, Bury, Claim, Claimed, Due, Fired, Purge
+from perdure.storage.writes import Buried, Bury, Claim, Claimed, Due, Fired, Purge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from perdure.storage.committer import Committer
-    from perdure.storage.store import Appended, Completion, Placed, Store
+    from perdure.storage.records import Completion
+    from perdure.storage.store import Store
+    from perdure.storage.writes import Appended, Placed
 
 _LOG = logging.getLogger("perdure.supervision")
 _CLAIM_LIMIT = 1_000

@@ -13,13 +13,14 @@ from attrs import evolve
 
 from perdure.actors.turn import Turn
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.store import Append, Committed, Segment
+from perdure.storage.writes import Append, Committed, Segment
 from tests.acceptance.torture import actors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from perdure.storage.store import Loaded, Settled, Write
+    from perdure.storage.records import Loaded
+    from perdure.storage.writes import Settled, Write
 
 _LATE_SECONDS = 0.05
 

@@ -1,0 +1,196 @@
+"""What is stored: messages, journals, turns, and what is read of them. Times are seconds since the Unix epoch."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from attrs import define, frozen
+
+OutcomeStatus: TypeAlias = Literal["succeeded", "rejected", "cancelled", "expired", "dead"]
+ActorStatus: TypeAlias = Literal["ready", "waiting", "parked", "stopped"]
+RecordKind: TypeAlias = Literal["step", "ask", "receipt", "sleep", "tell", "spawn", "value"]
+RecordStatus: TypeAlias = Literal["started", "completed", "failed", "cancelled"]
+
+
+class Address(NamedTuple):
+    """An actor's durable name: `Kind/key`."""
+
+    kind: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.key}"
+
+
+@frozen
+class NodeRecord:
+    """One process's presence in the deployment; `id` is random at every start."""
+
+    id: str
+    pid: int
+    host: str
+    python: str
+    version: str
+    started: float
+
+
+# messages -------------------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Envelope:
+    """A message as its sender made it.
+
+    Attributes:
+        args: The arguments, a JSON object.
+        codec: The codec that `args` was written with.
+        chosen: Whether the sender chose the id.
+        cause: Sequence number of the message whose turn sends this one.
+        chain: The actors whose asks wait above this message, outermost first.
+        due: Not to be handled before.
+        expires: Not to be started after.
+        must_exist: The receiver's class has required fields, so it is never created by a message.
+        limit: How many unhandled messages the receiver may hold; none where the sender is a turn.
+    """
+
+    id: str
+    to: Address
+    handler: str
+    args: str
+    codec: str
+    sent: float
+    chosen: bool = False
+    cause: int | None = None
+    chain: tuple[str, ...] = ()
+    due: float | None = None
+    expires: float | None = None
+    must_exist: bool = False
+    limit: int | None = None
+
+
+@define(eq=False)
+class Mail:
+    """A message in a mailbox."""
+
+    seq: int
+    number: int
+    id: str
+    handler: str
+    args: str
+    codec: str
+    sent: float
+    cause: int | None = None
+    chain: tuple[str, ...] = ()
+    expires: float | None = None
+
+
+@frozen
+class Outcome:
+    """How a message ended. `result` and `error` are JSON."""
+
+    status: OutcomeStatus
+    result: str | None = None
+    error: str | None = None
+
+
+# the journal ----------------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Record:
+    """One thing a turn did, under a key that a replay finds again.
+
+    Attributes:
+        position: Place of the completion in the order results were handed to the handler.
+        target: Sequence number of the message whose outcome completes this record.
+        due: End of a sleep, next attempt of a step, or deadline of an ask.
+    """
+
+    key: str
+    kind: RecordKind
+    name: str
+    started: float
+    digest: bytes | None = None
+    status: RecordStatus = "started"
+    attempt: int = 1
+    position: int | None = None
+    result: str | None = None
+    error: str | None = None
+    target: int | None = None
+    due: float | None = None
+    finished: float | None = None
+
+
+@define(eq=False)
+class TurnRecord:
+    """The past of a message that failed, was parked or was running when a process died."""
+
+    attempts: int = 0
+    blame: int = 0
+    suspect: bool = False
+    executing: str | None = None
+    retry_at: float | None = None
+    error: str | None = None
+
+
+@frozen
+class Completion:
+    """A record that somebody else completed: the reply to an ask, or the outcome a receipt waits for."""
+
+    actor: int
+    message: int
+    key: str
+    outcome: Outcome
+
+
+# reads ----------------------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Snapshot:
+    """State to be kept."""
+
+    version: int
+    codec: str
+    state: str
+
+
+@define(eq=False)
+class Loaded:
+    """An actor as its owner needs it to run: its state, the beginning of its mailbox, its head's journal."""
+
+    actor: int
+    to: Address
+    epoch: int
+    cursor: int
+    tail: int
+    status: ActorStatus
+    snapshot: Snapshot | None
+    mail: list[Mail]
+    turn: TurnRecord | None
+    records: list[Record]
+
+
+@frozen
+class Found:
+    """A message looked up by its id."""
+
+    seq: int
+    actor: Address
+    handler: str
+    number: int | None
+    outcome: Outcome | None
+    cursor: int
+    status: ActorStatus
+    executing: bool
+
+
+@frozen
+class OpenAsk:
+    """An edge of the wait-for graph: `caller`'s head turn waits for a message in `callee`'s mailbox."""
+
+    caller: Address
+    callee: Address
+    message: int
+    key: str
+    started: float

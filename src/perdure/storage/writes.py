@@ -1,0 +1,243 @@
+"""What changes a store, and what each change gives.
+
+    Append   a message from outside            -> Appended | Existing | error
+    Spawn    an actor with its first state     -> Placed | error
+    Segment  what a turn did up to a point     -> Committed | error
+    Claim    ownership of runnable actors      -> Claimed
+    Release  ownership given back              -> bool: False if it was refused because there is work
+    Due      delayed messages, ended sleeps    -> Fired
+    Bury     a dead node's ownership ended     -> Buried
+    Purge    history past its retention        -> int, the rows removed
+
+Times are seconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import define, frozen
+
+from perdure.storage.records import (
+    ActorStatus,
+    Address,
+    Completion,
+    Envelope,
+    Mail,
+    Outcome,
+    Record,
+    Snapshot,
+    TurnRecord,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perdure.errors import PerdureError
+
+# writes ---------------------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Append:
+    """A message from outside any turn."""
+
+    envelope: Envelope
+
+
+@define(eq=False)
+class Spawn:
+    """An actor with its first state. Quiet when it exists with the same initial state."""
+
+    to: Address
+    version: int
+    codec: str
+    initial: str
+    created: float
+    parent: int | None = None
+
+
+@define(eq=False)
+class End:
+    """A message's outcome, with what its turn changed. `number` is the message's place in the mailbox."""
+
+    number: int
+    outcome: Outcome
+    started: float | None
+    finished: float
+    changes: str | None = None
+    snapshot: Snapshot | None = None
+    stop: bool = False
+
+
+@define(eq=False)
+class Send:
+    """A message that leaves with a segment; `key` is the ask's record that its outcome is to complete."""
+
+    envelope: Envelope
+    key: str | None = None
+
+
+@define(eq=False)
+class Watch:
+    """A record to be completed by the outcome of a message that already exists."""
+
+    key: str
+    id: str
+
+
+@define(eq=False)
+class Segment:
+    """What a turn did up to a durable point. All of it is written, or none.
+
+    Attributes:
+        records: Journal records, whole, replacing those with the same key.
+        numbered: Positions given to records that somebody else completed.
+        erased: Keys of records to forget.
+        sends: Messages that leave, in order.
+        spawns: Actors that begin.
+        settles: Asks given up by their owner (deadline, deadlock) with their error, unless the reply came first.
+        turn: The turn's row, whole.
+        end: The outcome, with the last segment.
+        status: New status of the actor (parked, or ready again) with the reason people see.
+    """
+
+    actor: int
+    epoch: int
+    message: int
+    records: Sequence[Record] = ()
+    numbered: Sequence[tuple[str, int]] = ()
+    erased: Sequence[str] = ()
+    sends: Sequence[Send] = ()
+    watches: Sequence[Watch] = ()
+    spawns: Sequence[Spawn] = ()
+    settles: Sequence[tuple[str, str]] = ()
+    turn: TurnRecord | None = None
+    end: End | None = None
+    status: ActorStatus | None = None
+    reason: str | None = None
+
+
+@frozen
+class Claim:
+    """Ownership of unowned actors with work, of kinds this node knows; or of one actor, work or not."""
+
+    kinds: tuple[str, ...] = ()
+    limit: int = 1000
+    only: Address | None = None
+
+
+@define(eq=False)
+class Release:
+    """Ownership given back. With `waiting`, the actor's head turn waits for something durable and is not runnable."""
+
+    actor: int
+    epoch: int
+    waiting: int | None = None
+
+
+@frozen
+class Due:
+    """Whatever is due by `now`: delayed messages get their numbers, evicted sleepers become runnable."""
+
+    now: float
+    limit: int = 1000
+
+
+@frozen
+class Bury:
+    """The end of a dead node: its actors lose their owner, and the messages it was executing take the blame."""
+
+    node: str
+    deaths: int
+    now: float
+
+
+@frozen
+class Purge:
+    """Removal of handled messages, below their cursor: ended before `history`, or `ids` if the id was chosen."""
+
+    history: float
+    ids: float
+    keep: int
+    limit: int = 1000
+
+
+Write: TypeAlias = Append | Spawn | Segment | Claim | Release | Due | Bury | Purge
+
+
+# what writes give -----------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Placed:
+    """An actor's place: its row, and whose it is. `epoch` is set where this node owns it."""
+
+    actor: int
+    to: Address
+    epoch: int | None
+    fresh: bool = False
+
+
+@define(eq=False)
+class Appended:
+    """A message is on disk; with a number it is in the mailbox, without it waits to fall due."""
+
+    place: Placed
+    mail: Mail
+    numbered: bool = True
+
+
+@frozen
+class Existing:
+    """The id was used before for the same message; `outcome` if that has ended."""
+
+    seq: int
+    outcome: Outcome | None
+
+
+@define(eq=False)
+class Committed:
+    """A segment is on disk.
+
+    Attributes:
+        appended: The messages that left.
+        completions: Records that this commit completed, this turn's own included.
+        woken: Actors that became runnable and now belong to this node.
+        ended: Other messages that this commit ended: the mail of an actor that stopped.
+    """
+
+    appended: Sequence[Appended] = ()
+    completions: Sequence[Completion] = ()
+    woken: Sequence[Placed] = ()
+    ended: Sequence[tuple[int, Outcome]] = ()
+
+
+@frozen
+class Claimed:
+    """Actors that now belong to this node."""
+
+    actors: tuple[Placed, ...]
+
+
+@frozen
+class Fired:
+    """Messages that fell due, and actors whose sleep ended."""
+
+    appended: tuple[Appended, ...]
+    woken: tuple[Placed, ...]
+    more: bool
+    completions: tuple[Completion, ...] = ()
+
+
+@frozen
+class Buried:
+    """What a dead node left: how many actors, and the messages that took its blame or became dead letters by it."""
+
+    actors: int
+    blamed: tuple[str, ...]
+    dead: tuple[str, ...]
+    completions: tuple[Completion, ...] = ()
+
+
+Settled: TypeAlias = "Appended | Existing | Placed | Committed | Claimed | Fired | Buried | bool | int | PerdureError"
