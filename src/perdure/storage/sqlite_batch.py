@@ -279,6 +279,7 @@ class Transaction(Gathering):
 
     def _complete_own(self, write: Segment, key: str, outcome: Outcome, done: Committed) -> None:
         self._completed[write.message, key] = outcome
+        self._decided.add((write.message, key))
         done.completions = [*done.completions, Completion(write.actor, write.message, key, outcome)]
 
     def _settle(self, write: Segment, key: str, error: str, done: Committed) -> None:
@@ -289,8 +290,6 @@ class Transaction(Gathering):
             for status, result, stored in fetch(self.connection, sql, write.message, key):
                 if status != "started":
                     outcome = Outcome("succeeded" if status == "completed" else outcome_status(stored), result, stored)
-        for waiting in self._awaited.values():
-            waiting[:] = [entry for entry in waiting if entry[1:] != (write.message, key)]
         self._complete_own(write, key, outcome or Outcome("rejected", error=error), done)
 
     def _finish(self, row: ActorRow, seq: int, end: End, done: Committed) -> None:
@@ -357,7 +356,7 @@ class Transaction(Gathering):
     def bury(self, write: Bury) -> Settled:
         """Settle a dead node's estate."""
         self.flush()
-        buried = bury(self.connection, write)
+        buried = bury(self.connection, write, self._ended.__setitem__)
         self.forget()
         return buried
 

@@ -110,6 +110,7 @@ class Gathering:
         self._turns: dict[int, Sequence[rows.Value]] = {}
         self._records: dict[tuple[int, str], Record] = {}
         self._completed: dict[tuple[int, str], Outcome] = {}
+        self._decided: set[tuple[int, str]] = set()
         self._numbered: list[Sequence[rows.Value]] = []
         self._erased: list[tuple[int, str]] = []
         self._now = 0.0
@@ -245,8 +246,9 @@ class Gathering:
         self._cache.awaited.discard(seq)
         for actor, message, key in self._awaited.pop(seq, ()):
             own = self._records.get((message, key))
-            if (message, key) in self._completed or (own is not None and own.status != "started"):
+            if (message, key) in self._decided or (own is not None and own.status != "started"):
                 continue  # completed before, in this batch: the first one holds
+            self._decided.add((message, key))
             self._completed[message, key] = outcome
             into.completions = [*into.completions, Completion(actor, message, key, outcome)]
             row = self.row(actor)

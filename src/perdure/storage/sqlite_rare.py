@@ -16,7 +16,7 @@ from perdure.storage.writes import Appended, Buried, Committed, Fired
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from perdure.storage.sqlite_gather import ActorRow, Gathering
     from perdure.storage.writes import Bury, Due, Purge
@@ -94,10 +94,14 @@ def _to_stopped(row: ActorRow, handler: str) -> Outcome:
     return Outcome("dead", error=encode_failure(error, with_traceback=False))
 
 
-def bury(connection: sqlite3.Connection, write: Bury) -> Buried:
+def bury(connection: sqlite3.Connection, write: Bury, ended: Callable[[int, Outcome], None]) -> Buried:
     """End a dead node: blame what it was executing, suspect its mailboxes' heads, free its actors."""
     node = write.node
-    connection.execute("UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1 WHERE executing = ?", (node,))
+    executing = fetch(
+        connection,
+        "UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1 WHERE executing = ? RETURNING message",
+        node,
+    )
     connection.execute(
         "INSERT INTO turn (message, suspect) SELECT seq, 1 FROM actor JOIN message ON message.actor = actor.id \
          AND message.number = actor.cursor + 1 WHERE actor.owner = ? AND actor.status = 'ready' \
@@ -106,25 +110,22 @@ def bury(connection: sqlite3.Connection, write: Bury) -> Buried:
     )
     blamed = fetch(
         connection,
-        "SELECT message.id, message.seq, actor.id, actor.kind, actor.key, blame FROM turn \
-         JOIN message ON message.seq = turn.message JOIN actor ON actor.id = message.actor \
-         WHERE actor.owner = ? AND blame > 0 AND message.number = actor.cursor + 1",
-        node,
+        "SELECT message.id, message.seq, actor.id, actor.kind, actor.key, blame FROM json_each(?) AS blamed \
+         CROSS JOIN turn ON turn.message = blamed.value JOIN message ON message.seq = turn.message \
+         JOIN actor ON actor.id = message.actor WHERE message.number = actor.cursor + 1",
+        json.dumps([seq for (seq,) in executing]),
     )
     dead = [row for row in blamed if row[5] >= write.deaths]
     completions: list[Completion] = []
     for id_, seq, actor, kind, key, blame in dead:
-        error = json.dumps(
-            {
-                "type": "perdure.errors.DeadLetterError",
-                "text": f"its process died {blame} times while {kind}/{key} was handling '{id_}'",
-            }
-        )
+        text = f"its process died {blame} times while {kind}/{key} was handling '{id_}'"
+        error = json.dumps({"type": "perdure.errors.DeadLetterError", "text": text})
         connection.execute(
             "INSERT INTO outcome (message, status, error, finished) VALUES (?, 'dead', ?, ?)", (seq, error, write.now)
         )
         connection.execute("UPDATE actor SET cursor = cursor + 1 WHERE id = ?", (actor,))
         completions.extend(_complete_callers(connection, seq, error, write.now))
+        ended(seq, Outcome("dead", error=error))
     connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", (node,))
     actors = int(fetch(connection, "SELECT changes()")[0][0])
     connection.execute("UPDATE node SET status = 'dead' WHERE id = ?", (node,))
