@@ -124,8 +124,8 @@ class Gathering:
         self._number()
 
     def _number(self) -> None:
-        sql = "SELECT (SELECT coalesce(max(id), 0) FROM actor), max((SELECT coalesce(max(seq), 0) FROM message), \
-               (SELECT coalesce(max(message), 0) FROM outcome))"
+        sql = "SELECT (SELECT coalesce(max(id), 0) FROM actor), \
+               max((SELECT coalesce(max(seq), 0) FROM message), (SELECT max(seq) FROM removed))"
         ((actor, seq),) = fetch(self.connection, sql)
         self._cache.next_actor, self._cache.next_seq = actor + 1, seq + 1
         sql = "SELECT target FROM journal WHERE status = 'started' AND target IS NOT NULL"

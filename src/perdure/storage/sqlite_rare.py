@@ -163,6 +163,8 @@ def purge(connection: sqlite3.Connection, write: Purge) -> int:
     """Remove handled messages with all that belongs to them; the rows removed."""
     parameters = {"ids": write.ids, "history": write.history, "keep": write.keep, "limit": write.limit}
     old = json.dumps([seq for (seq,) in connection.execute(_PURGEABLE, parameters)])
+    # Sequence numbers are taken above the highest there is; what goes must not make room for one to be given twice.
+    connection.execute("UPDATE removed SET seq = max(seq, (SELECT coalesce(max(seq), 0) FROM message))")
     removed = 0
     for table, column in (("journal", "message"), ("turn", "message"), ("outcome", "message"), ("message", "seq")):
         sql = f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant names

@@ -111,7 +111,7 @@ class Sweep:
                 self._residents.passivate()
                 if turn % 20 == 0:
                     await self._residents.look()
-                    await self._warn_of_unknown()
+                    await self._look_for_unowned()
             except PerdureError as error:
                 _LOG.error("the sweep failed and goes on: %s", error)
             turn += 1
@@ -120,11 +120,16 @@ class Sweep:
         if await self._store.dead_nodes():
             await self.adopt()
 
-    async def _warn_of_unknown(self) -> None:
+    async def _look_for_unowned(self) -> None:
+        """Claim what nobody has, such as actors whose module was imported late; warn of kinds nobody here knows."""
+        kinds = set(self._kinds())
+        unowned = await self._store.unknown_kinds(())
+        if any(kind in kinds for kind, _ in unowned):
+            await self.adopt()
         if self._timestamp() - self._started < _UNKNOWN_AFTER_SECONDS:
             return
-        for kind, count in await self._store.unknown_kinds(tuple(self._kinds())):
-            if kind not in self._warned:
+        for kind, count in unowned:
+            if kind not in kinds and kind not in self._warned:
                 self._warned.add(kind)
                 warnings.warn(
                     f"mail waits for {count} actors of kind '{kind}', which no imported module defines. "
@@ -143,7 +148,7 @@ class Sweep:
         """Number what falls due, when it falls due, for ever."""
         while True:
             self._due.clear()
-            due = await self._store.next_due()
+            due = await self._next_due()
             delay = None if due is None else max(0.0, due - self._timestamp())
             try:
                 await asyncio.wait_for(self._due.wait(), None if delay is None else min(delay, 60.0))
@@ -161,6 +166,13 @@ class Sweep:
                     self._residents.deliver(appended)
                 self._residents.wake(settled.woken)
                 self._residents.completions(settled.completions)
+
+    async def _next_due(self) -> float | None:
+        try:
+            return await self._store.next_due()
+        except PerdureError as error:
+            _LOG.error("timers could not be looked up, and will be: %s", error)
+            return self._timestamp() + 1.0
 
     async def purge(self, *, retention: float, results: float, history: int, every_seconds: float) -> None:
         """Remove history past its retention, in the background, for ever."""

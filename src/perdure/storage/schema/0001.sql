@@ -108,3 +108,7 @@ CREATE TABLE journal (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX awaited ON journal (target) WHERE status = 'started' AND target IS NOT NULL;
 CREATE INDEX timer ON journal (due) WHERE status = 'started' AND due IS NOT NULL;
+
+-- The highest sequence number there was when retention last removed something: none is given twice.
+CREATE TABLE removed (seq INTEGER NOT NULL) STRICT;
+INSERT INTO removed VALUES (0);
