@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
 
@@ -20,43 +20,19 @@ from perdure.actors.idle import waits_in_perdure
 from perdure.actors.scope import Scope
 from perdure.actors.stops import Parked, TurnStopped
 from perdure.errors import NondeterminismError, NotInTurnError, PerdureError
-from perdure.storage.records import Address, Envelope, Outcome, Record, TurnRecord
-from perdure.storage.writes import Segment, Spawn
+from perdure.storage.records import Outcome, Record, TurnRecord
+from perdure.storage.writes import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Sequence
 
-    from perdure.actors.actor import Actor
-    from perdure.actors.ref import Outgoing, Port
-    from perdure.storage.records import Mail, OpenAsk, RecordKind
+    from perdure.actors.seat import Seat
+    from perdure.storage.records import Mail, RecordKind
     from perdure.storage.writes import Committed
 
 T = TypeVar("T")
 
 _LONGEST_TIMER_SECONDS = 3600.0
-
-
-class Seat(Protocol):
-    """What a turn needs of the activation it runs in."""
-
-    @property
-    def address(self) -> Address: ...  # noqa: D102  # the actor's address
-    @property
-    def port(self) -> Port: ...  # noqa: D102  # the system, as references know it
-    @property
-    def worker(self) -> asyncio.Task[Any] | None: ...  # noqa: D102  # the task that runs the handler
-    @property
-    def closing(self) -> bool: ...  # noqa: D102  # whether nothing new may begin
-    @property
-    def max_steps(self) -> int: ...  # noqa: D102  # records a turn may have
-    def timestamp(self) -> float: ...  # noqa: D102  # the system's time
-    def segment(self, message: int) -> Segment: ...  # noqa: D102  # an empty segment of this activation
-    def commit(self, segment: Segment) -> asyncio.Future[Committed]: ...  # noqa: D102  # submit one
-    @property
-    def node(self) -> str: ...  # noqa: D102  # the node the activation runs on
-    def open_asks(self) -> Awaitable[list[OpenAsk]]: ...  # noqa: D102  # the wait-for graph from here
-    def envelope(self, message: Outgoing, id_: str, chain: tuple[str, ...], cause: int) -> Envelope: ...  # noqa: D102  # a message as it is stored
-    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object]) -> Spawn: ...  # noqa: D102  # an actor's beginning
 
 
 class Segments:
