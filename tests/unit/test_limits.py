@@ -12,6 +12,7 @@ import pytest
 from perdure import (
     Actor,
     ActorSystem,
+    DeadLetterError,
     DeadlockError,
     Limits,
     MessageExpired,
@@ -148,3 +149,28 @@ async def test_message_size(tmp_path: Path) -> None:
         with pytest.raises(MessageTooLarge):
             await system.get(Long, "l").take("x" * 200)
         assert await system.get(Long, "l").take("x") == 1
+
+
+class Spawner(Actor, kind="limits.spawner"):
+    @handler
+    async def twice(self, other: Ref[Bounded]) -> str:
+        await self.spawn(Bounded, "taken", total=5)
+        await other.add.tell(1)
+        try:
+            await count(1)
+        except Exception:  # noqa: BLE001  # what a careless handler does
+            await other.add.tell(10)
+            await count(2)
+        return "done"
+
+
+async def test_refused_segment_fails_the_turn_even_if_caught(tmp_path: Path) -> None:
+    """Nothing leaves a turn after a part of it was refused, whatever its handler catches."""
+    calls.clear()
+    async with ActorSystem(tmp_path / "a.db") as system:
+        await system.spawn(Bounded, "taken", total=4)
+        other = system.get(Bounded, "other")
+        with pytest.raises(DeadLetterError, match="ActorExists"):
+            await system.get(Spawner, "s").twice(other)
+        assert await other.add(0) == 0
+    assert calls == []

@@ -152,6 +152,7 @@ class Activation:
         future: asyncio.Future[Committed] = self.host.loop.create_future()
         if self.gone:
             future.set_exception(Lost("the activation is gone"))
+            future.exception()  # whoever waits is told again; nobody waiting is no fault
         else:
             self.submit(segment, future)
         return future

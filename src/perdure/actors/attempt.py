@@ -240,8 +240,6 @@ class Attempt:
         retry = handler.retry or self.seat.spec.retry or self.seat.host.retry
         decision = GiveUp() if isinstance(error, _HOPELESS) else after_failure(retry, attempts, error)
         _LOG.warning("%s: '%s' failed, attempt %d: %r", self.seat.address, turn.mail.id, attempts, error)
-        for task in turn.leaked():
-            task.cancel()
         self.seat.living.rollback(crashed=True)
         if not isinstance(decision, TryAgain):
             turn.past = evolve(past, attempts=attempts, error=encode_failure(error))

@@ -116,10 +116,12 @@ class Segments:
         return None if self._handout is None else next(iter(self._handout.unclaimed), None)
 
     def close(self) -> None:
-        """The turn is over."""
+        """The turn is over: tasks that it leaves behind end, too."""
         self.ended = True
         if self._handout is not None:
             self._handout.close()
+        for task in self.leaked():
+            task.cancel()
 
     def __repr__(self) -> str:
         state = "stopped" if self.stopped else "ended" if self.ended else "running"
@@ -135,6 +137,8 @@ class Segments:
         """Raise if nothing may be begun any more."""
         if self.stopped is not None:
             raise type(self.stopped)(*self.stopped.args)
+        if self.refused is not None:
+            raise self.refused
         if self.ended:
             raise NotInTurnError(
                 f"the turn of '{self.mail.id}' at {self.seat.address} has ended, and a task it started goes on. "
