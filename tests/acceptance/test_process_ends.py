@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 _SECONDS = 5.0
 
 _HEAD = """
-import asyncio, os, signal, sys, threading
+import asyncio, os, signal, sys, threading, time
 from perdure import Actor, ActorSystem, Limits, handler, sleep, step
 
 @step
@@ -22,7 +22,20 @@ async def long_step() -> int:
     await asyncio.sleep(3600)
     return 1
 
+@step
+def long_step_in_a_thread() -> None:
+    time.sleep(3600)
+
 class Sleeper(Actor, kind="sleeper"):
+    @handler
+    async def block(self) -> None:
+        await long_step_in_a_thread()
+    @handler
+    async def cling(self) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await sleep(3600)
     @handler
     async def nap(self) -> None:
         await sleep(3600)
@@ -52,6 +65,18 @@ _ENDS = {
             await asyncio.wait(tasks, timeout=3)
             await asyncio.sleep(0.3)
             print([thread.name for thread in threading.enumerate()][1:], all(task.done() for task in tasks))
+        """,
+    "leaves a step in its thread": """
+        async def main():
+            async with ActorSystem(sys.argv[1], limits=Limits(grace=1)) as system:
+                await system.get(Sleeper, "block").block.tell()
+                await asyncio.sleep(0.2)
+        """,
+    "leaves a handler that will not stop": """
+        async def main():
+            async with ActorSystem(sys.argv[1], limits=Limits(grace=1)) as system:
+                await system.get(Sleeper, "cling").cling.tell()
+                await asyncio.sleep(0.2)
         """,
     "raises": """
         async def main():
