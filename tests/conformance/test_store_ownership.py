@@ -264,6 +264,7 @@ async def test_timer_of_an_ended_turn(node: Node) -> None:
     await node.finish(first, Outcome("dead"))
     await node.commit(sleeps(second, LATER))
     assert await node.release(second, waiting=True)
+    assert await node.store.next_due() == LATER
     assert (await fire(node, SENT + 20)).woken == ()
     assert (await node.look(first.place.actor)).status == "waiting"
 
