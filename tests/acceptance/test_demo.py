@@ -145,7 +145,9 @@ def test_interrupted_by_hand_it_says_where_it_stopped_and_resumes_there(tmp_path
 
 def test_finished_work_is_answered_again_without_a_step(tmp_path: Path) -> None:
     """The same question under the same id has one answer, and it is not paid for twice."""
-    assert demo(tmp_path, kill=False).wait(PATIENCE_SECONDS) == 0
+    first = demo(tmp_path, kill=False)
+    output = said(first)
+    assert first.returncode == 0, output
     before = ledger_of(tmp_path)
     again = demo(tmp_path, kill=False)
     output = said(again)
