@@ -1,43 +1,75 @@
-"""A crash without a process: everything of a system is dropped where it stands, nothing is released or flushed."""
+"""A crash without a process: everything of a system is dropped where it stands, nothing is released or flushed.
+
+And the few other looks behind the seam, so that tests need none of their own.
+"""
+# ruff: noqa: SLF001 - a crash takes what users may not touch
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from perdure import ActorSystem
+from perdure import ActorSystem, Limits
+from perdure.actors.host import Host
+from perdure.actors.stops import Lost
+from perdure.clock import Clock
 from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.store import Store
 
 
 async def crash(system: ActorSystem) -> None:
     """End a system as SIGKILL would: what is committed stays, its node has not left, its lock is free."""
-    host, committer, store = system._host, system._committer, system._store
-    assert host is not None
+    host, committer, store = host_of(system), system._committer, sqlite_of(system)
     assert committer is not None
-    assert isinstance(store, SQLiteStore)
     host.closing = True
-    tasks: list[asyncio.Task[Any] | None] = [*system._tasks, *host._tasks, committer._task]
+    tasks = [*system._tasks, *host._tasks, committer._task]
     for activation in host.activations.values():
         if activation.turn is not None:
-            activation.turn.stopped = asyncio.CancelledError("crash")  # pyright: ignore[reportAttributeAccessIssue]  # no orderly stop
+            activation.turn.stopped = Lost("crash")  # no orderly stop
         activation.gone = True
         tasks.append(activation.worker)
-    for task in tasks:
-        if task is not None:
-            task.cancel()
-    await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
     await store._disconnect()
     system._host = system._committer = None
 
 
 @asynccontextmanager
-async def crashing(target: Any, **options: Any) -> AsyncGenerator[ActorSystem]:
+async def crashing(
+    target: str | os.PathLike[str] | Store, *, limits: Limits | None = None, clock: Clock | None = None
+) -> AsyncGenerator[ActorSystem]:
     """A system that ends in a crash instead of closing."""
-    system = ActorSystem(target, **options)
+    system = ActorSystem(target, limits=limits, clock=clock)
     await system.__aenter__()
     try:
         yield system
     finally:
         await crash(system)
+
+
+def host_of(system: ActorSystem) -> Host:
+    """What the actors of an open system live in."""
+    assert system._host is not None
+    return system._host
+
+
+def sqlite_of(system: ActorSystem) -> SQLiteStore:
+    """The store of a system on SQLite."""
+    assert isinstance(system._store, SQLiteStore)
+    return system._store
+
+
+def connection_of(system: ActorSystem) -> sqlite3.Connection:
+    """The connection that an open system on SQLite writes with."""
+    return sqlite_of(system)._raw
+
+
+def disown_actors(system: ActorSystem) -> None:
+    """Take every actor from its owner, as another node does that believes this one dead."""
+    sqlite_of(system)._cache.clear()
+    connection_of(system).execute("UPDATE actor SET owner = NULL, epoch = epoch + 1")

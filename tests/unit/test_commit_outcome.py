@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,50 +31,49 @@ class Tally(Actor, kind="commit.tally"):
 
 @step
 async def one() -> int:
+    """The least of a step."""
     return 1
 
 
-class Disk:
+class FailingDisk(SQLiteStore):
     """Plays a disk that fails at the n-th COMMIT, before or after it took effect."""
 
-    def __init__(self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, target: Path) -> None:
+        super().__init__(target)
         self.fail_at: int | None = None
         self.commits = 0
         self.after = False
-        check: Callable[[], None] = store._check_inode
-        begin = store._transaction
 
-        def checked() -> None:
-            check()
-            self.commits += 1
-            if self.after and self.commits == self.fail_at:
+    def fail(self, nth: int, *, after: bool) -> None:
+        """Count from here, and fail once."""
+        self.commits, self.fail_at, self.after = 0, nth, after
+
+    def _check_inode(self) -> None:
+        super()._check_inode()
+        self.commits += 1
+        if self.after and self.commits == self.fail_at:
+            msg = "disk I/O error"
+            raise sqlite3.OperationalError(msg)
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        with super()._transaction() as connection:
+            yield connection
+            if not self.after and self.commits + 1 == self.fail_at:
+                self.commits += 1
                 msg = "disk I/O error"
                 raise sqlite3.OperationalError(msg)
-
-        @contextmanager
-        def transaction() -> Generator[sqlite3.Connection]:
-            with begin() as connection:
-                yield connection
-                if not self.after and self.commits + 1 == self.fail_at:
-                    self.commits += 1
-                    msg = "disk I/O error"
-                    raise sqlite3.OperationalError(msg)
-
-        monkeypatch.setattr(store, "_check_inode", checked)
-        monkeypatch.setattr(store, "_transaction", transaction)
 
 
 @pytest.mark.parametrize("after", [True, False], ids=["after the commit", "before the commit"])
 @pytest.mark.parametrize("nth", range(1, 7))
-async def test_lost_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, *, after: bool) -> None:
+async def test_lost_answers(tmp_path: Path, nth: int, *, after: bool) -> None:
     """Whichever commit's answer is lost, every acknowledged message is handled once, and the others not at all."""
-    async with ActorSystem(tmp_path / "a.db") as system:
-        store = system._store
-        assert isinstance(store, SQLiteStore)
+    disk = FailingDisk(tmp_path / "a.db")
+    async with ActorSystem(disk) as system:
         ref = system.get(Tally, "t")
         assert await ref.add(100) == 100
-        disk = Disk(store, monkeypatch)
-        disk.after, disk.fail_at = after, nth
+        disk.fail(nth, after=after)
         accepted = 0
         with anyio.fail_after(20):
             for call in (ref.work, ref.work):

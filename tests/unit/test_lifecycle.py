@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import sqlite3
 import warnings
+from contextlib import closing
 from pathlib import Path
 
-import anyio
 import pytest
 
-from perdure import Actor, ActorSystem, Backoff, DeadLetterError, Limits, Ref, Retry, ephemeral, handler, query, sleep, step
+from perdure import (
+    Actor,
+    ActorSystem,
+    Backoff,
+    DeadLetterError,
+    Limits,
+    Ref,
+    Retry,
+    ephemeral,
+    handler,
+    query,
+    sleep,
+    step,
+)
+from perdure.actors.names import kinds
 from perdure.errors import StateError, SystemClosedError, UnknownKindWarning
-from perdure.storage.store import Claim
-from tests.unit.crashing import crashing
+from perdure.storage.writes import Claim, Claimed
+from tests.unit.crashing import crashing, disown_actors, host_of
+from tests.unit.observing import files_in, until
 
 events: list[str] = []
 
@@ -68,19 +83,13 @@ class Waiter(Actor, kind="lifecycle.waiter"):
         return await other.wait(seconds)
 
 
-async def _until(condition: object, seconds: float = 10) -> None:
-    with anyio.fail_after(seconds):
-        while not condition():  # type: ignore[operator]  # a callable  # pyright: ignore[reportCallIssue, reportUnknownVariableType]
-            await asyncio.sleep(0.01)
-
-
 async def test_passivation(tmp_path: Path) -> None:
     """An idle actor leaves memory with its clients closed, and comes back with its state."""
     async with ActorSystem(tmp_path / "a.db") as system:
         ref = system.get(Holder, "h")
         assert await ref.add(2) == 2
         assert await ref.cached() == 1
-        await _until(lambda: "stopping" in events)
+        await until(lambda: "stopping" in events)
         assert await ref.add(3) == 5
         assert await ref.cached() == 1
     assert events == ["started", "stopping", "started", "stopping"]
@@ -101,9 +110,8 @@ async def test_long_waits_leave_memory(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db", limits=limits) as system:
         sleeper, asker = system.get(Waiter, "sleeper"), system.get(Waiter, "asker")
         receipt = await asker.ask.tell(sleeper, 1.5)
-        host = system._host
-        assert host is not None
-        await _until(lambda: not host.activations)
+        host = host_of(system)
+        await until(lambda: not host.activations)
         assert await receipt.status() == "waiting"
         assert await receipt.result(timeout=10) == "before,after"
 
@@ -139,7 +147,7 @@ async def test_undeclared_attributes_are_refused() -> None:
     """An attribute that would be lost at the next activation is refused, with the name that was meant."""
     holder = Holder()
     with pytest.raises(StateError, match="Did you mean 'total'"):
-        holder.totl = 3  # type: ignore[attr-defined]  # the mistake under test  # pyright: ignore[reportAttributeAccessIssue]
+        holder.totl = 3
     with pytest.raises(StateError, match="ephemeral and not set"):
         _ = holder.client
 
@@ -163,7 +171,7 @@ async def test_closed_system_says_so(tmp_path: Path) -> None:
         inner = system.get(Waiter, "w")
     with pytest.raises(SystemClosedError):
         await inner.wait(0)
-    assert sorted(os.listdir(tmp_path)) == ["a.db", "a.db-lock"]
+    assert files_in(tmp_path) == ["a.db", "a.db-lock"]
 
 
 async def test_unknown_kind_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,8 +187,6 @@ async def test_unknown_kind_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
     async def hold() -> None:
         await asyncio.sleep(0.2)
 
-    from perdure.actors.names import kinds
-
     async with crashing(tmp_path / "a.db") as system:
         await system.get(Passing, "p").go.options(id="m").tell()
         await asyncio.sleep(0.05)
@@ -190,9 +196,7 @@ async def test_unknown_kind_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             async with ActorSystem(tmp_path / "a.db") as system:
-                with anyio.fail_after(5):
-                    while not any(w.category is UnknownKindWarning for w in caught):
-                        await asyncio.sleep(0.05)
+                await until(lambda: any(w.category is UnknownKindWarning for w in caught))
     async with ActorSystem(tmp_path / "a.db") as system:
         assert await system.receipt("m", Passing.go).result(timeout=5) == "went"
 
@@ -203,15 +207,12 @@ async def test_fenced_activation_writes_nothing(tmp_path: Path) -> None:
         ref = system.get(Waiter, "w")
         receipt = await ref.wait.tell(0.3)
         await asyncio.sleep(0.05)
-        store = system._store
-        raw = store._raw  # type: ignore[attr-defined]  # looking behind the seam  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
-        store._cache.clear()  # type: ignore[attr-defined]  # looking behind the seam  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-        raw.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1")  # pyright: ignore[reportUnknownMemberType]
-        host = system._host
-        assert host is not None
+        disown_actors(system)
+        host = host_of(system)
         before = next(iter(host.activations.values()))
         claimed = await host.committer.write(Claim(kinds=("lifecycle.waiter",)))
-        host.wake(claimed.actors)  # type: ignore[union-attr]  # a claim gives Claimed  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+        assert isinstance(claimed, Claimed)
+        host.wake(claimed.actors)
         assert before.gone
         assert await receipt.result(timeout=5) == "before,after"
 
@@ -219,10 +220,13 @@ async def test_fenced_activation_writes_nothing(tmp_path: Path) -> None:
 async def test_two_systems_in_one_process(tmp_path: Path) -> None:
     """Two systems on one file are two nodes: each message is handled by one of them."""
     async with ActorSystem(tmp_path / "a.db") as one, ActorSystem(tmp_path / "a.db") as two:
-        results = await asyncio.gather(
-            *(system.get(Holder, "h").add(1) for system in (one, two) for _ in range(20))
-        )
+        results = await asyncio.gather(*(system.get(Holder, "h").add(1) for system in (one, two) for _ in range(20)))
         assert sorted(results) == list(range(1, 41))
+
+
+def _failed_attempts(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as beside:
+        return sum(attempts for (attempts,) in beside.execute("SELECT attempts FROM turn"))
 
 
 async def test_retry_backoff_survives(tmp_path: Path) -> None:
@@ -238,8 +242,7 @@ async def test_retry_backoff_survives(tmp_path: Path) -> None:
 
     async with crashing(tmp_path / "a.db") as system:
         await system.get(Broken, "b").go.options(id="m").tell()
-        await _until(lambda: len(runs) == 2)
-        await asyncio.sleep(0.02)
+        await until(lambda: _failed_attempts(tmp_path / "a.db") == 2)
     async with ActorSystem(tmp_path / "a.db") as system:
         with pytest.raises(DeadLetterError):
             await system.receipt("m", Broken.go).result(timeout=5)

@@ -202,10 +202,10 @@ async def test_same_id_same_outcome(tmp_path: Path) -> None:
 async def test_deadlocks_are_named(tmp_path: Path) -> None:
     """An ask that can never be answered fails at once and names the path."""
     async with ActorSystem(tmp_path / "a.db") as system:
-        with pytest.raises(DeadlockError, match="messages.counter/a -> messages.counter/a"):
+        with pytest.raises(DeadlockError, match=r"messages\.counter/a -> messages\.counter/a"):
             await system.get(Counter, "a").ask_me()
         a, b = system.get(Counter, "a"), system.get(Counter, "b")
-        with pytest.raises(DeadlockError, match="a -> messages.counter/b -> messages.counter/a"):
+        with pytest.raises(DeadlockError, match=r"a -> messages\.counter/b -> messages\.counter/a"):
             await a.back(b)
 
 
@@ -262,7 +262,7 @@ async def test_spawn(tmp_path: Path) -> None:
         made = await system.spawn(Needy, goal="somewhere")
         assert await made.work() == "somewhere"
         with pytest.raises(StateError, match="Did you mean 'goal'"):
-            await system.spawn(Needy, "m", gaol="x")  # type: ignore[call-arg]  # the mistake under test  # pyright: ignore[reportCallIssue]
+            await system.spawn(Needy, "m", gaol="x")  # pyright: ignore[reportCallIssue]  # the mistake under test
 
 
 async def test_stop(tmp_path: Path) -> None:
@@ -304,15 +304,15 @@ async def test_misuse_is_explained(tmp_path: Path) -> None:
         with pytest.raises(NotAMessageError, match="'total' is state of Counter"):
             _ = ref.total
         with pytest.raises(NotAMessageError, match="Did you mean 'value'"):
-            _ = ref.valu  # type: ignore[attr-defined]  # the mistake under test  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+            _ = ref.valu
         with pytest.raises(NotAMessageError):
             ref.total = 3
         with pytest.raises(ReadOnlyError, match="query"):
             await ref.cheat()
         with pytest.raises(ArgumentsError, match="Nothing was sent"):
-            await ref.add()  # type: ignore[call-arg]  # the mistake under test  # pyright: ignore[reportCallIssue]
+            await ref.add()  # pyright: ignore[reportCallIssue]  # the mistake under test
         with pytest.raises(ArgumentsError):
-            await ref.add(1, 2)  # type: ignore[call-arg]  # the mistake under test  # pyright: ignore[reportCallIssue]
+            await ref.add(1, 2)  # pyright: ignore[reportCallIssue]  # the mistake under test
 
 
 async def test_order_from_one_sender(tmp_path: Path) -> None:
