@@ -1,15 +1,13 @@
-"""pydantic models as messages and state, where pydantic is installed."""
+"""pydantic models as messages and state."""
 
 import subprocess
 import sys
 
+import pydantic
 import pytest
 
 from perdure.errors import EncodingError
 from perdure.storage.codec import codec_for, digest
-
-pytest.importorskip("pydantic")
-import pydantic  # only where it is installed
 
 
 class Address(pydantic.BaseModel):

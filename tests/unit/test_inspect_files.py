@@ -6,6 +6,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -213,20 +215,42 @@ def test_unmerged_commits_that_cannot_be_read(tmp_path: Path) -> None:
         Inspector(path).overview()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
+def _as_nobody(check: Callable[[], None]) -> bool:
+    """Whether a check holds for a user without privileges: root may write everywhere."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            check()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_folder_that_is_read_only() -> None:
     """A database at rest is read from a read-only medium; one with unmerged commits says why it cannot be."""
-    folder = tmp_path / "medium"
-    folder.mkdir()
-    path = at_rest(folder / "agents.db")
-    dead = folder / "dead.db"
-    with write(dead, last=1) as writer:
-        writer.communicate()
-    Path(f"{dead}-shm").unlink()
-    folder.chmod(0o500)
-    try:
-        assert Inspector(path).overview().total == 1
-        with pytest.raises(UnreadableError, match="read-only"):
-            Inspector(dead).overview()
-    finally:
-        folder.chmod(0o700)
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        path = at_rest(folder / "agents.db")
+        dead = folder / "dead.db"
+        with write(dead, last=1) as writer:
+            writer.communicate()
+        Path(f"{dead}-shm").unlink()
+        for file in folder.iterdir():
+            file.chmod(0o444)
+        folder.chmod(0o555)
+
+        def check() -> None:
+            assert Inspector(path).overview().total == 1
+            with pytest.raises(UnreadableError, match="read-only"):
+                Inspector(dead).overview()
+
+        try:
+            assert _as_nobody(check)
+        finally:
+            folder.chmod(0o700)
