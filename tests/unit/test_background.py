@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import anyio
 import pytest
 
 from perdure import Actor, ActorSystem, DeadLetterError, Limits, Retry, handler, query, step
 from perdure.errors import DuplicateWorkWarning, LargeStateWarning
 from perdure.storage.writes import Purge
-from tests.unit.crashing import crashing
+from tests.unit.crashing import crashing, host_of
+from tests.unit.observing import until
 
 gate: asyncio.Event | None = None
 
@@ -65,12 +65,11 @@ async def test_history_is_bounded(tmp_path: Path) -> None:
             await dead.result()
         await chosen.result()
         held = await system.get(Keeper, "other").hold.tell(5)
-        host = system._host
-        assert host is not None
+        host = host_of(system)
         now = host.timestamp()
         removed = await host.committer.write(Purge(history=now + 1, ids=now - 1, keep=1000))
         assert removed == 1
-        assert await system._store.find(plain.id) is None
+        assert await host.store.find(plain.id) is None
         assert await ref.add.options(id="chosen")(1) == 2
         assert await dead.status() == "dead"
         assert await host.committer.write(Purge(history=now + 1, ids=now + 1, keep=1000)) == 1
@@ -84,10 +83,19 @@ async def test_retention_runs_by_itself(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("perdure.system._PURGE_SECONDS", 0.05)
     async with ActorSystem(tmp_path / "a.db", limits=Limits(retention=0.01)) as system:
         receipt = await system.get(Keeper, "k").add.tell(1)
-        with anyio.fail_after(10):
-            while await system._store.find(receipt.id) is not None:
-                await asyncio.sleep(0.02)
+
+        async def removed() -> bool:
+            return await host_of(system).store.find(receipt.id) is None
+
+        await until(removed)
         assert await system.get(Keeper, "k").value() == 1
+
+
+async def _hold_again(path: Path, opened: asyncio.Event) -> int:
+    async with ActorSystem(path) as system:
+        receipt = await system.get(Keeper, "k").hold.tell(5)
+        opened.set()
+        return await receipt.result(timeout=10)
 
 
 async def test_repeated_work_is_spoken_of(tmp_path: Path) -> None:
@@ -97,10 +105,7 @@ async def test_repeated_work_is_spoken_of(tmp_path: Path) -> None:
     async with crashing(tmp_path / "a.db") as system:
         await system.get(Keeper, "k").hold.tell(5)
     with pytest.warns(DuplicateWorkWarning, match=r"\.options\(id="):
-        async with ActorSystem(tmp_path / "a.db") as system:
-            receipt = await system.get(Keeper, "k").hold.tell(5)
-            gate.set()
-            assert await receipt.result(timeout=10) == 10
+        assert await _hold_again(tmp_path / "a.db", gate) == 10
 
 
 async def test_large_state_is_spoken_of(tmp_path: Path) -> None:

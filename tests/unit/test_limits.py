@@ -24,6 +24,7 @@ from perdure import (
 )
 from perdure.errors import MessageTooLarge, NotInTurnError
 from tests.unit.crashing import crashing
+from tests.unit.observing import until
 
 calls: list[int] = []
 
@@ -103,9 +104,11 @@ async def test_too_many_steps_park(tmp_path: Path) -> None:
     calls.clear()
     async with ActorSystem(tmp_path / "a.db", limits=Limits(steps=20)) as system:
         receipt = await system.get(Bounded, "b").steps.options(id="m").tell(50)
-        with anyio.fail_after(10):
-            while await receipt.status() != "parked":  # noqa: ASYNC110  # from outside there is nothing to wait for
-                await asyncio.sleep(0.01)
+
+        async def parked() -> bool:
+            return await receipt.status() == "parked"
+
+        await until(parked)
     assert len(calls) == 20
     async with ActorSystem(tmp_path / "a.db") as system:
         assert await system.receipt("m", Bounded.steps).result(timeout=10) == sum(range(50))
