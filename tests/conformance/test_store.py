@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import asdict
+from msgspec import to_builtins
 
 from perdure.errors import ActorExists, ActorStopped, IdReusedError, MailboxFull, NotSpawnedError, SystemClosedError
 from perdure.storage.records import Mail, Outcome, Snapshot
@@ -92,9 +92,9 @@ async def test_message_comes_back_whole(node: Node) -> None:
     appended = await node.append("ключ", args=text, cause=7, chain=("Till/x", "Till/y"), expires=LATER, codec="other")
     mail = appended.mail
     expected = Mail(mail.seq, 1, mail.id, "add", text, "other", SENT, 7, ("Till/x", "Till/y"), LATER)
-    assert asdict(mail) == asdict(expected)
+    assert to_builtins(mail) == to_builtins(expected)
     (stored,) = (await node.look(appended.place.actor)).mail
-    assert asdict(stored) == asdict(expected)
+    assert to_builtins(stored) == to_builtins(expected)
 
 
 async def test_first_message_is_fresh_and_owned(node: Node) -> None:
@@ -254,7 +254,7 @@ async def test_spawn_keeps_the_state(node: Node) -> None:
     placed = want(Placed, await node.settle(spawn("a", '{"coins":9}')))
     loaded = await node.look(placed.actor)
     assert loaded.snapshot is not None
-    assert asdict(loaded.snapshot) == asdict(Snapshot(1, "json", '{"coins":9}'))
+    assert to_builtins(loaded.snapshot) == to_builtins(Snapshot(1, "json", '{"coins":9}'))
     assert (loaded.to, loaded.cursor, loaded.tail, loaded.mail) == (till("a"), 0, 0, [])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import asdict
+from msgspec import to_builtins
 
 from perdure.storage.records import Completion, Found, OpenAsk, Outcome, Record, TurnRecord
 from perdure.storage.writes import Append, Appended, Existing, Purge, Send, Settled
@@ -102,9 +102,9 @@ async def test_purge_leaves_open_turns(node: Node) -> None:
     ]
     await node.commit(segment(outer, records=records, turn=TurnRecord(2)))
     (inner,) = (await node.commit(asks(outer, message("b")))).appended
-    before = asdict(await node.look(outer.place.actor))
+    before = to_builtins(await node.look(outer.place.actor))
     assert await purge(node, keep=0) == 0
-    assert asdict(await node.look(outer.place.actor)) == before
+    assert to_builtins(await node.look(outer.place.actor)) == before
     assert (await node.find(delayed.mail.id)).outcome is None
     await node.finish(inner, Outcome("succeeded", '"yes"'))
     assert await purge(node, keep=0) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from attrs import asdict
+from msgspec import to_builtins
 
 from perdure.errors import FencedError
 from perdure.storage.records import Outcome, Record, Snapshot, TurnRecord
@@ -27,7 +27,7 @@ async def test_everything_outlives_the_store(shared: Place) -> None:
         before = await node.look(first.place.actor)
     async with on(shared) as node:
         after = await node.look(first.place.actor)
-        assert {**asdict(after), "epoch": 0} == {**asdict(before), "epoch": 0}
+        assert {**to_builtins(after), "epoch": 0} == {**to_builtins(before), "epoch": 0}
         assert want(Snapshot, after.snapshot).state == '{"coins":5}'
         assert want(Existing, await node.settle(Append(message(id="order")))).outcome == DONE
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import asdict, evolve
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from perdure.errors import ActorExists, ActorStopped, FencedError, IdReusedError, NotSpawnedError, PerdureError
 from perdure.storage.records import Outcome, OutcomeStatus, Record, Snapshot, TurnRecord
@@ -48,13 +49,13 @@ async def claimed_anew(node: Node) -> tuple[Appended, Appended]:
 async def test_stale_epoch_writes_nothing(node: Node, parts: dict[str, Any]) -> None:
     """An activation that lost its actor changes nothing, whatever it writes; what is in its batch is written."""
     stale, _ = await claimed_anew(node)
-    loaded = asdict(await node.look(stale.place.actor))
+    loaded = to_builtins(await node.look(stale.place.actor))
     good, refused, more = await node.write(
         Append(message("c", id="good")), segment(stale, **parts), Append(message("c", id="more"))
     )
     want(FencedError, refused)
     assert [want(Appended, one).mail.number for one in (good, more)] == [1, 2]
-    assert asdict(await node.look(stale.place.actor)) == loaded
+    assert to_builtins(await node.look(stale.place.actor)) == loaded
     assert await node.store.find("sent") is None
     assert want(Claimed, await node.settle(Claim(only=till("b")))).actors == ()
 
@@ -102,8 +103,8 @@ async def test_segment_is_written_whole(node: Node) -> None:
     )
     assert [(sent.place.to, sent.mail.number) for sent in done.appended] == [(till("b"), 1), (till("c"), 1)]
     loaded = await node.look(first.place.actor)
-    assert [asdict(record) for record in loaded.records] == [asdict(STEP)]
-    assert asdict(want(TurnRecord, loaded.turn)) == asdict(turn)
+    assert [to_builtins(record) for record in loaded.records] == [to_builtins(STEP)]
+    assert to_builtins(want(TurnRecord, loaded.turn)) == to_builtins(turn)
     assert (loaded.status, loaded.cursor) == ("parked", 0)
     assert want(Snapshot, (await node.look(done.appended[0].place.actor)).snapshot).state == '{"coins":5}'
 
@@ -199,22 +200,22 @@ async def test_records_come_back_whole(node: Node) -> None:
     ]
     await node.commit(segment(first, records=records))
     stored = await node.records(first.place.actor)
-    assert {key: asdict(record) for key, record in stored.items()} == {r.key: asdict(r) for r in records}
+    assert {key: to_builtins(record) for key, record in stored.items()} == {r.key: to_builtins(r) for r in records}
 
 
 async def test_record_is_replaced(node: Node) -> None:
     """A step that has completed is completed, however often it was begun."""
     first = await node.append()
-    done = evolve(STEP, status="completed", attempt=2, position=1, result="7", finished=SENT + 1)
-    await node.write(segment(first, records=[STEP]), segment(first, records=[evolve(STEP, attempt=2)]))
+    done = replace(STEP, status="completed", attempt=2, position=1, result="7", finished=SENT + 1)
+    await node.write(segment(first, records=[STEP]), segment(first, records=[replace(STEP, attempt=2)]))
     await node.commit(segment(first, records=[done]))
-    assert asdict((await node.records(first.place.actor))["fetch#1"]) == asdict(done)
+    assert to_builtins((await node.records(first.place.actor))["fetch#1"]) == to_builtins(done)
 
 
 async def test_record_is_erased(node: Node) -> None:
     """A step that failed an attempt begins anew in the next."""
     first = await node.append()
-    await node.commit(segment(first, records=[STEP, evolve(STEP, key="fetch#2")]))
+    await node.commit(segment(first, records=[STEP, replace(STEP, key="fetch#2")]))
     await node.commit(segment(first, erased=["fetch#1"]))
     assert set(await node.records(first.place.actor)) == {"fetch#2"}
 
@@ -222,7 +223,7 @@ async def test_record_is_erased(node: Node) -> None:
 async def test_erased_and_begun_in_one_batch(node: Node) -> None:
     """A step that begins anew at once is on record: it is not run a third time."""
     first = await node.append()
-    await node.commit(segment(first, records=[evolve(STEP, status="failed")]))
+    await node.commit(segment(first, records=[replace(STEP, status="failed")]))
     await node.write(segment(first, erased=["fetch#1"]), segment(first, records=[STEP]))
     assert (await node.records(first.place.actor))["fetch#1"].status == "started"
 
@@ -231,7 +232,7 @@ async def test_journals_do_not_mix(node: Node) -> None:
     """The same keys in different turns are different steps."""
     first, second = await node.append("a"), await node.append("b")
     await node.write(
-        segment(first, records=[evolve(STEP, result="1")]), segment(second, records=[evolve(STEP, result="2")])
+        segment(first, records=[replace(STEP, result="1")]), segment(second, records=[replace(STEP, result="2")])
     )
     assert (await node.records(first.place.actor))["fetch#1"].result == "1"
     assert (await node.records(second.place.actor))["fetch#1"].result == "2"
@@ -261,7 +262,7 @@ async def test_end(node: Node, status: OutcomeStatus) -> None:
     assert await node.outcome(first) == outcome
     loaded = await node.look(first.place.actor)
     assert (loaded.cursor, loaded.tail, [mail.id for mail in loaded.mail]) == (1, 2, [second.mail.id])
-    assert asdict(want(Snapshot, loaded.snapshot)) == asdict(Snapshot(3, "other", '{"coins":4}'))
+    assert to_builtins(want(Snapshot, loaded.snapshot)) == to_builtins(Snapshot(3, "other", '{"coins":4}'))
 
 
 async def test_end_without_a_change(node: Node) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import Drained, Evicted, Expired, Parked, TurnStopped
@@ -84,7 +84,7 @@ class Attempt:
             await turn.until(past.retry_at)
         try:
             if past is not None and past.suspect and past.executing != self.seat.host.node:
-                turn.past = turn.opened.turn = evolve(past, executing=self.seat.host.node)
+                turn.past = turn.opened.turn = replace(past, executing=self.seat.host.node)
                 await turn.durable()
             value = await self._call()
             turn.check()
@@ -226,7 +226,7 @@ class Attempt:
             stop=turn.stop_actor and good,
         )
         if turn.past is not None:
-            segment.turn = evolve(turn.past, executing=None, suspect=False, retry_at=None)
+            segment.turn = replace(turn.past, executing=None, suspect=False, retry_at=None)
         turn.ended = True
         self.seat.advance(turn.mail.number)
         return segment
@@ -242,12 +242,12 @@ class Attempt:
         _LOG.warning("%s: '%s' failed, attempt %d: %r", self.seat.address, turn.mail.id, attempts, error)
         self.seat.living.rollback(crashed=True)
         if not isinstance(decision, TryAgain):
-            turn.past = evolve(past, attempts=attempts, error=encode_failure(error))
+            turn.past = replace(past, attempts=attempts, error=encode_failure(error))
             self._finish(Outcome("dead", error=encode_failure(error)))
             await self.seat.settle_pipeline()
             return None
         escaped = [key for key in escaped_keys(error) if key in turn.records]
-        failed = evolve(
+        failed = replace(
             past,
             attempts=attempts,
             retry_at=self.seat.host.timestamp() + decision.delay,

@@ -11,7 +11,8 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
-from attrs import define, evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 
 from perdure.actors.handler import Declaration, Handler, Query
 from perdure.actors.names import check_name, kinds, near
@@ -36,8 +37,7 @@ decoding_port: ContextVar[Port | None] = ContextVar("perdure_port", default=None
 """The system that references decoded here belong to."""
 
 
-@frozen
-class Options:
+class Options(Struct, frozen=True, gc=False):
     """How a message is sent.
 
     Attributes:
@@ -51,8 +51,7 @@ class Options:
     timeout: float | None = None
 
 
-@define(eq=False)
-class Outgoing:
+class Outgoing(Struct, eq=False, gc=False):
     """A message about to be sent, checked and encoded."""
 
     cls: type[Actor]
@@ -255,7 +254,7 @@ class BoundHandler(Generic[P, R_co]):
             due = at.timestamp()
         elif delay is not None:
             due = self._timestamp() + seconds(delay)
-        options = evolve(
+        options = replace(
             self._options,
             id=self._options.id if id is None else check_name(id, "message id"),
             due=self._options.due if due is None else due,

@@ -13,7 +13,7 @@ import asyncio
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from perdure.actors.handout import RESULTS, Handout
 from perdure.actors.idle import waits_in_perdure
@@ -194,7 +194,7 @@ class Segments:
 
     def number(self, key: str) -> None:
         """Give a result its position; written with the next commit."""
-        record = self.records[key] = evolve(self.records[key], position=self.handout.take_position())
+        record = self.records[key] = replace(self.records[key], position=self.handout.take_position())
         for index, completion in enumerate(self._completions):
             if completion.key == key:
                 self._completions = [*self._completions[:index], record, *self._completions[index + 1 :]]
@@ -337,7 +337,7 @@ class Segments:
         if self._completions and self.past is not None and self.past.executing is not None:
             # Progress: a death from here on is not blamed on this turn again before its next try.
             self._progressed = True
-            self.past = segment.turn = evolve(self.past, executing=None)
+            self.past = segment.turn = replace(self.past, executing=None)
         self._completions = ()
         self._numbered = ()
         return segment
@@ -375,7 +375,7 @@ class Segments:
         It has its position if nothing stands before it; otherwise it gets it when it is handed over.
         """
         position = self.handout.take_position() if self.handout.quiet else None
-        record = self.records[record.key] = evolve(record, position=position, finished=self.timestamp())
+        record = self.records[record.key] = replace(record, position=position, finished=self.timestamp())
         if not self._completions:
             self._loop.call_soon(self._loop.call_soon, self._flush)
         self._completions = [*self._completions, record]
@@ -387,18 +387,18 @@ class Segments:
     def _rest(self) -> None:
         """A suspect turn (see `BlameRule`) closes its started-record while it waits for something durable."""
         if self.past is not None and self.past.executing and not self.running_steps:
-            self.past = self.opened.turn = evolve(self.past, executing=None)
+            self.past = self.opened.turn = replace(self.past, executing=None)
 
     async def _resume(self) -> None:
         if self.past is not None and self.past.suspect and not self.past.executing and not self._progressed:
-            self.past = self.opened.turn = evolve(self.past, executing=self.seat.node)
+            self.past = self.opened.turn = replace(self.past, executing=self.seat.node)
             await self.durable()
 
     def cancelled(self, key: str) -> None:
         """The handler's own code cancelled an operation: replay has it wait until it is cancelled again."""
         record = self.records.get(key)
         if record is not None and record.status == "started" and self.stopped is None and not self.ended:
-            self.complete(evolve(record, status="cancelled", due=None))
+            self.complete(replace(record, status="cancelled", due=None))
 
     def fly(self) -> Flight:
         """Mark an operation as running."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overl
 import anyio
 import msgspec
 from attrs import evolve, frozen
+from msgspec.structs import replace
 
 from perdure.actors.actor import Actor
 from perdure.actors.handler import resolve_hints
@@ -275,16 +276,16 @@ class _Run:
                 decision = after_failure(retry, record.attempt, error)
                 failure = encode_failure(error)
                 if not isinstance(decision, TryAgain):
-                    turn.complete(evolve(record, status="failed", error=failure, due=None))
+                    turn.complete(replace(record, status="failed", error=failure, due=None))
                     return turn.records[record.key]
                 due = turn.timestamp() + decision.delay
-                record = evolve(record, attempt=record.attempt + 1, error=failure, due=due)
+                record = replace(record, attempt=record.attempt + 1, error=failure, due=due)
                 turn.begin(record)
                 await turn.durable()
                 await turn.until_retry(due)
             else:
                 turn.check()
-                turn.complete(evolve(record, status="completed", result=result, error=None, due=None))
+                turn.complete(replace(record, status="completed", result=result, error=None, due=None))
                 return turn.records[record.key]
 
     async def _once(self, record: Record) -> object:

@@ -17,7 +17,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from attrs import evolve
+from msgspec.structs import replace
 
 from perdure.actors.deadlock import deadlocked
 from perdure.actors.receipt import Receipt
@@ -87,7 +87,7 @@ class Turn(Segments):
             due = None if message.options.timeout is None else self.timestamp() + message.options.timeout
             record = Record(key, "ask", name, self.timestamp(), digest, due=due)
             self.begin(record)
-            sent = evolve(message, options=Options(due=message.options.due))
+            sent = replace(message, options=Options(due=message.options.due))
             envelope = self.seat.envelope(sent, id_, (*self.mail.chain, me), self.mail.seq)
             envelope.chosen = message.options.id is not None
             self._send(Send(envelope, key))
@@ -131,7 +131,7 @@ class Turn(Segments):
                     await self.durable()
                 outcome = await self._wait_durably(self.wait(future))
                 await self._resume()
-                self.records[key] = evolve(
+                self.records[key] = replace(
                     self.records[key],
                     status="completed" if outcome.status == "succeeded" else "failed",
                     result=outcome.result,
@@ -215,7 +215,7 @@ class Turn(Segments):
                     await self.durable()
                 await self._wait_durably(self.until(record.due or 0.0))
                 await self._resume()
-                self.complete(evolve(record, status="completed"))
+                self.complete(replace(record, status="completed"))
                 await self.hand(key)
         except asyncio.CancelledError:
             self.cancelled(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from perdure.errors import (
     ActorExists,
@@ -145,7 +145,7 @@ class Transaction(Gathering):
             self._snapshots[row.id] = (row.id, write.version, write.codec, write.initial, write.initial)
             return self.place(row)
         conflict = self._conflict(row, write)
-        return conflict or evolve(self.place(row), fresh=False)
+        return conflict or replace(self.place(row), fresh=False)
 
     def _conflict(self, row: ActorRow, write: Spawn) -> ActorExists | None:
         pending = self._snapshots.get(row.id)
@@ -256,13 +256,13 @@ class Transaction(Gathering):
         row = self.row_at(envelope.to)
         if row is None:
             raise StorageError(f"{envelope.to}: a message was refused by an actor that is not there: {error}")
-        appended = self._append_row(row, evolve(envelope, due=None))
+        appended = self._append_row(row, replace(envelope, due=None))
         row.cursor = row.tail
         outcome = Outcome("dead", error=encode_failure(error, with_traceback=False))
         self.end(appended.mail.seq, outcome, changes=None, started=None, finished=self._now)
 
     def _await(self, write: Segment, key: str, target: int) -> None:
-        self._records[write.message, key] = evolve(self._records[write.message, key], target=target)
+        self._records[write.message, key] = replace(self._records[write.message, key], target=target)
         self._awaited.setdefault(target, []).append((write.actor, write.message, key))
         self._cache.awaited.add(target)
 

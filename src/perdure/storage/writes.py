@@ -10,13 +10,15 @@
     Purge    history past its retention        -> int, the rows removed
 
 Times are seconds since the Unix epoch.
+
+Structs without cycles, and so without the garbage collector's attention: a message makes a dozen of them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from attrs import define, frozen
+from msgspec import Struct
 
 from perdure.storage.records import (
     ActorStatus,
@@ -38,15 +40,13 @@ if TYPE_CHECKING:
 # writes ---------------------------------------------------------------------------------------------------------------
 
 
-@define(eq=False)
-class Append:
+class Append(Struct, eq=False, gc=False):
     """A message from outside any turn."""
 
     envelope: Envelope
 
 
-@define(eq=False)
-class Spawn:
+class Spawn(Struct, eq=False, gc=False):
     """An actor with its first state. Quiet when it exists with the same initial state."""
 
     to: Address
@@ -57,8 +57,7 @@ class Spawn:
     parent: int | None = None
 
 
-@define(eq=False)
-class End:
+class End(Struct, eq=False, gc=False):
     """A message's outcome, with what its turn changed. `number` is the message's place in the mailbox."""
 
     number: int
@@ -70,24 +69,21 @@ class End:
     stop: bool = False
 
 
-@define(eq=False)
-class Send:
+class Send(Struct, eq=False, gc=False):
     """A message that leaves with a segment; `key` is the ask's record that its outcome is to complete."""
 
     envelope: Envelope
     key: str | None = None
 
 
-@define(eq=False)
-class Watch:
+class Watch(Struct, eq=False, gc=False):
     """A record to be completed by the outcome of a message that already exists."""
 
     key: str
     id: str
 
 
-@define(eq=False)
-class Segment:
+class Segment(Struct, eq=False, gc=False):
     """What a turn did up to a durable point. All of it is written, or none.
 
     Attributes:
@@ -118,8 +114,7 @@ class Segment:
     reason: str | None = None
 
 
-@frozen
-class Claim:
+class Claim(Struct, frozen=True, gc=False):
     """Ownership of unowned actors with work, of kinds this node knows; or of one actor, work or not."""
 
     kinds: tuple[str, ...] = ()
@@ -127,8 +122,7 @@ class Claim:
     only: Address | None = None
 
 
-@define(eq=False)
-class Release:
+class Release(Struct, eq=False, gc=False):
     """Ownership given back. With `waiting`, the actor's head turn waits for something durable and is not runnable."""
 
     actor: int
@@ -136,16 +130,14 @@ class Release:
     waiting: int | None = None
 
 
-@frozen
-class Due:
+class Due(Struct, frozen=True, gc=False):
     """Whatever is due by `now`: delayed messages get their numbers, evicted sleepers become runnable."""
 
     now: float
     limit: int = 1000
 
 
-@frozen
-class Bury:
+class Bury(Struct, frozen=True, gc=False):
     """The end of a dead node: its actors lose their owner, and the messages it was executing take the blame."""
 
     node: str
@@ -153,8 +145,7 @@ class Bury:
     now: float
 
 
-@frozen
-class Purge:
+class Purge(Struct, frozen=True, gc=False):
     """Removal of handled messages, below their cursor: ended before `history`, or `ids` if the id was chosen."""
 
     history: float
@@ -169,8 +160,7 @@ Write: TypeAlias = Append | Spawn | Segment | Claim | Release | Due | Bury | Pur
 # what writes give -----------------------------------------------------------------------------------------------------
 
 
-@define(eq=False)
-class Placed:
+class Placed(Struct, eq=False, gc=False):
     """An actor's place: its row, and whose it is. `epoch` is set where this node owns it."""
 
     actor: int
@@ -179,8 +169,7 @@ class Placed:
     fresh: bool = False
 
 
-@define(eq=False)
-class Appended:
+class Appended(Struct, eq=False, gc=False):
     """A message is on disk; with a number it is in the mailbox, without it waits to fall due."""
 
     place: Placed
@@ -188,16 +177,14 @@ class Appended:
     numbered: bool = True
 
 
-@frozen
-class Existing:
+class Existing(Struct, frozen=True, gc=False):
     """The id was used before for the same message; `outcome` if that has ended."""
 
     seq: int
     outcome: Outcome | None
 
 
-@define(eq=False)
-class Committed:
+class Committed(Struct, eq=False, gc=False):
     """A segment is on disk.
 
     Attributes:
@@ -213,15 +200,13 @@ class Committed:
     ended: Sequence[tuple[int, Outcome]] = ()
 
 
-@frozen
-class Claimed:
+class Claimed(Struct, frozen=True, gc=False):
     """Actors that now belong to this node."""
 
     actors: tuple[Placed, ...]
 
 
-@frozen
-class Fired:
+class Fired(Struct, frozen=True, gc=False):
     """Messages that fell due, and actors whose sleep ended."""
 
     appended: tuple[Appended, ...]
@@ -230,8 +215,7 @@ class Fired:
     completions: tuple[Completion, ...] = ()
 
 
-@frozen
-class Buried:
+class Buried(Struct, frozen=True, gc=False):
     """What a dead node left: how many actors, and the messages that took its blame or became dead letters by it."""
 
     actors: int

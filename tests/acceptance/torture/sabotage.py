@@ -9,7 +9,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from perdure.actors.turn import Turn
 from perdure.storage.sqlite import SQLiteStore
@@ -101,7 +101,7 @@ def commit_twice(run: int) -> None:
 
     def twice(batch: Sequence[Write]) -> list[Write]:
         again = [
-            Append(evolve(write.envelope, id=f"{write.envelope.id}-{run}-{time.monotonic_ns()}"))
+            Append(replace(write.envelope, id=f"{write.envelope.id}-{run}-{time.monotonic_ns()}"))
             for write in batch
             if isinstance(write, Append)
         ]
