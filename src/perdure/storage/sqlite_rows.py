@@ -27,6 +27,10 @@ class Statement:
 
     def run(self, connection: sqlite3.Connection, rows: Sequence[Sequence[Value]]) -> int:
         """Execute over all rows; the number of rows changed."""
+        if not rows:
+            return 0
+        if len(rows) == 1:
+            return connection.execute(self._sql[1], rows[0]).rowcount
         changed = 0
         for chunk in _chunks(rows):
             changed += connection.execute(self._sql[len(chunk)], tuple(chain.from_iterable(chunk))).rowcount
