@@ -111,10 +111,6 @@ class ActorElsewhere(ActorError):
     """The actor lives in another process, which alone can answer its queries."""
 
 
-class ActorFailed(ActorError):
-    """The actor's supervisor gave it up; its mail is kept until someone restarts it."""
-
-
 class AskTimeout(ActorError, TimeoutError):
     """The wait for a reply ended; the message goes on. `receipt` rejoins it."""
 

@@ -248,11 +248,6 @@ class Activation:
             self._mailbox.append(mail)
         self.wake()
 
-    def knows_of(self, tail: int) -> None:
-        """There is mail on disk that was not delivered here."""
-        self._tail = max(self._tail, tail)
-        self.wake()
-
     @property
     def tail(self) -> int:
         """The last number known."""
