@@ -135,9 +135,9 @@ class Activation:
             raise NotInTurnError("self.stop() was called outside a handler's turn. Call it in a @handler.")
         scope.turn.stop_actor = True
 
-    def envelope(self, message: Outgoing, id_: str, chain: tuple[str, ...], cause: int) -> Envelope:
+    def envelope(self, message: Outgoing, id_: str, *, chain: tuple[str, ...], cause: int, ask: bool) -> Envelope:
         """A turn's message as it is stored."""
-        return self.host.envelope(message, id_, chain, cause)
+        return self.host.envelope(message, id_, chain=chain, cause=cause, ask=ask)
 
     def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object]) -> Spawn:
         """An actor's beginning, as the running turn writes it."""

@@ -30,6 +30,7 @@ from perdure.errors import (
     SystemClosedError,
 )
 from perdure.storage.codec import join
+from perdure.storage.committer import settle
 from perdure.storage.failure import decode_failure
 from perdure.storage.records import Address, Envelope
 from perdure.storage.writes import Append, Appended, Claim, Claimed, Committed, Existing, Placed, Spawn
@@ -96,8 +97,13 @@ class Host:
 
     # sending from outside ---------------------------------------------------------------------------------------------
 
-    def envelope(self, message: Outgoing, id_: str, chain: tuple[str, ...], cause: int | None) -> Envelope:
-        """A message as it is stored. Raises `MessageTooLarge`."""
+    def envelope(
+        self, message: Outgoing, id_: str, *, chain: tuple[str, ...] = (), cause: int | None = None, ask: bool = False
+    ) -> Envelope:
+        """A message as it is stored. Raises `MessageTooLarge`.
+
+        `timeout` is the latest start of a tell; of an ask it bounds the caller's wait, and the message does not expire.
+        """
         size = len(message.args)
         if size > self.limits.message_bytes:
             raise MessageTooLarge(
@@ -118,16 +124,14 @@ class Host:
             cause=cause,
             chain=chain,
             due=options.due if options.due is not None and options.due > now else None,
-            expires=None if options.timeout is None or chain else now + options.timeout,
+            expires=None if options.timeout is None or ask else now + options.timeout,
             must_exist=bool(spec.required),
             limit=spec.mailbox_limit if cause is None else None,
         )
 
     async def _append(self, message: Outgoing, *, ask: bool) -> tuple[Receipt[Any], Appended | Existing]:
         id_ = message.options.id or self.ids.next()
-        envelope = self.envelope(message, id_, (), None)
-        if ask:
-            envelope.expires = None
+        envelope = self.envelope(message, id_, ask=ask)
         future: asyncio.Future[Settled] = self.loop.create_future()
         self.committer.submit(Append(envelope), partial(self._appended, future))
         settled = await future
@@ -135,14 +139,9 @@ class Host:
         return receipt, cast("Appended | Existing", settled)
 
     def _appended(self, future: asyncio.Future[Settled], settled: Settled | PerdureError) -> None:
-        if isinstance(settled, PerdureError):
-            if not future.done():
-                future.set_exception(settled)
-            return
         if isinstance(settled, Appended):
             self.deliver(settled)
-        if not future.done():
-            future.set_result(settled)
+        settle(future, settled)
 
     async def tell(self, message: Outgoing) -> Receipt[Any]:
         """See `Port.tell`."""

@@ -18,20 +18,55 @@ class Seat(Protocol):
     """What a turn needs of the activation it runs in."""
 
     @property
-    def address(self) -> Address: ...  # noqa: D102  # the actor's address
+    def address(self) -> Address:
+        """The actor's address."""
+        ...
+
     @property
-    def port(self) -> Port: ...  # noqa: D102  # the system, as references know it
+    def port(self) -> Port:
+        """The system, as references know it."""
+        ...
+
     @property
-    def worker(self) -> asyncio.Task[Any] | None: ...  # noqa: D102  # the task that runs the handler
+    def worker(self) -> asyncio.Task[Any] | None:
+        """The task that runs the handler."""
+        ...
+
     @property
-    def closing(self) -> bool: ...  # noqa: D102  # whether nothing new may begin
+    def closing(self) -> bool:
+        """Whether nothing new may begin."""
+        ...
+
     @property
-    def max_steps(self) -> int: ...  # noqa: D102  # records a turn may have
-    def timestamp(self) -> float: ...  # noqa: D102  # the system's time
-    def segment(self, message: int) -> Segment: ...  # noqa: D102  # an empty segment of this activation
-    def commit(self, segment: Segment) -> asyncio.Future[Committed]: ...  # noqa: D102  # submit one
+    def max_steps(self) -> int:
+        """Records a turn may have."""
+        ...
+
+    def timestamp(self) -> float:
+        """The system's time."""
+        ...
+
+    def segment(self, message: int) -> Segment:
+        """An empty segment of this activation."""
+        ...
+
+    def commit(self, segment: Segment) -> asyncio.Future[Committed]:
+        """Submit a segment; the future ends when it is on disk."""
+        ...
+
     @property
-    def node(self) -> str: ...  # noqa: D102  # the node the activation runs on
-    def open_asks(self) -> Awaitable[list[OpenAsk]]: ...  # noqa: D102  # the wait-for graph from here
-    def envelope(self, message: Outgoing, id_: str, chain: tuple[str, ...], cause: int) -> Envelope: ...  # noqa: D102  # a message as it is stored
-    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object]) -> Spawn: ...  # noqa: D102  # an actor's beginning
+    def node(self) -> str:
+        """The node the activation runs on."""
+        ...
+
+    def open_asks(self) -> Awaitable[list[OpenAsk]]:
+        """The wait-for graph from here."""
+        ...
+
+    def envelope(self, message: Outgoing, id_: str, *, chain: tuple[str, ...], cause: int, ask: bool) -> Envelope:
+        """A message as it is stored."""
+        ...
+
+    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object]) -> Spawn:
+        """An actor's beginning."""
+        ...

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from perdure.actors.deadlock import deadlocked
 from perdure.actors.receipt import Receipt
-from perdure.actors.ref import Options, Reference, address_of, class_of
+from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.scope import Scope
 from perdure.actors.segments import Segments, retrieve
 from perdure.errors import AskTimeout, DeadlockError
@@ -70,7 +70,7 @@ class Turn(Segments):
         key, name, digest, record = self._message_record(scope, "tell", message)
         id_ = message.options.id or self._id(key)
         if record is None:
-            self._send(Send(self.seat.envelope(message, id_, (), self.mail.seq)))
+            self._send(Send(self.seat.envelope(message, id_, chain=(), cause=self.mail.seq, ask=False)))
             self.begin(Record(key, "tell", name, self.timestamp(), digest, "completed"))
         return Receipt(id_, message.handler.signature.reply, self.seat.port)
 
@@ -87,9 +87,8 @@ class Turn(Segments):
             due = None if message.options.timeout is None else self.timestamp() + message.options.timeout
             record = Record(key, "ask", name, self.timestamp(), digest, due=due)
             self.begin(record)
-            sent = replace(message, options=Options(due=message.options.due))
-            envelope = self.seat.envelope(sent, id_, (*self.mail.chain, me), self.mail.seq)
-            envelope.chosen = message.options.id is not None
+            chain = (*self.mail.chain, me)
+            envelope = self.seat.envelope(message, id_, chain=chain, cause=self.mail.seq, ask=True)
             self._send(Send(envelope, key))
             return await self._reply(record, receipt, begin=True)
         return await self._reply(record, receipt, begin=False)
