@@ -13,15 +13,8 @@ import msgspec
 import pytest
 
 from perdure.errors import DecodingError, EncodingError
-from perdure.storage.codec import (
-    RecordCodec,
-    codec_for,
-    digest,
-    join,
-    register_extension,
-    register_wire,
-    split,
-)
+from perdure.storage.codec import codec_for, digest, register_extension, register_wire
+from perdure.storage.record_codec import RecordCodec, join, split
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PICKLE = f"cloudpickle@{PYTHON}"

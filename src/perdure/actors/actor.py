@@ -36,7 +36,7 @@ from perdure.actors.handler import Handler, Query, resolve_hints
 from perdure.actors.names import near, register_kind
 from perdure.clock import Seconds, seconds
 from perdure.errors import ActorDefinitionError, EncodingError, NotInTurnError, ReadOnlyError, StateError
-from perdure.storage.codec import RecordCodec
+from perdure.storage.record_codec import RecordCodec
 
 if TYPE_CHECKING:
     from perdure.actors.ref import Reference

@@ -31,8 +31,8 @@ from perdure.errors import (
     StateMisfit,
     StepNameError,
 )
-from perdure.storage.codec import join
 from perdure.storage.failure import encode_failure
+from perdure.storage.record_codec import join
 from perdure.storage.records import Outcome, Record, TurnRecord
 from perdure.storage.writes import End
 from perdure.supervision.strategy import GiveUp, TryAgain, after_failure

@@ -24,7 +24,8 @@ from typing import (
 from perdure.actors.names import kinds
 from perdure.clock import Seconds, seconds
 from perdure.errors import ActorDefinitionError, ArgumentsError, EncodingError
-from perdure.storage.codec import Codec, RecordCodec, codec_for, join
+from perdure.storage.codec import Codec, codec_for
+from perdure.storage.record_codec import RecordCodec
 
 if TYPE_CHECKING:
     from perdure.actors.actor import Actor
@@ -97,7 +98,7 @@ class Signature:
             named.update(kwargs)
         if len(args) > len(self._positional) or not self._required <= named.keys() <= self._names:
             raise self._misfit(args, kwargs)
-        return join(self.arguments.encode(named, self.what))
+        return self.arguments.text(named, self.what)
 
     def decode(self, stored: str) -> dict[str, Any]:
         """Arguments as they were sent; raises `DecodingError`."""

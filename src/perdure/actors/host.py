@@ -29,7 +29,6 @@ from perdure.errors import (
     StorageError,
     SystemClosedError,
 )
-from perdure.storage.codec import join
 from perdure.storage.committer import settle
 from perdure.storage.failure import decode_failure
 from perdure.storage.records import Address, Envelope
@@ -210,7 +209,7 @@ class Host:
         spec = cls.__perdure__
         spec.check_state(state)
         instance = cls(**state)
-        initial = join(spec.state.encode({name: instance.__dict__[name] for name in state}, spec.cls.__name__))
+        initial = spec.state.text({name: instance.__dict__[name] for name in state}, spec.cls.__name__)
         return Spawn(
             Address(spec.kind, check_name(key, "key")), spec.version, spec.state.name, initial, self.timestamp(), parent
         )

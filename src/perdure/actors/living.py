@@ -18,7 +18,7 @@ from perdure.actors.actor import bind, read_only
 from perdure.actors.ref import decoding_port
 from perdure.actors.scope import current
 from perdure.errors import ActivationError, LargeStateWarning, StateMisfit
-from perdure.storage.codec import join, split
+from perdure.storage.record_codec import join, split
 from perdure.storage.records import Snapshot
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+import attrs
 import cloudpickle
 import msgspec
 
@@ -25,7 +26,7 @@ from perdure.errors import DecodingError, EncodingError
 from perdure.storage.annotations import NotClosed, shape_of
 from perdure.storage.checks import Checker
 from perdure.storage.conversion import Converter
-from perdure.storage.exactness import Inexact
+from perdure.storage.exactness import Check, Inexact
 from perdure.storage.extension import Extension, register_extension, register_wire, wire_of
 from perdure.storage.shadow import runs_user_code
 from perdure.storage.shapes import Anything, Scalar, reachable
@@ -33,13 +34,11 @@ from perdure.storage.shapes import Anything, Scalar, reachable
 __all__ = [
     "Codec",
     "Extension",
-    "RecordCodec",
+    "Parts",
     "codec_for",
     "digest",
-    "join",
     "register_extension",
     "register_wire",
-    "split",
 ]
 
 T = TypeVar("T")
@@ -47,14 +46,33 @@ T = TypeVar("T")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _MARK = b'{"$cloudpickle":'
-_MARK_TEXT = _MARK.decode()
+PICKLE_MARK = _MARK.decode()
+"""How a pickled value begins in JSON."""
+
 _write = msgspec.json.Encoder().encode
+
+
+@attrs.frozen
+class Parts:
+    """What a closed codec does one after the other, for those who do it to many values at once.
+
+    Attributes:
+        check: Raises `Inexact` if a value would not come back as it is.
+        lower: Turns a value into what msgspec writes; None if it is that already.
+        read: The type that msgspec reads.
+        lift: Turns what msgspec read into a value; None if it is that already.
+    """
+
+    check: Check
+    lower: Callable[[Any], Any] | None
+    read: Any
+    lift: Callable[[Any], Any] | None
 
 
 class Codec(Generic[T]):
     """Reads and writes the values of one annotation. Get one from `codec_for`."""
 
-    __slots__ = ("_annotation", "_check", "_lift", "_lower", "_may_be_nan", "_read", "_runs_user_code")
+    __slots__ = ("_annotation", "_check", "_lift", "_lower", "_may_be_nan", "_read", "_runs_user_code", "parts")
 
     def __init__(self, annotation: object) -> None:
         shape = shape_of(annotation)
@@ -66,6 +84,7 @@ class Codec(Generic[T]):
         self._read: Callable[[bytes | str], Any] = _decoder(annotation, wire.read)
         parts = tuple(reachable(shape))
         self._runs_user_code = any(map(runs_user_code, parts))
+        self.parts = None if self._runs_user_code else Parts(self._check, wire.lower, wire.read, wire.lift)
         self._may_be_nan = any(
             isinstance(part, Anything) or (isinstance(part, Scalar) and part.cls is float) for part in parts
         )
@@ -123,20 +142,21 @@ class Codec(Generic[T]):
         """
         try:
             raw = self._bytes(value)
-            if raw == known:
-                if self._may_be_nan and b"null" in raw:
-                    self._check(value)
-                return raw
+            if raw != known:
+                self._check(value)
+                self._prove(raw)
+            elif self._may_be_nan and b"null" in raw:
+                self._check(value)
         except Exception:  # noqa: BLE001  # encoding again tells what is wrong
             return self.encode(value, path)
-        return self.encode(value, path)
+        return raw
 
     def _bytes(self, value: T) -> bytes:
         lower = self._lower
         return _write(value if lower is None else lower(value))
 
     def _value(self, raw: bytes | str) -> T:
-        if raw.startswith(_MARK_TEXT) if isinstance(raw, str) else raw.startswith(_MARK):
+        if raw.startswith(PICKLE_MARK) if isinstance(raw, str) else raw.startswith(_MARK):
             raise DecodingError(
                 f"the stored {_spelled(self._annotation)}",
                 "the code declares a codec of json, but the row holds cloudpickle",
@@ -189,6 +209,7 @@ class _PickleCodec(Codec[T]):
 
     def __init__(self, annotation: object) -> None:
         self._annotation = annotation
+        self.parts = None
 
     @property
     def name(self) -> str:
@@ -262,99 +283,6 @@ def _make_codec(annotation: object) -> Codec[Any]:
 _codec_for = functools.cache(_make_codec)
 
 
-class RecordCodec:
-    """Reads and writes named values: a handler's arguments, an actor's state.
-
-    Args:
-        fields: What each name is annotated with, resolved.
-
-    Raises:
-        EncodingError: As `codec_for` does.
-    """
-
-    def __init__(self, fields: Mapping[str, object]) -> None:
-        self._codecs = {name: codec_for(annotation) for name, annotation in fields.items()}
-        pickled = sorted({codec.name for codec in self._codecs.values()} - {"json"})
-        self._name = "+".join(["json", *pickled])
-
-    @property
-    def name(self) -> str:
-        """`json` if every field is, else `json+cloudpickle@3.11`."""
-        return self._name
-
-    def encode(self, values: Mapping[str, object], path: str = "") -> dict[str, bytes]:
-        """Each value as JSON.
-
-        Args:
-            values: Any of the fields, by name.
-            path: What the whole is called in errors, such as `args`.
-
-        Raises:
-            EncodingError: A value would not come back as it is, or is no field.
-        """
-        prefix = path and f"{path}."
-        codecs = self._codecs
-        encoded: dict[str, bytes] = {}
-        for name, value in values.items():
-            codec = codecs.get(name)
-            if codec is None:
-                raise self._no_field(prefix + name)
-            encoded[name] = codec.encode(value, prefix + name)
-        return encoded
-
-    def encode_changed(
-        self, values: Mapping[str, object], known: Mapping[str, bytes], path: str = ""
-    ) -> dict[str, bytes]:
-        """Like `encode`, but values whose bytes are those in `known` are not looked at and decoded again."""
-        prefix = path and f"{path}."
-        encoded: dict[str, bytes] = {}
-        for name, value in values.items():
-            codec = self._codecs.get(name)
-            if codec is None:
-                raise self._no_field(prefix + name)
-            encoded[name] = codec.encode_changed(value, known.get(name), prefix + name)
-        return encoded
-
-    def decode(self, text: str | bytes) -> dict[str, Any]:
-        """The values in a JSON object: names that are no fields are passed over, absent ones stay absent.
-
-        Raises:
-            DecodingError: The text is no JSON object, or a value does not fit its annotation.
-        """
-        decoded: dict[str, Any] = {}
-        for name, raw in split(text).items():
-            codec = self._codecs.get(name)
-            if codec is not None:
-                try:
-                    decoded[name] = codec.decode(raw)
-                except DecodingError as error:
-                    raise DecodingError(f"{name}, {error.what}", error.reason, error.remedy) from error
-        return decoded
-
-    def _no_field(self, path: str) -> EncodingError:
-        names = ", ".join(self._codecs) or "none"
-        return EncodingError(path, f"there is no such field; the fields are {names}", "Declare it, or leave it out.")
-
-
-def join(fields: Mapping[str, bytes]) -> str:
-    """One JSON object from encoded values."""
-    return "{" + ",".join([f"{_quoted(name)}:{raw.decode()}" for name, raw in fields.items()]) + "}"
-
-
-def split(text: str | bytes) -> dict[str, bytes]:
-    """The encoded values in one JSON object: the reverse of `join`.
-
-    Raises:
-        DecodingError: The text is no JSON object.
-    """
-    try:
-        return {name: bytes(raw) for name, raw in _read_raws(text).items()}
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DecodingError(
-            "the stored record", str(error), "Restore the row from a backup; it is no JSON object."
-        ) from error
-
-
 def digest(args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes | None:
     """SHA-256 of the arguments of a call, equal for equal arguments in every process; None where JSON cannot tell.
 
@@ -365,14 +293,6 @@ def digest(args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes | No
     except Exception:  # noqa: BLE001  # whatever is wrong with a value, it has no digest
         return None
     return hashlib.sha256(raw).digest()
-
-
-_read_raws = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-@functools.lru_cache(maxsize=4096)
-def _quoted(name: str) -> str:
-    return _write(name).decode()
 
 
 def _lowered(value: object) -> object:
