@@ -94,28 +94,10 @@ class Transaction(Gathering):
             self._dirty[row.id] = row
             if row.owner is None and row.status == "ready":
                 self.own(row)
-        e = envelope
-        chain = json.dumps(e.chain) if e.chain else None
-        number = row.tail if numbered else None
-        self._messages.append(
-            (
-                seq,
-                e.id,
-                row.id,
-                number,
-                e.handler,
-                e.args,
-                e.codec,
-                int(e.chosen),
-                e.cause,
-                chain,
-                e.sent,
-                e.due,
-                e.expires,
-            )
-        )
+        e, number = envelope, row.tail if numbered else None
         if e.chosen or e.id in self._known:
             self._known[e.id] = Known(seq, e.to, e.handler, e.args, e.codec, None)
+        self.put_message(seq, row.id, number, e)
         mail = Mail(seq, number or 0, e.id, e.handler, e.args, e.codec, e.sent, e.cause, e.chain, e.expires)
         return Appended(self.place(row), mail, numbered)
 
@@ -135,7 +117,8 @@ class Transaction(Gathering):
 
     def append(self, write: Append) -> Settled:
         """Settle a message from outside."""
-        return self._existing(write.envelope) or self._deliver(write.envelope)
+        existing = self._existing(write.envelope) if self._known else None
+        return existing or self._deliver(write.envelope)
 
     def spawn(self, write: Spawn) -> Placed | ActorExists:
         """Settle an actor's beginning."""
@@ -173,8 +156,15 @@ class Transaction(Gathering):
         if refusal is not None:
             return refusal
         done = Committed()
+        if not _only_ends(write):
+            self._gather(row, write, done)
+        if write.end is not None:
+            self._finish(row, write.message, write.end, done)
+        return done
+
+    def _gather(self, row: ActorRow, write: Segment, done: Committed) -> None:
         for spawn in write.spawns:
-            self.spawn(spawn)  # conflicts were refused above
+            self.spawn(spawn)  # conflicts were refused before
         for key in write.erased:
             self._erased.append((write.message, key))
             self._records.pop((write.message, key), None)
@@ -187,11 +177,9 @@ class Transaction(Gathering):
             self._watch(write, watch.key, self._known.get(watch.id), done)
         for key, error in write.settles:
             self._settle(write, key, error, done)
-        self._numbered.extend((write.message, key, "ask", "", "started", 0.0, n) for key, n in write.numbered)
+        for key, position in write.numbered:
+            self._numbered.append((write.message, key, "ask", "", "started", 0.0, position))
         self._mark(row, write)
-        if write.end is not None:
-            self._finish(row, write.message, write.end, done)
-        return done
 
     def _mark(self, row: ActorRow, write: Segment) -> None:
         """Note where the turn and its actor stand."""
@@ -211,6 +199,8 @@ class Transaction(Gathering):
                 f"{row.kind}/{row.key}: message {write.end.number} ended while the cursor was at {row.cursor}. "
                 "This is a bug; the actor is loaded anew."
             )
+        if not (write.spawns or write.sends):
+            return None
         born: dict[Address, str] = {}
         refusal: PerdureError | None = _reused(write)
         for spawn in write.spawns:
@@ -301,7 +291,7 @@ class Transaction(Gathering):
         if seq in self._awaited:
             self.complete(seq, end.outcome, done)
         if end.stop:
-            row.status = "stopped"
+            self.touch(row).status = "stopped"
             self.flush()
             dead_letter_rest(self, row, done, self._now)
 
@@ -376,6 +366,13 @@ def _reused(write: Segment) -> IdReusedError | None:
         if (first.to, first.handler) != (e.to, e.handler) or (compared and first.args != e.args):
             return IdReusedError(f"id '{e.id}' is given to two different messages of one turn. Choose another id.")
     return None
+
+
+def _only_ends(w: Segment) -> bool:
+    """Whether a segment is an end and nothing else, as that of a turn without steps is."""
+    return w.end is not None and not (
+        w.records or w.numbered or w.erased or w.sends or w.watches or w.spawns or w.settles or w.turn or w.status
+    )
 
 
 def _not_spawned(envelope: Envelope) -> NotSpawnedError:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
-    from perdure.storage.records import ActorStatus
+    from perdure.storage.records import ActorStatus, Envelope
     from perdure.storage.writes import Write
 
 CACHED_ROWS = 100_000
@@ -46,6 +46,11 @@ class ActorRow:
     parent: int | None = None
     stored: bool = True
     moved: bool = False
+    restated: bool = False
+    address: Address = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.address = Address(self.kind, self.key)
 
 
 @define(eq=False)
@@ -67,7 +72,7 @@ class Cache:
 
     def put(self, row: ActorRow) -> None:
         """Know a row."""
-        self.by_address[Address(row.kind, row.key)] = row
+        self.by_address[row.address] = row
         self.by_id[row.id] = row
 
 
@@ -104,7 +109,9 @@ class Gathering:
         self._awaited: dict[int, list[tuple[int, int, str]]] = {}
         self._dirty: dict[int, ActorRow] = {}
         self._messages: list[Sequence[rows.Value]] = []
-        self._outcomes: dict[int, Sequence[rows.Value]] = {}
+        self._plain_messages: list[Sequence[rows.Value]] = []
+        self._outcomes: list[Sequence[rows.Value]] = []
+        self._successes: list[Sequence[rows.Value]] = []
         self._ended: dict[int, Outcome] = {}
         self._snapshots: dict[int, Sequence[rows.Value]] = {}
         self._turns: dict[int, Sequence[rows.Value]] = {}
@@ -134,27 +141,34 @@ class Gathering:
     # reading ahead ----------------------------------------------------------------------------------------------------
 
     def _prefetch(self, batch: Sequence[Write]) -> None:
-        addresses: set[Address] = set()
-        ids: list[str] = []
-        ends: list[int] = []
-        for write in batch:
-            if isinstance(write, Append):
-                addresses.add(write.envelope.to)
-                if write.envelope.chosen or self._thorough:
-                    ids.append(write.envelope.id)
-            elif isinstance(write, Segment):
-                addresses.update(send.envelope.to for send in write.sends)
-                ids.extend(send.envelope.id for send in write.sends)
-                ids.extend(watch.id for watch in write.watches)
-                if write.end is not None and write.message in self._cache.awaited:
-                    ends.append(write.message)
-        missing = [address for address in addresses if address not in self._cache.by_address]
+        missing, ids, ends = self._wanted(batch)
         if missing:
             self._load_addresses(missing)
         if ids:
             self._load_ids(ids)
         if ends:
             self.load_awaited(ends)
+
+    def _wanted(self, batch: Sequence[Write]) -> tuple[set[Address], list[str], list[int]]:
+        """Receivers that are not known yet, ids to be looked up, and messages that end and that somebody awaits."""
+        known, awaited = self._cache.by_address, self._cache.awaited
+        missing: set[Address] = set()
+        ids: list[str] = []
+        ends: list[int] = []
+        for write in batch:
+            if isinstance(write, Append):
+                e = write.envelope
+                if e.to not in known:
+                    missing.add(e.to)
+                if e.chosen or self._thorough:
+                    ids.append(e.id)
+            elif isinstance(write, Segment):
+                if write.sends or write.watches:
+                    missing |= {send.envelope.to for send in write.sends} - known.keys()
+                    ids += [send.envelope.id for send in write.sends] + [watch.id for watch in write.watches]
+                if write.end is not None and write.message in awaited:
+                    ends.append(write.message)
+        return missing, ids, ends
 
     def _load_addresses(self, addresses: Iterable[Address]) -> None:
         sql = f"SELECT {_ACTOR_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN actor \
@@ -201,7 +215,8 @@ class Gathering:
     # changing rows ----------------------------------------------------------------------------------------------------
 
     def touch(self, row: ActorRow) -> ActorRow:
-        """Mark a row as changed."""
+        """Mark a row as changed in more than its numbers."""
+        row.restated = True
         self._dirty[row.id] = row
         return row
 
@@ -209,7 +224,7 @@ class Gathering:
         """The row as this node sees it; fresh when there is nothing to load."""
         epoch = row.epoch if row.owner == self.node else None
         fresh = not row.stored and row.id not in self._snapshots
-        return Placed(row.id, Address(row.kind, row.key), epoch, fresh)
+        return Placed(row.id, row.address, epoch, fresh)
 
     def own(self, row: ActorRow) -> None:
         """Give a row to this node, under a new epoch, if nobody has it and this node can run it."""
@@ -236,10 +251,25 @@ class Gathering:
         self._cache.put(row)
         return self.touch(row)
 
+    def put_message(self, seq: int, actor: int, number: int | None, e: Envelope) -> None:
+        """Write a message."""
+        special = number is None or e.chosen or e.cause is not None or e.chain or e.expires is not None
+        if special or e.codec != "json":
+            chain = json.dumps(e.chain) if e.chain else None
+            self._messages.append((
+                seq, e.id, actor, number, e.handler, e.args, e.codec, int(e.chosen), e.cause, chain, e.sent, e.due,
+                e.expires,
+            ))  # fmt: skip
+        else:
+            self._plain_messages.append((seq, e.id, actor, number, e.handler, e.args, e.sent))
+
     def end(self, seq: int, outcome: Outcome, *, changes: str | None, started: float | None, finished: float) -> None:
         """Write a message's outcome."""
         self._ended[seq] = outcome
-        self._outcomes[seq] = (seq, outcome.status, outcome.result, outcome.error, changes, started, finished)
+        if outcome.status == "succeeded":
+            self._successes.append((seq, outcome.result, changes, started, finished))
+        else:
+            self._outcomes.append((seq, outcome.status, outcome.result, outcome.error, changes, started, finished))
 
     def complete(self, seq: int, outcome: Outcome, into: Committed) -> None:
         """Complete the records that await a message, and wake those whose turn was evicted."""
@@ -266,14 +296,16 @@ class Gathering:
     def flush(self) -> None:
         """Put the rows down."""
         connection = self.connection
-        if self._messages:
-            seq, id_, *_ = self._messages[0]
+        for seq, id_, *_ in (self._plain_messages or self._messages)[:1]:
             self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)
-        elif self._outcomes and self.evidence is None:
-            self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", next(iter(self._outcomes)), None)
+        if self.evidence is None:
+            for seq, *_ in (self._successes or self._outcomes)[:1]:
+                self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", seq, None)
         self._flush_actors()
         rows.INSERT_MESSAGES.run(connection, self._messages)
-        rows.INSERT_OUTCOMES.run(connection, list(self._outcomes.values()))
+        rows.INSERT_PLAIN_MESSAGES.run(connection, self._plain_messages)
+        rows.INSERT_OUTCOMES.run(connection, self._outcomes)
+        rows.INSERT_SUCCESSES.run(connection, self._successes)
         rows.PUT_SNAPSHOTS.run(connection, list(self._snapshots.values()))
         rows.PUT_TURNS.run(connection, list(self._turns.values()))
         if self._erased:
@@ -298,31 +330,35 @@ class Gathering:
         )
         rows.NUMBER_RECORDS.run(connection, self._numbered)
         for pending in (
-            self._dirty, self._messages, self._outcomes, self._snapshots, self._turns, self._records, self._completed,
-            self._numbered, self._erased,
+            self._dirty, self._messages, self._plain_messages, self._outcomes, self._successes, self._snapshots,
+            self._turns, self._records, self._completed, self._numbered, self._erased,
         ):  # fmt: skip
             pending.clear()
 
     def _flush_actors(self) -> None:
         fresh: list[Sequence[rows.Value]] = []
-        kept: list[Sequence[rows.Value]] = []
         moved: list[Sequence[rows.Value]] = []
+        restated: list[Sequence[rows.Value]] = []
+        advanced: list[Sequence[rows.Value]] = []
         for r in self._dirty.values():
-            if not r.stored:
+            if r.stored and r.owner == self.node and not r.restated:
+                advanced.append((r.id, r.epoch, r.tail, r.cursor))
+                continue
+            if r.stored:
+                values = (r.id, r.epoch, r.owner, r.tail, r.cursor, r.status, r.reason)
+                (moved if r.moved else restated).append(values)
+            else:
                 fresh.append(
                     (r.id, r.kind, r.key, r.owner, r.epoch, r.tail, r.cursor, r.status, r.reason, r.parent, r.created)
                 )
-            else:
-                values = (r.id, r.kind, r.key, r.owner, r.epoch, r.tail, r.cursor, r.status, r.reason, r.created)
-                (moved if r.moved else kept).append(values)
-            r.stored, r.moved = True, False
+            r.stored, r.moved, r.restated = True, False, False
         rows.INSERT_ACTORS.run(self.connection, fresh)
-        rows.MOVE_ACTORS.run(self.connection, moved)
-        changed = rows.UPDATE_ACTORS.run(self.connection, kept)
-        if changed != len(kept):
-            raise StorageError(
-                f"{len(kept) - changed} actors changed hands inside a transaction: the cached rows were wrong"
-            )
+        changed = rows.MOVE_ACTORS.run(self.connection, moved)
+        changed += rows.UPDATE_ACTORS.run(self.connection, restated)
+        changed += rows.ADVANCE_ACTORS.run(self.connection, advanced, self.node)
+        lost = len(moved) + len(restated) + len(advanced) - changed
+        if lost:
+            raise StorageError(f"{lost} actors changed hands inside a transaction: the cached rows were wrong")
 
 
 def _told(outcome: Outcome) -> str | None:
