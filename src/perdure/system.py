@@ -18,8 +18,9 @@ from perdure.actors.actor import Actor, SpawnCall
 from perdure.actors.handler import Handler
 from perdure.actors.host import Host
 from perdure.actors.names import check_name, kinds
+from perdure.actors.port import Port
 from perdure.actors.receipt import Receipt
-from perdure.actors.ref import Port, Reference
+from perdure.actors.ref import Reference
 from perdure.actors.scope import here
 from perdure.clock import Clock, SystemClock
 from perdure.errors import SystemClosedError

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from perdure import Actor, ActorSystem, DeadLetterError, Limits, Retry, handler, query, step
 from perdure.errors import DuplicateWorkWarning, LargeStateWarning
+from perdure.storage.records import Loaded
+from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Purge
 from tests.unit.crashing import crashing, host_of
 from tests.unit.observing import until
@@ -106,6 +109,35 @@ async def test_repeated_work_is_spoken_of(tmp_path: Path) -> None:
         await system.get(Keeper, "k").hold.tell(5)
     with pytest.warns(DuplicateWorkWarning, match=r"\.options\(id="):
         assert await _hold_again(tmp_path / "a.db", gate) == 10
+
+
+class Slow(SQLiteStore):
+    """A store whose loads are told only after the next message was accepted."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.accepted = asyncio.Event()
+
+    async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
+        """Read first, answer later."""
+        found = await super().load(actors, mail)
+        await self.accepted.wait()
+        return found
+
+
+async def test_repeated_work_is_spoken_of_while_the_actor_loads(tmp_path: Path) -> None:
+    """It is heard as well when the message comes while its actor is still on its way into memory."""
+    global gate  # noqa: PLW0603  # the step waits for it
+    gate = asyncio.Event()
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(Keeper, "k").hold.tell(5)
+    gate.set()
+    store = Slow(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        receipt = await system.get(Keeper, "k").hold.tell(5)
+        store.accepted.set()
+        with pytest.warns(DuplicateWorkWarning, match=r"\.options\(id="):
+            assert await receipt.result(timeout=10) == 10
 
 
 async def test_large_state_is_spoken_of(tmp_path: Path) -> None:

@@ -174,8 +174,8 @@ def test_unchanged_fields_keep_their_bytes() -> None:
     record = RecordCodec({"n": int, "o": object, "xs": set[str]})
     values: dict[str, object] = {"n": 1, "o": 1j, "xs": {"b", "a"}}
     known = record.encode(values)
-    assert record.encode_changed(values, known) == known
-    assert record.encode_changed({**values, "n": 2}, known) == {**known, "n": b"2"}
+    assert record.encode_changed(values, known, "state") == (known, {})
+    assert record.encode_changed({**values, "n": 2}, known, "state") == ({**known, "n": b"2"}, {"n": b"2"})
     with pytest.raises(EncodingError) as caught:
         record.encode_changed({**values, "n": True}, known, "state")
     assert caught.value.path == "state.n"

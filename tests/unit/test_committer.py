@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import cast
 
 import pytest
@@ -73,13 +72,15 @@ async def submitted(committer: Committer, *ids: str) -> list[tuple[str, Settled 
     told: list[tuple[str, Settled | PerdureError]] = []
     done = asyncio.Event()
 
-    def tell(id_: str, settled: Settled | PerdureError) -> None:
-        told.append((id_, settled))
+    def tell(write: Write, settled: Settled | PerdureError, future: object) -> None:
+        assert isinstance(write, Append)
+        assert future is None
+        told.append((write.envelope.id, settled))
         if len(told) == len(ids):
             done.set()
 
     for id_ in ids:
-        committer.submit(append(id_), partial(tell, id_))
+        committer.submit(append(id_), tell)
     await done.wait()
     return told
 
@@ -145,13 +146,17 @@ async def test_who_cannot_be_told_stops_nobody(caplog: pytest.LogCaptureFixture,
     edge = Edge([StorageError("disk full")] if failed else [])
     told: list[str] = []
 
-    def breaks(_: Settled | PerdureError) -> None:
+    def tell(write: Write, *_: object) -> None:
+        assert isinstance(write, Append)
+        told.append(write.envelope.id)
+
+    def breaks(*_: object) -> None:
         raise RuntimeError("broken owner")
 
     async with committing(edge) as committer:
-        committer.submit(append("a"), lambda _: told.append("a"))
+        committer.submit(append("a"), tell)
         committer.submit(append("b"), breaks)
-        committer.submit(append("c"), lambda _: told.append("c"))
+        committer.submit(append("c"), tell)
         with caplog.at_level(logging.CRITICAL):
             await submitted(committer, "d")
     assert told == ["a", "c"]
@@ -163,12 +168,16 @@ async def test_close_drains() -> None:
     committer = Committer(cast(Store, edge))
     committer.start()
     told: list[Settled | PerdureError] = []
+
+    def tell(_: Write, settled: Settled | PerdureError, __: object) -> None:
+        told.append(settled)
+
     for number in range(10):
-        committer.submit(append(str(number)), told.append)
+        committer.submit(append(str(number)), tell)
     closing = asyncio.create_task(committer.close())
     await edge.running.wait()
     with pytest.raises(SystemClosedError):
-        committer.submit(append("late"), told.append)
+        committer.submit(append("late"), tell)
     edge.gate.set()
     await closing
     assert told == [True] * 10

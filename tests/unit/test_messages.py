@@ -189,6 +189,7 @@ async def test_same_id_same_outcome(tmp_path: Path) -> None:
         assert await ref.add.options(id="once")(3) == 3
         one, two = await asyncio.gather(ref.add.options(id="x")(1), ref.add.options(id="x")(1))
         assert one == two == 4
+        assert await ref.add.options(id="spelled")(0, note="a") == await ref.add.options(id="spelled")(note="a", n=0)
         with pytest.raises(IdReusedError, match="other arguments"):
             await ref.add.options(id="once")(4)
         with pytest.raises(IdReusedError, match="another receiver"):

@@ -17,15 +17,14 @@ import asyncio
 import logging
 import warnings
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING
 
 from perdure.actors.attempt import Attempt
 from perdure.actors.living import Living
-from perdure.actors.ref import Reference, decoding_port
-from perdure.actors.scope import current, here
+from perdure.actors.port import decoding_port
+from perdure.actors.ref import Reference
+from perdure.actors.scope import here
 from perdure.actors.stops import Lost, TurnStopped
-from perdure.actors.turn import Turn
 from perdure.errors import DuplicateWorkWarning, FencedError, NotInTurnError, PerdureError, StorageError
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Outcome, TurnRecord
@@ -35,17 +34,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from perdure.actors.actor import Actor, ActorSpec
-    from perdure.actors.attempt import Again
     from perdure.actors.host import Host
-    from perdure.actors.ref import Outgoing, Port
+    from perdure.actors.port import Outgoing, Port
+    from perdure.actors.turn import Turn
     from perdure.storage.records import Address, Completion, Envelope, Loaded, Mail, OpenAsk, Record
-    from perdure.storage.writes import Placed, Settled
+    from perdure.storage.writes import Placed, Settled, Write
     from perdure.system import ActorSystem
 
 _LOG = logging.getLogger("perdure.actors")
 _MAILBOX_IN_MEMORY = 1_000
 _PIPELINE = 256
-
+_NO_PAST: tuple[TurnRecord | None, list[Record]] = (None, [])
 
 _LATE = Outcome(
     "expired",
@@ -75,10 +74,13 @@ class Activation:
         self._loaded: asyncio.Event = asyncio.Event()
         if place.fresh:
             self._loaded.set()
-        self._head: tuple[TurnRecord | None, list[Record]] = (None, [])
+        self._head = _NO_PAST
         self._early: list[Completion] = []
+        self._told = self._settled  # bound once, not at every message
         self._left_over: dict[tuple[str, str], int] = {}
-        self._worker: asyncio.Task[None] | None = None
+        self.worker: asyncio.Task[None] | None = None
+        self._marked = False
+        self._queued = False
         self._in_flight = 0
         self._landed: asyncio.Future[None] | None = None
 
@@ -159,15 +161,18 @@ class Activation:
 
     def submit(self, segment: Segment, future: asyncio.Future[Committed] | None = None) -> None:
         """Submit a segment that nobody waits for."""
-        self.host.committer.submit(segment, partial(self._told, segment, future))
+        self.host.committer.submit(segment, self._told, future)
         self._in_flight += 1
 
-    def _told(
-        self, segment: Segment, future: asyncio.Future[Committed] | None, settled: Settled | PerdureError
+    def _settled(
+        self, segment: Write, settled: Settled | PerdureError, future: asyncio.Future[Committed] | None
     ) -> None:
+        if not isinstance(segment, Segment):
+            raise TypeError(f"an activation was told of {segment!r}")
         self._in_flight -= 1
         if isinstance(settled, Committed):
-            self.host.committed(settled)
+            if settled.appended or settled.completions or settled.ended:
+                self.host.committed(settled)
             if segment.end is not None:
                 self.host.outcomes.ended(segment.message, segment.end.outcome)
             if future is not None and not future.done():
@@ -203,7 +208,7 @@ class Activation:
         self.careful = loaded.turn is not None and loaded.turn.suspect
         if loaded.snapshot is not None:
             self.living.take(loaded.snapshot)
-        for mail in loaded.mail:
+        for mail in self._mailbox:
             self._compare(mail)
         self._loaded.set()
         self.wake()
@@ -243,8 +248,11 @@ class Activation:
         if self._left_over:
             self._compare(mail)
         self._tail = max(self._tail, mail.number)
-        last = self._mailbox[-1].number if self._mailbox else self._cursor
-        if len(self._mailbox) < _MAILBOX_IN_MEMORY and mail.number == last + 1:
+        if self._mailbox:
+            follows = mail.number == self._mailbox[-1].number + 1
+        else:  # before it is loaded, nobody knows where its mail begins
+            follows = mail.number == self._cursor + 1 or not self._loaded.is_set()
+        if follows and len(self._mailbox) < _MAILBOX_IN_MEMORY:
             self._mailbox.append(mail)
         self.wake()
 
@@ -256,22 +264,31 @@ class Activation:
     def wake(self) -> None:
         """Handle what is there."""
         if (
-            self._worker is None
+            self.worker is None
+            and not self._queued
+            and self._cursor < self._tail
             and self._loaded.is_set()
             and not self.gone
-            and self._cursor < self._tail
             and not self.host.closing
         ):
-            self._worker = self.host.loop.create_task(self._work(), name=self._name)
+            self._queued = True
+            self.host.workers.run(self)
 
-    async def _next(self) -> Mail | None:
+    def _take(self) -> Mail | None:
+        """The next message, if it is in memory."""
+        mailbox, wanted = self._mailbox, self._cursor + 1
+        while mailbox:
+            mail = mailbox.popleft()
+            if mail.number == wanted:
+                return mail
+            if mail.number > wanted:
+                mailbox.appendleft(mail)
+                return None
+        return None
+
+    async def _read_on(self) -> Mail:
+        """The next message from disk, where there is more than memory holds."""
         wanted = self._cursor + 1
-        while self._mailbox and self._mailbox[0].number < wanted:
-            self._mailbox.popleft()
-        if self._mailbox and self._mailbox[0].number == wanted:
-            return self._mailbox.popleft()
-        if wanted > self._tail:
-            return None
         self._mailbox = deque(await self.host.store.mail(self.actor, self._cursor, _MAILBOX_IN_MEMORY))
         if not self._mailbox or self._mailbox[0].number != wanted:
             raise StorageError(
@@ -281,54 +298,64 @@ class Activation:
 
     # working ----------------------------------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
+    async def work(self, worker: asyncio.Task[None]) -> bool:
+        """See `Workload.work`."""
+        self._queued = False
+        self.worker = worker
+        worker.set_name(self._name)
         decoding_port.set(self.host)
+        clean, self._marked = True, False
         try:
-            while not self.gone and not self.host.closing:
-                mail = await self._next()
-                if mail is None or self.host.closing:
-                    break
+            while clean and self._cursor < self._tail and not self.gone and not self.host.closing:
+                mail = self._take()
+                if mail is None:
+                    mail = await self._read_on()
+                    if self.host.closing:
+                        break
                 await self._handle(mail)
+                clean = not (self._marked or worker.cancelling())
         except TurnStopped:
-            pass
-        except PerdureError as error:
+            clean = False
+        except Exception as error:  # noqa: BLE001  # whatever it is, the actor is loaded anew
             _LOG.exception("%s stops", self.address)
-            self.lose(error)
+            self.lose(error if isinstance(error, PerdureError) else StorageError(f"{error!r}. This is a bug."))
+            clean = False
         finally:
-            self._worker = None
+            self.worker = None
             self.idle_since = self.host.timestamp()
         self.wake()
+        return clean
 
     async def _handle(self, mail: Mail) -> None:
         """See one message to its outcome, or stop."""
-        past, records = self._head
-        self._head = (None, [])
+        (past, records), self._head = self._head, _NO_PAST
         if mail.expires is not None and self.host.timestamp() > mail.expires and past is None and not records:
             self._finish_unstarted(mail, _LATE)
             return
         while True:
             if past is None or not past.blame:
-                again = await self._attempt(mail, past, records)
+                again = await Attempt(self, mail, past, records).run()
             else:
                 async with self.host.blame.admitted(past.blame):
-                    again = await self._attempt(mail, past, records)
+                    again = await Attempt(self, mail, past, records).run()
             if again is None:
                 return
             past, records = again
 
-    async def _attempt(self, mail: Mail, past: TurnRecord | None, records: list[Record]) -> Again | None:
-        turn = self.turn = Turn(self, mail, past, records)
+    def begin(self, turn: Turn) -> None:
+        """An attempt begins."""
+        self.turn = turn
         if self._early:
             early, self._early = self._early, []
             for completion in early:
                 self.completed(completion)
-        token = current.set(turn.scope)
-        try:
-            return await Attempt(self, turn).run()
-        finally:
-            current.reset(token)
-            turn.close()
+
+    def end(self, *, marked: bool) -> None:
+        """The attempt is over; `marked` if its handler left something in the context of the worker."""
+        if self.turn is not None:
+            self.turn.close()
             self.turn = None
+        self._marked = self._marked or marked
 
     def advance(self, number: int) -> None:
         """The message with this number has ended, in memory."""
@@ -344,9 +371,14 @@ class Activation:
         self._cursor = mail.number
         self.submit(segment)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether too much is in flight, or anything where turns may not run ahead."""
+        return self._in_flight > (0 if self.careful else _PIPELINE) and not self.gone
+
     async def settle_pipeline(self) -> None:
-        """Wait while too much is in flight, or for everything where turns may not run ahead."""
-        while self._in_flight > (0 if self.careful else _PIPELINE) and not self.gone:
+        """Wait while it is crowded."""
+        while self.crowded:
             self._landed = asyncio.get_running_loop().create_future()
             await self._landed
 
@@ -396,9 +428,4 @@ class Activation:
     @property
     def idle(self) -> bool:
         """Whether nothing runs here."""
-        return self._worker is None and self._in_flight == 0
-
-    @property
-    def worker(self) -> asyncio.Task[None] | None:
-        """The task that handles its messages."""
-        return self._worker
+        return self.worker is None and not self._queued and self._in_flight == 0

@@ -138,6 +138,7 @@ class ActorSpec:
             name: cast("Handler[..., Any]", m) for name, m in members.items() if isinstance(m, Handler)
         }
         self.queries = {name: m for name, m in members.items() if isinstance(m, Query)}
+        self.reference_class: type[Reference] | None = None
         self.by_stored_name = {alias: h for h in self.handlers.values() for alias in h.aliases} | self.handlers
 
     def __repr__(self) -> str:
@@ -161,14 +162,6 @@ class ActorSpec:
         missing = sorted(self.required - state.keys())
         if missing:
             raise StateError(f"{self.cls.__name__} requires {', '.join(missing)}. Pass it to spawn().")
-
-    def values(self, actor: Actor) -> dict[str, object]:
-        """An actor's durable fields."""
-        held = actor.__dict__
-        try:
-            return {name: held[name] for name in self.fields}
-        except KeyError as missing:
-            raise StateError(f"{self.cls.__name__}.{missing.args[0]} was deleted. Assign a value instead.") from None
 
 
 def getattr_static(cls: type, name: str) -> object:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec.structs import replace
 
+from perdure.actors.scope import current
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import Drained, Evicted, Expired, Parked, TurnStopped
+from perdure.actors.turn import Turn
 from perdure.errors import (
     ActorDefinitionError,
     ArgumentsError,
@@ -38,12 +41,13 @@ from perdure.storage.writes import End
 from perdure.supervision.strategy import GiveUp, TryAgain, after_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
-    from perdure.actors.turn import Turn
-    from perdure.storage.writes import Segment
+    from perdure.actors.handler import Handler
+    from perdure.storage.records import Mail
+    from perdure.storage.writes import Segment, Send
 
 Again: TypeAlias = "tuple[TurnRecord, list[Record]]"
 """What the next attempt begins with: the message's past, and its journal."""
@@ -65,48 +69,77 @@ _HOPELESS = (
 class Attempt:
     """One run of a handler."""
 
-    __slots__ = ("seat", "started", "turn")
+    __slots__ = ("_fields_before", "seat", "started", "turn")
 
-    def __init__(self, seat: Activation, turn: Turn) -> None:
+    def __init__(self, seat: Activation, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
-        self.turn = turn
+        self.turn = Turn(seat, mail, past, records)
         self.started = 0.0
+        self._fields_before: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return f"<attempt at {self.turn!r}>"
 
     async def run(self) -> Again | None:
         """Run the handler to its outcome; what to begin again with, if it failed."""
-        turn = self.turn
-        self.started = turn.last_change = self.seat.timestamp()
-        past = turn.past
-        if past is not None and past.retry_at is not None:
-            await turn.until(past.retry_at)
+        seat, turn = self.seat, self.turn
+        self.started = turn.last_change = seat.host.timestamp()
+        seat.begin(turn)
+        current.set(turn.scope)
+        before = copy_context()
         try:
-            if past is not None and past.suspect and past.executing != self.seat.host.node:
-                turn.past = turn.opened.turn = replace(past, executing=self.seat.host.node)
-                await turn.durable()
-            value = await self._call()
-            turn.check()
-            leaked = turn.leaked()
-            if leaked:
-                await self._end_tasks(leaked)
-            self._check_refused()
-            await self._succeed(value)
+            if turn.past is not None:
+                await self._take_up(turn.past)
+            handler, arguments = self._open_mail()
+            instance = seat.living.instance or await self._activate()
+            timeout = handler.timeout if handler.timeout is not None else seat.spec.timeout
+            if timeout is None:
+                value = await handler.function(instance, **arguments)
+            else:
+                value = await self._bounded(handler.function(instance, **arguments), timeout)
+            if not turn.plain:
+                await self._check_course()
+            segment = self._success(value)
+            if segment is not None:
+                await self._commit_refusable(segment)
+            if seat.crowded:
+                await seat.settle_pipeline()
         except asyncio.CancelledError as error:
-            if turn.stopped is None:
-                # Code of the handler cancelled itself, or this worker is being ended.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                own = StateError(f"the handler was cancelled by its own code: {error!r}")
-                return await self._fail(own)
-            await self._stopped()
-            return None
+            return await self._cancelled(error)
         except Exception as error:  # noqa: BLE001  # whatever user code raises is a failure of its actor
             return await self._raised(error)
-        await self.seat.settle_pipeline()
+        finally:
+            seat.end(marked=not _same(before, copy_context()))
+            current.set(None)
         return None
+
+    async def _take_up(self, past: TurnRecord) -> None:
+        """Wait for the next attempt's time; put a suspect's start on disk before it (see `BlameRule`)."""
+        turn, node = self.turn, self.seat.host.node
+        if past.retry_at is not None:
+            await turn.until(past.retry_at)
+        if past.suspect and past.executing != node:
+            turn.past = turn.opened.turn = replace(past, executing=node)
+            await turn.durable()
+
+    async def _cancelled(self, error: asyncio.CancelledError) -> Again | None:
+        """The turn was stopped, or the handler's own code cancelled it, or this worker is being ended."""
+        if self.turn.stopped is not None:
+            await self._stopped()
+            return None
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error
+        return await self._fail(StateError(f"the handler was cancelled by its own code: {error!r}"))
+
+    async def _check_course(self) -> None:
+        """Raise if the turn was stopped or refused, left tasks behind, or did not ask for what its journal holds."""
+        turn = self.turn
+        turn.check()
+        leaked = turn.leaked()
+        if leaked:
+            await self._end_tasks(leaked)
+        self._check_refused()
 
     async def _raised(self, error: Exception) -> Again | None:
         """The handler raised: the turn was stopped, or refuses its message, or failed."""
@@ -121,32 +154,30 @@ class Attempt:
         await self.seat.settle_pipeline()
         return None
 
-    async def _call(self) -> object:
-        turn = self.turn
+    def _open_mail(self) -> tuple[Handler[..., Any], dict[str, Any]]:
+        """The handler and its arguments; parks the turn if the code does not know them any more."""
+        turn, spec = self.turn, self.seat.spec
         mail = turn.mail
-        handler = self.seat.spec.by_stored_name.get(mail.handler)
+        handler = spec.by_stored_name.get(mail.handler)
         if handler is None:
-            turn.park(
-                f"'{mail.handler}' is no handler of {self.seat.spec.cls.__name__} any more. "
-                "Give the renamed one aliases=."
-            )
+            turn.park(f"'{mail.handler}' is no handler of {spec.cls.__name__} any more. Give the renamed one aliases=.")
             turn.check()
             raise NondeterminismError(turn.reason)
-        instance = self.seat.living.instance or await self._activate()
         try:
-            arguments = handler.signature.decode(mail.args)
+            return handler, handler.signature.decode(mail.args)
         except PerdureError as error:
             turn.park(f"the stored arguments do not fit the handler: {error}")
             turn.check()
             raise
-        timeout = handler.timeout if handler.timeout is not None else self.seat.spec.timeout
-        if timeout is None:
-            return await handler.function(instance, **arguments)
+
+    async def _bounded(self, handling: Coroutine[Any, Any, object], timeout: float) -> object:
+        """Run the handler no longer than its timeout, counted from the turn's first start."""
+        turn = self.turn
         first = min([turn.timestamp(), *(record.started for record in turn.records.values())])
         why = Expired(f"its handler ran past {timeout:g} s")
-        timer = asyncio.get_running_loop().call_later(max(0.0, first + timeout - turn.timestamp()), turn.stop, why)
+        timer = self.seat.host.loop.call_later(max(0.0, first + timeout - turn.timestamp()), turn.stop, why)
         try:
-            return await handler.function(instance, **arguments)
+            return await handling
         finally:
             timer.cancel()
 
@@ -178,23 +209,26 @@ class Attempt:
 
     # ending -----------------------------------------------------------------------------------------------------------
 
-    async def _succeed(self, value: object) -> None:
-        turn = self.turn
-        handler = self.seat.spec.by_stored_name[turn.mail.handler]
-        result = handler.signature.reply.encode(value, f"{handler.signature.what} reply").decode()
-        living = self.seat.living
+    def _success(self, value: object) -> Segment | None:
+        """Submit the end of a turn that went well; give the segment back instead if the store may refuse it."""
+        turn, living = self.turn, self.seat.living
+        signature = self.seat.spec.by_stored_name[turn.mail.handler].signature
+        result = signature.reply.encode(value, signature.reply_path).decode()
         fields, changed = living.encode()
-        before, living.fields = living.fields, fields
+        self._fields_before, living.fields = living.fields, fields
         segment = self._last_segment(Outcome("succeeded", result), changed)
-        refusable = segment.spawns or any(send.envelope.must_exist or send.envelope.chosen for send in segment.sends)
-        if not refusable and not turn.stop_actor:
-            self.seat.submit(segment)
-            return
-        # The store may refuse this, and then the turn has failed: nothing may be built on it before.
+        if turn.stop_actor or segment.spawns or (segment.sends and _refusable(segment.sends)):
+            return segment
+        self.seat.submit(segment)
+        return None
+
+    async def _commit_refusable(self, segment: Segment) -> None:
+        """Commit before anything is built on it; if the store refuses, the turn has failed."""
+        turn = self.turn
         try:
             await self.seat.commit(segment)
         except PerdureError:
-            living.fields = before
+            self.seat.living.fields = self._fields_before
             self.seat.go_back(turn.mail.number)
             raise
         if turn.stop_actor:
@@ -205,7 +239,7 @@ class Attempt:
         self.seat.submit(self._last_segment(outcome))
 
     def _last_segment(self, outcome: Outcome, changed: Mapping[str, bytes] | None = None) -> Segment:
-        turn = self.turn
+        turn, seat = self.turn, self.seat
         good = outcome.status == "succeeded"
         segment = turn.take() if good else turn.take_completions()
         # The turn is over, so nothing will look for what it sent under its keys.
@@ -213,22 +247,16 @@ class Attempt:
             segment.records = [record for record in segment.records if record.kind not in ("tell", "spawn", "value")]
         snapshot = changes = None
         if changed:
-            living = self.seat.living
-            snapshot = living.snapshot()
-            changes = snapshot.state if len(changed) == len(living.fields) else join(changed)
+            snapshot = seat.living.snapshot()
+            changes = snapshot.state if len(changed) == len(seat.living.fields) else join(changed)
+        number = turn.mail.number
         segment.end = End(
-            turn.mail.number,
-            outcome,
-            self.started,
-            self.seat.host.timestamp(),
-            changes,
-            snapshot,
-            stop=turn.stop_actor and good,
+            number, outcome, self.started, seat.host.timestamp(), changes, snapshot, turn.stop_actor and good
         )
         if turn.past is not None:
             segment.turn = replace(turn.past, executing=None, suspect=False, retry_at=None)
         turn.ended = True
-        self.seat.advance(turn.mail.number)
+        seat.advance(number)
         return segment
 
     async def _fail(self, error: BaseException) -> Again | None:
@@ -286,3 +314,14 @@ class Attempt:
             await self.seat.commit(segment)
         await self.seat.retire(waiting=turn.mail.seq if isinstance(why, Evicted) else None)
         raise why or Drained()
+
+
+def _refusable(sends: Iterable[Send]) -> bool:
+    return any(send.envelope.must_exist or send.envelope.chosen for send in sends)
+
+
+def _same(before: Context, after: Context) -> bool:
+    try:
+        return before == after
+    except Exception:  # noqa: BLE001  # values of the user's may not like to be compared
+        return False

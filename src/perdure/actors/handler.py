@@ -60,6 +60,7 @@ class Signature:
     def __init__(self, function: Callable[..., Any], owner: str) -> None:
         self.function = function
         self.what = f"{owner}.{function.__name__}"
+        self.reply_path = f"{self.what} reply"
         _, *parameters = inspect.signature(function).parameters.values()
         for parameter in parameters:
             if parameter.kind not in _PLAIN:
@@ -69,7 +70,8 @@ class Signature:
                 )
         self._parameters = parameters
         self._positional = tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self._names = frozenset(p.name for p in parameters)
+        self._order = tuple(p.name for p in parameters)
+        self._names = frozenset(self._order)
         self._required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
 
     @cached_property
@@ -92,13 +94,16 @@ class Signature:
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
         """Arguments as one JSON object. Raises `ArgumentsError` or `EncodingError` before anything is sent."""
         named = dict(zip(self._positional, args, strict=False))
+        if not kwargs and len(args) == len(self._parameters) == len(self._positional):
+            return self.arguments.text(named, self.what)
         if kwargs:
             if not named.keys().isdisjoint(kwargs):
                 raise self._misfit(args, kwargs)
             named.update(kwargs)
         if len(args) > len(self._positional) or not self._required <= named.keys() <= self._names:
             raise self._misfit(args, kwargs)
-        return self.arguments.text(named, self.what)
+        # in the order of the signature: what is the same call has the same text
+        return self.arguments.text({name: named[name] for name in self._order if name in named}, self.what)
 
     def decode(self, stored: str) -> dict[str, Any]:
         """Arguments as they were sent; raises `DecodingError`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.activation import Activation
@@ -17,9 +16,11 @@ from perdure.actors.actor import read_only
 from perdure.actors.blame import BlameGate
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
+from perdure.actors.port import decoding_port
 from perdure.actors.receipt import Receipt, Status
-from perdure.actors.ref import Reference, address_of, class_of, decoding_port
+from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.stops import Drained, Evicted
+from perdure.actors.workers import Workers
 from perdure.errors import (
     ActorElsewhere,
     FencedError,
@@ -31,7 +32,7 @@ from perdure.errors import (
 )
 from perdure.storage.committer import settle
 from perdure.storage.failure import decode_failure
-from perdure.storage.records import Address, Envelope
+from perdure.storage.records import Address, Envelope, Outcome
 from perdure.storage.writes import Append, Appended, Claim, Claimed, Committed, Existing, Placed, Spawn
 
 if TYPE_CHECKING:
@@ -39,14 +40,14 @@ if TYPE_CHECKING:
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
-    from perdure.actors.ref import Outgoing
+    from perdure.actors.port import Outgoing
     from perdure.actors.turn import Turn
     from perdure.limits import Limits
     from perdure.storage.codec import Codec
-    from perdure.storage.committer import Committer
-    from perdure.storage.records import Completion, Outcome
+    from perdure.storage.committer import Committer, Told
+    from perdure.storage.records import Completion
     from perdure.storage.store import Store
-    from perdure.storage.writes import Settled
+    from perdure.storage.writes import Settled, Write
     from perdure.supervision.strategy import BlameRule, Retry
     from perdure.system import ActorSystem
 
@@ -79,6 +80,8 @@ class Host:
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
         self.outcomes = Outcomes(store)
+        self._told = self._appended  # bound once, not at every message
+        self.workers = Workers()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
@@ -112,48 +115,54 @@ class Host:
         now = self.timestamp()
         options = message.options
         spec = message.cls.__perdure__
+        due = options.due if options.due is not None and options.due > now else None
+        expires = None if options.timeout is None or ask else now + options.timeout
+        codec = message.handler.signature.arguments.name
         return Envelope(
-            id_,
-            message.to,
-            message.handler.name,
-            message.args,
-            message.handler.signature.arguments.name,
-            now,
-            chosen=options.id is not None,
-            cause=cause,
-            chain=chain,
-            due=options.due if options.due is not None and options.due > now else None,
-            expires=None if options.timeout is None or ask else now + options.timeout,
-            must_exist=bool(spec.required),
-            limit=spec.mailbox_limit if cause is None else None,
-        )
+            id_, message.to, message.handler.name, message.args, codec, now, options.id is not None, cause, chain, due,
+            expires, bool(spec.required), spec.mailbox_limit if cause is None else None,
+        )  # fmt: skip
 
-    async def _append(self, message: Outgoing, *, ask: bool) -> tuple[Receipt[Any], Appended | Existing]:
-        id_ = message.options.id or self.ids.next()
-        envelope = self.envelope(message, id_, ask=ask)
-        future: asyncio.Future[Settled] = self.loop.create_future()
-        self.committer.submit(Append(envelope), partial(self._appended, future))
-        settled = await future
-        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)
-        return receipt, cast("Appended | Existing", settled)
+    def _append(self, message: Outgoing, id_: str, told: Told, *, ask: bool) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self.committer.submit(Append(self.envelope(message, id_, ask=ask)), told, future)
+        return future
 
-    def _appended(self, future: asyncio.Future[Settled], settled: Settled | PerdureError) -> None:
+    def _appended(self, _: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
         if isinstance(settled, Appended):
             self.deliver(settled)
-        settle(future, settled)
+        if future is not None:
+            settle(future, settled)
 
-    async def tell(self, message: Outgoing) -> Receipt[Any]:
+    def tell(self, message: Outgoing) -> tuple[str, asyncio.Future[Any]]:
         """See `Port.tell`."""
-        receipt, _ = await self._append(message, ask=False)
-        return receipt
+        id_ = message.options.id or self.ids.next()
+        return id_, self._append(message, id_, self._told, ask=False)
+
+    def _asked(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
+        if future is not None and isinstance(settled, Appended) and settled.place.epoch is not None:
+            # It will be answered here, so whoever asked need not wake before that.
+            self.deliver(settled)
+            if not future.done():
+                self.outcomes.tell(settled.mail.seq, settled.mail.id, future)
+        else:
+            self._appended(write, settled, future)
 
     async def ask(self, message: Outgoing) -> object:
         """See `Port.ask`."""
         timeout = message.options.timeout
-        loop = asyncio.get_running_loop()
-        end = None if timeout is None else loop.time() + timeout
-        receipt, settled = await self._append(message, ask=True)
-        if isinstance(settled, Existing):
+        end = None if timeout is None else self.loop.time() + timeout
+        id_ = message.options.id or self.ids.next()
+        future = self._append(message, id_, self._asked if end is None else self._told, ask=True)
+        try:
+            settled: Outcome | Appended | Existing = await future
+        except asyncio.CancelledError:
+            self.outcomes.forget(future)
+            raise
+        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)
+        if isinstance(settled, Outcome):
+            outcome = settled
+        elif isinstance(settled, Existing):
             outcome = settled.outcome or await self.outcomes.wait(settled.seq, receipt, end, local=False)
         else:
             local = settled.place.epoch is not None
@@ -234,7 +243,7 @@ class Host:
                 answer = await query.function(instance, **arguments)
             finally:
                 read_only.reset(guard)
-            return signature.reply.decode(signature.reply.encode(answer, f"{signature.what} reply"))
+            return signature.reply.decode(signature.reply.encode(answer, signature.reply_path))
         finally:
             decoding_port.reset(token)
 
@@ -273,11 +282,14 @@ class Host:
 
     def deliver(self, appended: Appended) -> None:
         """Give a committed message to its mailbox, if it is here."""
-        if not appended.numbered or appended.place.epoch is None:
-            if not appended.numbered:
-                self.system.due_changed()
-            return
-        self._activation(appended.place).deliver(appended.mail)
+        place = appended.place
+        if not appended.numbered:
+            self.system.due_changed()
+        elif place.epoch is not None:
+            activation = self.activations.get(place.actor)
+            if activation is None or activation.gone or activation.epoch != place.epoch:
+                activation = self._activation(place)
+            activation.deliver(appended.mail)
 
     def _activation(self, place: Placed) -> Activation:
         activation = self.activations.get(place.actor)
@@ -402,6 +414,7 @@ class Host:
                 await asyncio.wait(workers, timeout=_STUBBORN_SECONDS)
                 break
             await asyncio.wait(workers, timeout=_LOOK_SECONDS)
+        await self.workers.close()
         await asyncio.gather(
             *(activation.retire() for activation in list(self.activations.values())), return_exceptions=True
         )

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from perdure.actors.actor import bind, read_only
-from perdure.actors.ref import decoding_port
+from perdure.actors.port import decoding_port
 from perdure.actors.scope import current
-from perdure.errors import ActivationError, LargeStateWarning, StateMisfit
+from perdure.errors import ActivationError, LargeStateWarning, StateError, StateMisfit
 from perdure.storage.record_codec import join, split
 from perdure.storage.records import Snapshot
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from perdure.actors.actor import Actor, ActorSpec, Cell
-    from perdure.actors.ref import Port
+    from perdure.actors.port import Port
 
 _LOG = logging.getLogger("perdure.actors")
 _LARGE_STATE_BYTES = 256 << 10
@@ -65,12 +65,15 @@ class Living:
         """The state as it is now, and the fields of it that changed. Raises `EncodingError`."""
         if self.instance is None:
             raise ActivationError(f"{self.name}: is not in memory")
-        fields = self.spec.state.encode_changed(self.spec.values(self.instance), self.fields, self.spec.cls.__name__)
-        return fields, {name: raw for name, raw in fields.items() if self.fields.get(name) != raw}
+        name = self.spec.cls.__name__
+        try:
+            return self.spec.state.encode_changed(self.instance.__dict__, self.fields, name)
+        except KeyError as missing:
+            raise StateError(f"{name}.{missing.args[0]} was deleted. Assign a value instead.") from None
 
     def snapshot(self) -> Snapshot:
         """The held state as it is stored."""
-        state = join(self.fields)
+        state = self.spec.state.join(self.fields)
         if len(state) > _LARGE_STATE_BYTES:
             largest = max(self.fields, key=lambda field: len(self.fields[field]))
             warnings.warn(

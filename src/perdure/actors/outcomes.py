@@ -29,17 +29,37 @@ class Outcomes:
 
     def ended(self, seq: int, outcome: Outcome) -> None:
         """Tell whoever waits for a message."""
-        self._ids.pop(seq, None)
-        for future in self._waiters.pop(seq, ()):
+        if seq not in self._waiters:
+            return
+        del self._ids[seq]
+        for future in self._waiters.pop(seq):
             if not future.done():
                 future.set_result(outcome)
+
+    def tell(self, seq: int, id_: str, future: asyncio.Future[Outcome]) -> None:
+        """Have a future told of a message's outcome, which this node's commits bring about."""
+        self._waiters.setdefault(seq, []).append(future)
+        self._ids[seq] = id_
+
+    def forget(self, future: asyncio.Future[Outcome]) -> None:
+        """Whoever waited is gone."""
+        for seq, waiting in self._waiters.items():
+            if future in waiting:
+                return self._remove(seq, future)
+        return None
+
+    def _remove(self, seq: int, future: asyncio.Future[Outcome]) -> None:
+        waiting = self._waiters.get(seq)
+        if waiting is not None and future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._waiters[seq], self._ids[seq]
 
     async def wait(self, seq: int, receipt: Receipt[Any], end: float | None, *, local: bool) -> Outcome:
         """Wait for a message's outcome: told by this node's commits, or found by looking."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._waiters.setdefault(seq, []).append(future)
-        self._ids[seq] = receipt.id
+        self.tell(seq, receipt.id, future)
         pause = _POLL_LAST_SECONDS if local else _POLL_FIRST_SECONDS
         try:
             while True:
@@ -59,11 +79,7 @@ class Outcomes:
                 if found is not None and found.outcome is not None:
                     return found.outcome
         finally:
-            waiting = self._waiters.get(seq)
-            if waiting is not None and future in waiting:
-                waiting.remove(future)
-                if not waiting:
-                    del self._waiters[seq], self._ids[seq]
+            self._remove(seq, future)
 
     async def look(self) -> None:
         """Find outcomes that came about elsewhere: an actor may have gone to another node meanwhile."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cas
 import msgspec
 
 from perdure.actors.names import check_name
-from perdure.actors.ref import decoding_port
+from perdure.actors.port import decoding_port
 from perdure.actors.scope import forbid_in_step, here
 from perdure.clock import Seconds, seconds
 from perdure.errors import EncodingError, NotInTurnError
 from perdure.storage.codec import Codec, codec_for, register_extension, register_wire
 
 if TYPE_CHECKING:
-    from perdure.actors.ref import Port
+    from perdure.actors.port import Port
     from perdure.storage.records import Outcome
 
 R_co = TypeVar("R_co", covariant=True)

@@ -7,15 +7,15 @@ else. It pickles, compares, hashes, and travels in messages and state as the tex
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from perdure.actors.handler import Declaration, Handler, Query
+from perdure.actors.handler import Handler, Query
 from perdure.actors.names import check_name, kinds, near
+from perdure.actors.port import Options, Outgoing, decoding_port
+from perdure.actors.receipt import Receipt
 from perdure.actors.scope import current, forbid_in_step, here
 from perdure.clock import Seconds, seconds
 from perdure.errors import EncodingError, NotAMessageError, NotInTurnError
@@ -24,7 +24,7 @@ from perdure.storage.records import Address
 
 if TYPE_CHECKING:
     from perdure.actors.actor import Actor
-    from perdure.actors.receipt import Receipt, Status
+    from perdure.actors.port import Port
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -33,69 +33,19 @@ R_co = TypeVar("R_co", covariant=True)
 Ref = Annotated[T, "reference"]
 """Annotation for a reference in state and messages; to a type checker `Ref[Counter]` is `Counter`."""
 
-decoding_port: ContextVar[Port | None] = ContextVar("perdure_port", default=None)
-"""The system that references decoded here belong to."""
-
-
-class Options(Struct, frozen=True, gc=False):
-    """How a message is sent.
-
-    Attributes:
-        id: The sender's own id: the same id is the same message.
-        due: Not handled before, seconds since the epoch.
-        timeout: Seconds that an ask waits for its reply, or after which a tell is not started any more.
-    """
-
-    id: str | None = None
-    due: float | None = None
-    timeout: float | None = None
-
-
-class Outgoing(Struct, eq=False, gc=False):
-    """A message about to be sent, checked and encoded."""
-
-    cls: type[Actor]
-    to: Address
-    handler: Declaration
-    args: str
-    options: Options
-
-
-class Port(Protocol):
-    """What a reference needs of the system it belongs to."""
-
-    async def tell(self, message: Outgoing) -> Receipt[Any]:
-        """Send from outside any turn; durable when this returns."""
-        ...
-
-    async def ask(self, message: Outgoing) -> object:
-        """Send from outside any turn and wait for the reply."""
-        ...
-
-    async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-        """Have a query answered."""
-        ...
-
-    async def result(self, receipt: Receipt[Any], timeout: float | None) -> object:
-        """Wait for the outcome of the receipt's message."""
-        ...
-
-    async def status(self, id_: str) -> Status:
-        """Where a message stands."""
-        ...
-
-    def timestamp(self) -> float:
-        """The system's time."""
-        ...
-
 
 class Reference:
     """An actor's name with the messages it takes."""
 
     __slots__ = ("_address", "_cls", "_port")
 
-    def __init__(self, cls: type[Actor], address: Address, port: Port | None) -> None:
-        self._cls = cls
+    def __new__(cls, actor: type[Actor], address: Address, port: Port | None) -> Self:
+        """Make one of the reference class that this actor class has."""
+        del address, port
+        return cast("Self", object.__new__(_reference_class(actor)))
+
+    def __init__(self, actor: type[Actor], address: Address, port: Port | None) -> None:
+        self._cls = actor
         self._address = address
         self._port = port
 
@@ -118,9 +68,6 @@ class Reference:
 
     def __getattr__(self, name: str) -> object:
         spec = self._cls.__perdure__
-        handler = spec.handlers.get(name)
-        if handler is not None:
-            return BoundHandler(self, handler)
         if name in spec.queries:
             return BoundQuery(self, spec.queries[name])
         if name.startswith("__"):
@@ -227,7 +174,10 @@ class BoundHandler(Generic[P, R_co]):
         scope = here()
         if scope is not None:
             return scope.turn.tell(scope, message)
-        return await port_of(self._ref).tell(message)
+        port = port_of(self._ref)
+        id_, accepted = port.tell(message)
+        await accepted
+        return Receipt(id_, self._handler.signature.reply, port)
 
     def options(
         self,
@@ -270,12 +220,34 @@ class BoundHandler(Generic[P, R_co]):
         return port.timestamp() if port is not None else time.time()
 
     def _outgoing(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Outgoing:
-        ref = self._ref
-        arguments = self._handler.signature.encode(args, kwargs)
-        return Outgoing(class_of(ref), address_of(ref), self._handler, arguments, self._options)
+        ref, handler = self._ref, self._handler
+        cls, to = ref._cls, ref._address  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # every message comes by
+        return Outgoing(cls, to, handler, handler.signature.encode(args, kwargs), self._options)
 
 
 _NO_OPTIONS = Options()
+
+
+class _Point:
+    """A handler as an attribute of references: found at once, where `__getattr__` comes after a search and an error."""
+
+    __slots__ = ("_handler",)
+
+    def __init__(self, handler: Handler[..., Any]) -> None:
+        self._handler = handler
+
+    def __get__(self, ref: Reference, owner: type[Reference]) -> BoundHandler[..., Any]:
+        return BoundHandler(ref, self._handler)
+
+
+def _reference_class(actor: type[Actor]) -> type[Reference]:
+    """The class of references to an actor class, kept with what is known of that."""
+    known = actor.__perdure__
+    made: type[Reference] | None = known.reference_class
+    if made is None:
+        points = {name: _Point(handler) for name, handler in known.handlers.items()}
+        made = known.reference_class = type("Reference", (Reference,), {"__slots__": (), **points})
+    return made
 
 
 class BoundQuery:

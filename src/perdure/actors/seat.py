@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from perdure.actors.actor import Actor
-    from perdure.actors.ref import Outgoing, Port
+    from perdure.actors.port import Outgoing, Port
     from perdure.storage.records import Address, Envelope, OpenAsk
     from perdure.storage.writes import Committed, Segment, Spawn
 

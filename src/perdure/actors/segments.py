@@ -111,6 +111,11 @@ class Segments:
         return self._handout
 
     @property
+    def plain(self) -> bool:
+        """Whether its handler has run as if there were no turn: nobody stopped it, and it called nothing of perdure."""
+        return not (self._tasks or self._handout is not None or self.stopped is not None or self.refused is not None)
+
+    @property
     def unclaimed(self) -> str | None:
         """The key of a recorded result that nobody has asked for."""
         return None if self._handout is None else next(iter(self._handout.unclaimed), None)
@@ -120,8 +125,9 @@ class Segments:
         self.ended = True
         if self._handout is not None:
             self._handout.close()
-        for task in self.leaked():
-            task.cancel()
+        if self._tasks:
+            for task in self.leaked():
+                task.cancel()
 
     def __repr__(self) -> str:
         state = "stopped" if self.stopped else "ended" if self.ended else "running"
@@ -325,13 +331,12 @@ class Segments:
 
     def take(self) -> Segment:
         """Close the open segment, with the completions so far."""
-        segment = self._open or self.seat.segment(self.mail.seq)
-        self._open = None
-        return self._with_completions(segment)
+        segment, self._open = self._open, None
+        if segment is None:
+            segment = self.seat.segment(self.mail.seq)
+        return self._with_completions(segment) if self._completions or self._numbered else segment
 
     def _with_completions(self, segment: Segment) -> Segment:
-        if not (self._completions or self._numbered):
-            return segment
         segment.records = [*self._completions, *segment.records]
         segment.numbered = [*segment.numbered, *self._numbered]
         if self._completions and self.past is not None and self.past.executing is not None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
-    from perdure.actors.ref import Outgoing
+    from perdure.actors.port import Outgoing
     from perdure.storage.records import OutcomeStatus, RecordKind
 
 _DEADLOCK_LOOK_SECONDS = 1.0

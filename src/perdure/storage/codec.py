@@ -29,7 +29,7 @@ from perdure.storage.conversion import Converter
 from perdure.storage.exactness import Check, Inexact
 from perdure.storage.extension import Extension, register_extension, register_wire, wire_of
 from perdure.storage.shadow import runs_user_code
-from perdure.storage.shapes import Anything, Scalar, reachable
+from perdure.storage.shapes import Anything, Choice, Enumeration, Scalar, reachable
 
 __all__ = [
     "Codec",
@@ -72,7 +72,17 @@ class Parts:
 class Codec(Generic[T]):
     """Reads and writes the values of one annotation. Get one from `codec_for`."""
 
-    __slots__ = ("_annotation", "_check", "_lift", "_lower", "_may_be_nan", "_read", "_runs_user_code", "parts")
+    __slots__ = (
+        "_annotation",
+        "_check",
+        "_lift",
+        "_lower",
+        "_may_be_nan",
+        "_read",
+        "_runs_user_code",
+        "_simple",
+        "parts",
+    )
 
     def __init__(self, annotation: object) -> None:
         shape = shape_of(annotation)
@@ -85,6 +95,8 @@ class Codec(Generic[T]):
         parts = tuple(reachable(shape))
         self._runs_user_code = any(map(runs_user_code, parts))
         self.parts = None if self._runs_user_code else Parts(self._check, wire.lower, wire.read, wire.lift)
+        # what is never a JSON object can bear no mark of a pickle, and without user code one reading proves it
+        self._simple = isinstance(shape, Scalar | Choice | Enumeration) and wire.lift is None
         self._may_be_nan = any(
             isinstance(part, Anything) or (isinstance(part, Scalar) and part.cls is float) for part in parts
         )
@@ -114,9 +126,15 @@ class Codec(Generic[T]):
         """
         try:
             self._check(value)
-            return self._prove(self._bytes(value))
+            lower = self._lower
+            raw = _write(value if lower is None else lower(value))
+            if self._simple:
+                self._read(raw)
+            else:
+                self._prove(raw)
         except Exception as error:  # hooks and properties of the user's classes run in here
             raise self._refusal(value, path, error) from error
+        return raw
 
     def decode(self, raw: bytes | str) -> T:
         """The value in a JSON document.
@@ -141,10 +159,14 @@ class Codec(Generic[T]):
         NaN and null have the same bytes, so what holds null, and may hold NaN, is looked at always.
         """
         try:
-            raw = self._bytes(value)
+            lower = self._lower
+            raw = _write(value if lower is None else lower(value))
             if raw != known:
                 self._check(value)
-                self._prove(raw)
+                if self._simple:
+                    self._read(raw)
+                else:
+                    self._prove(raw)
             elif self._may_be_nan and b"null" in raw:
                 self._check(value)
         except Exception:  # noqa: BLE001  # encoding again tells what is wrong
@@ -165,7 +187,7 @@ class Codec(Generic[T]):
         lift = self._lift
         return self._read(raw) if lift is None else lift(self._read(raw))  # type: ignore[no-any-return]  # by the annotation
 
-    def _prove(self, raw: bytes) -> bytes:
+    def _prove(self, raw: bytes) -> None:
         """Decode back; what the user's hooks made of it must encode the same."""
         value = self._value(raw)
         if self._runs_user_code:
@@ -176,7 +198,6 @@ class Codec(Generic[T]):
                     f"it comes back as {again.decode()[:200]}, not as {raw.decode()[:200]}",
                     "__post_init__ must leave a complete object as it is.",
                 )
-        return raw
 
     def _refusal(self, value: T, path: str, error: Exception) -> EncodingError:
         if isinstance(error, Inexact):

@@ -17,21 +17,35 @@ import asyncio
 import logging
 import os
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakSet
 
 from perdure.errors import PerdureError, StorageError, SystemClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from perdure.storage.store import Store
     from perdure.storage.writes import Settled, Write
 
-Told: TypeAlias = "Callable[[Settled | PerdureError], None]"
+Told: TypeAlias = "Callable[[Write, Settled | PerdureError, asyncio.Future[Any] | None], None]"
+"""What is called with a write, what became of it, and the future it was submitted with."""
 
 _LOG = logging.getLogger("perdure.storage")
 _BATCH = 2_000
 _SLICE = 128
+_CLOSED = "the system is closed. Use it inside `async with ActorSystem(...)`."
+
+_committers: WeakSet[Committer] = WeakSet()
+
+
+def _refuse_in_child() -> None:
+    for committer in list(_committers):
+        committer.forked()
+
+
+os.register_at_fork(after_in_child=_refuse_in_child)
 
 
 class Committer:
@@ -40,12 +54,16 @@ class Committer:
     def __init__(self, store: Store, idle: Callable[[], Awaitable[None]] | None = None) -> None:
         self._store = store
         self._after = idle
-        self._queue: deque[tuple[Write, Told]] = deque()
-        self._news: deque[tuple[Told, Settled | PerdureError]] = deque()
+        # three lists side by side: a tuple for each write would be three more objects for the garbage collector
+        self._queue: list[Write] = []
+        self._owners: list[Told] = []
+        self._futures: list[asyncio.Future[Any] | None] = []
+        self._news: deque[Iterator[tuple[Write, Told, asyncio.Future[Any] | None, Settled | PerdureError]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._teller: asyncio.Task[None] | None = None
         self._wake: asyncio.Event = asyncio.Event()
         self._closing = False
+        self._refusal: str | None = _CLOSED
         self._pid = os.getpid()
         self.transactions = 0
         self.writes = 0
@@ -56,33 +74,45 @@ class Committer:
     def start(self) -> None:
         """Begin to commit."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="perdure-committer")
+        self._task.add_done_callback(self._ended)
+        self._refusal = None
+        _committers.add(self)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._refusal = _CLOSED
+        del task
+
+    def forked(self) -> None:
+        """Refuse every write: this is a copy in a forked process, without the thread and the loop."""
+        self._refusal = (
+            f"the system was opened in process {self._pid} and is used in its fork {os.getpid()}. "
+            "Open one in each process."
+        )
 
     async def close(self) -> None:
         """Commit what is queued, then end."""
         self._closing = True
+        self._refusal = _CLOSED
         self._wake.set()
         if self._task is not None:
             await self._task
         if self._teller is not None:
             await self._teller
 
-    def submit(self, write: Write, told: Told) -> None:
+    def submit(self, write: Write, told: Told, future: asyncio.Future[Any] | None = None) -> None:
         """Queue a write. `told` is called in the event loop with what became of it, and must not raise."""
-        if os.getpid() != self._pid:
-            raise SystemClosedError(
-                f"the system was opened in process {self._pid} and is used in its fork {os.getpid()}. "
-                "Open one in each process."
-            )
-        if self._closing or self._task is None or self._task.done():
-            raise SystemClosedError("the system is closed. Use it inside `async with ActorSystem(...)`.")
-        self._queue.append((write, told))
-        if len(self._queue) == 1:
+        if self._refusal is not None:
+            raise SystemClosedError(self._refusal)
+        if not self._queue:
             self._wake.set()
+        self._queue.append(write)
+        self._owners.append(told)
+        self._futures.append(future)
 
     async def write(self, write: Write) -> Settled:
         """Commit one write and give what became of it; raises its error. Cancelling the caller does not undo it."""
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-        self.submit(write, lambda settled: settle(future, settled))
+        self.submit(write, _settle, future)
         return await future
 
     async def _run(self) -> None:
@@ -91,21 +121,21 @@ class Committer:
             if not self._queue and self._closing:
                 return
             self._wake.clear()
-            # Tasks that the last commit woke run now; what they begin joins this batch.
-            await asyncio.sleep(0)
             while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
-                settled = await self._commit([write for write, _ in batch])
-                self._news.extend((told, result) for (_, told), result in zip(batch, settled, strict=True))
+                batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
+                owners, self._owners = self._owners[:_BATCH], self._owners[_BATCH:]
+                futures, self._futures = self._futures[:_BATCH], self._futures[_BATCH:]
+                self._news.append(zip(batch, owners, futures, await self._commit(batch), strict=True))
                 if self._teller is None:
                     self._tell_slice()
                     if self._news:
                         self._teller = asyncio.get_running_loop().create_task(self._tell_rest(), name="perdure-teller")
                 if self._after is not None:
                     await self._after()
+                # Tasks that this commit woke run now; what they begin joins the next batch.
                 await asyncio.sleep(0)
 
-    async def _commit(self, batch: list[Write]) -> Sequence[Settled | PerdureError]:
+    async def _commit(self, batch: Sequence[Write]) -> Sequence[Settled | PerdureError]:
         try:
             settled = await self._store.write(batch)
         except PerdureError as error:
@@ -129,16 +159,24 @@ class Committer:
         self._teller = None
 
     def _tell_slice(self) -> None:
-        for _ in range(min(len(self._news), _SLICE)):
-            told, settled = self._news.popleft()
+        told = 0
+        for write, owner, future, settled in islice(self._news[0], _SLICE):
+            told += 1
             try:
-                told(settled)
+                owner(write, settled, future)
             except Exception:  # noqa: BLE001  # said below
                 # One who cannot take the news must not keep it from the others.
                 _LOG.exception("a write's owner failed when it was told of %r", settled)
+        if told < _SLICE:
+            self._news.popleft()
 
 
-def settle(future: asyncio.Future[Settled], settled: Settled | PerdureError) -> None:
+def _settle(_: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
+    if future is not None:
+        settle(future, settled)
+
+
+def settle(future: asyncio.Future[Any], settled: Settled | PerdureError) -> None:
     """Give a future what became of a write, if anybody still waits."""
     if future.done():
         return

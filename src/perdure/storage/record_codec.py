@@ -6,6 +6,7 @@ if that goes wrong field by field, which tells what is wrong. Every message goes
 
 import functools
 from collections.abc import Callable, Mapping
+from operator import add
 from typing import Any, NotRequired, cast
 
 import msgspec
@@ -19,33 +20,25 @@ _typed_dict = cast("Callable[[str, dict[str, Any]], Any]", TypedDict)  # made at
 
 
 class _Whole:
-    """All fields of a record at once."""
+    """What writes and reads all fields of a record at once; whatever it raises, some field is wrong."""
 
     def __init__(self, fields: Mapping[str, Parts]) -> None:
-        self._checks = {name: parts.check for name, parts in fields.items()}
-        self._lowers = {name: parts.lower for name, parts in fields.items() if parts.lower is not None}
-        self._lifts = {name: parts.lift for name, parts in fields.items() if parts.lift is not None}
+        self.checks = {name: parts.check for name, parts in fields.items()}
+        self.lowers = {name: parts.lower for name, parts in fields.items() if parts.lower is not None}
+        self.lifts = {name: parts.lift for name, parts in fields.items() if parts.lift is not None}
         record = _typed_dict("Record", {name: NotRequired[parts.read] for name, parts in fields.items()})
-        self._read: Callable[[str | bytes], dict[str, Any]] = msgspec.json.Decoder(record).decode
+        self.read: Callable[[str | bytes], dict[str, Any]] = msgspec.json.Decoder(record).decode
 
-    def write(self, values: Mapping[str, Any]) -> str:
-        """The record, checked and decoded back once; whatever it raises, some field is wrong."""
-        checks = self._checks
-        for name, value in values.items():
-            checks[name](value)
-        if self._lowers:
-            values = {name: self._lowers[name](v) if name in self._lowers else v for name, v in values.items()}
-        raw = _write(values)
-        self.read(raw)
-        return raw.decode()
+    def lower(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as msgspec writes them."""
+        return {name: self.lowers[name](v) if name in self.lowers else v for name, v in values.items()}
 
-    def read(self, raw: str | bytes) -> dict[str, Any]:
-        """The record; whatever it raises, some field is wrong."""
-        values = self._read(raw)
-        for name, lift in self._lifts.items():
-            if name in values:
-                values[name] = lift(values[name])
-        return values
+    def lift(self, read: dict[str, Any]) -> dict[str, Any]:
+        """Values of what msgspec read."""
+        for name, lift in self.lifts.items():
+            if name in read:
+                read[name] = lift(read[name])
+        return read
 
 
 class RecordCodec:
@@ -61,14 +54,11 @@ class RecordCodec:
     def __init__(self, fields: Mapping[str, object]) -> None:
         self._codecs = {name: codec_for(annotation) for name, annotation in fields.items()}
         pickled = sorted({codec.name for codec in self._codecs.values()} - {"json"})
-        self._name = "+".join(["json", *pickled])
+        self.name = "+".join(["json", *pickled])
+        """`json` if every field is, else `json+cloudpickle@3.11`."""
+        self._heads = [f"{_quoted(name)}:".encode() for name in self._codecs]
         parts = {name: codec.parts for name, codec in self._codecs.items() if codec.parts is not None}
         self._whole = _Whole(parts) if len(parts) == len(self._codecs) else None
-
-    @property
-    def name(self) -> str:
-        """`json` if every field is, else `json+cloudpickle@3.11`."""
-        return self._name
 
     def text(self, values: Mapping[str, object], path: str = "") -> str:
         """The values as one JSON object.
@@ -80,9 +70,16 @@ class RecordCodec:
         Raises:
             EncodingError: A value would not come back as it is, or is no field.
         """
-        if self._whole is not None:
+        whole = self._whole
+        if whole is not None:
             try:
-                return self._whole.write(values)
+                for name, value in values.items():
+                    whole.checks[name](value)
+                raw = _write(whole.lower(values) if whole.lowers else values)
+                read = whole.read(raw)
+                if whole.lifts:
+                    whole.lift(read)
+                return raw.decode()
             except Exception:  # noqa: BLE001, S110  # field by field, below, tells what is wrong
                 pass
         return join(self.encode(values, path))
@@ -93,14 +90,25 @@ class RecordCodec:
         return {name: self._codec(name, prefix).encode(value, prefix + name) for name, value in values.items()}
 
     def encode_changed(
-        self, values: Mapping[str, object], known: Mapping[str, bytes], path: str = ""
-    ) -> dict[str, bytes]:
-        """Like `encode`, but values whose bytes are those in `known` are not looked at and decoded again."""
-        prefix = path and f"{path}."
+        self, held: Mapping[str, object], known: Mapping[str, bytes], path: str
+    ) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Every field as JSON, and those whose bytes are not the ones in `known`.
+
+        Fields whose bytes are known are not looked at and decoded again. Raises `KeyError` if `held` lacks a field, and
+        `EncodingError`.
+        """
         encoded: dict[str, bytes] = {}
-        for name, value in values.items():
-            encoded[name] = self._codec(name, prefix).encode_changed(value, known.get(name), prefix + name)
-        return encoded
+        changed: dict[str, bytes] = {}
+        for name, codec in self._codecs.items():
+            before = known.get(name)
+            encoded[name] = raw = codec.encode_changed(held[name], before, f"{path}.{name}")
+            if raw != before:
+                changed[name] = raw
+        return encoded, changed
+
+    def join(self, encoded: Mapping[str, bytes]) -> str:
+        """One JSON object from what `encode_changed` gave: every field, in that order."""
+        return (b"{" + b",".join(map(add, self._heads, encoded.values())) + b"}").decode()
 
     def decode(self, text: str) -> dict[str, Any]:
         """The values in a JSON object: names that are no fields are passed over, absent ones stay absent.
@@ -108,9 +116,10 @@ class RecordCodec:
         Raises:
             DecodingError: The text is no JSON object, or a value does not fit its annotation.
         """
-        if self._whole is not None and PICKLE_MARK not in text:
+        whole = self._whole
+        if whole is not None and PICKLE_MARK not in text:
             try:
-                return self._whole.read(text)
+                return whole.lift(whole.read(text)) if whole.lifts else whole.read(text)
             except Exception:  # noqa: BLE001, S110  # field by field, below, tells what is wrong
                 pass
         decoded: dict[str, Any] = {}

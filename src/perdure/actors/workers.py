@@ -1,0 +1,103 @@
+"""The tasks that handlers run in: kept, and lent to one activation after the other.
+
+    has mail ──► ready ──► a worker takes it ──► its messages, turn by turn ──► the next one that is ready
+                               └─ a handler waits ──► another worker goes on with those that are ready
+
+A task made for every message costs more than most handlers do. So there are as many workers as handlers that wait, and
+one more that comes whenever something is ready. What a handler leaves behind in its task (a context variable, a
+cancellation) must not reach the next handler: a worker that is not as it was ends, and a new one takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextvars import copy_context
+from typing import Protocol
+
+from perdure.actors.scope import current
+
+_LOG = logging.getLogger("perdure.actors")
+_KEPT = 64
+"""Workers that may wait for work; a burst of waiting handlers leaves no more behind."""
+
+
+class Workload(Protocol):
+    """An activation, as a worker sees it."""
+
+    async def work(self, worker: asyncio.Task[None]) -> bool:
+        """Handle what mail there is; whether the worker's task is as it was before."""
+        ...
+
+
+class Workers:
+    """The workers of one node."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._ready: deque[Workload] = deque()
+        self._idle: dict[asyncio.Task[None], asyncio.Future[None]] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._coming = False
+        self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<Workers: {len(self.tasks)}, {len(self._idle)} of them idle, {len(self._ready)} actors ready>"
+
+    def run(self, workload: Workload) -> None:
+        """Have an activation worked on soon."""
+        self._ready.append(workload)
+        if not self._coming:
+            self._call()
+
+    def _call(self) -> None:
+        """Have a worker come."""
+        self._coming = True
+        while self._idle:
+            _, waiting = self._idle.popitem()
+            if not waiting.done():  # somebody may cancel every task of the loop
+                waiting.set_result(None)
+                return
+        task = self._loop.create_task(self._serve(), name="perdure worker", context=self._context.copy())
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._idle.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            _LOG.critical("a worker ended, which cannot happen; another goes on", exc_info=task.exception())
+        # It may have been the one that was to come.
+        if self._ready:
+            self._call()
+
+    async def _serve(self) -> None:
+        me = asyncio.current_task()
+        if me is None:
+            raise RuntimeError("a worker runs outside a task")
+        while True:
+            self._coming = False
+            while self._ready:
+                workload = self._ready.popleft()
+                if self._ready and not self._coming:
+                    self._call()  # should this one's handler wait
+                if not await workload.work(me):
+                    return
+            if self._closing or len(self._idle) >= _KEPT:
+                return
+            current.set(None)
+            me.set_name("perdure worker")
+            waiting = self._idle[me] = self._loop.create_future()
+            await waiting
+
+    async def close(self) -> None:
+        """Let the idle ones end, and the others as they get ready; returns when the idle ones have."""
+        self._closing = True
+        idle = list(self._idle.items())
+        for _, waiting in idle:
+            if not waiting.done():
+                waiting.set_result(None)
+        if idle:
+            await asyncio.wait([task for task, _ in idle])
