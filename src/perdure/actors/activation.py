@@ -53,7 +53,13 @@ _LATE = Outcome(
 
 
 class Activation:
-    """One live actor."""
+    """One live actor.
+
+    Attributes:
+        cursor: Number of the last message that has ended, in memory.
+        tail: Highest number known to be in the mailbox.
+        worker: The task that handles its messages now.
+    """
 
     def __init__(self, host: Host, spec: ActorSpec, place: Placed) -> None:
         self.host = host
@@ -68,8 +74,8 @@ class Activation:
         self.gone = False
         self.idle_since = host.timestamp()
         self.careful = False
-        self._cursor = 0
-        self._tail = 0
+        self.cursor = 0
+        self.tail = 0
         self._mailbox: deque[Mail] = deque()
         self._loaded: asyncio.Event = asyncio.Event()
         if place.fresh:
@@ -86,7 +92,7 @@ class Activation:
 
     def __repr__(self) -> str:
         state = "gone" if self.gone else "running" if self.turn else "idle"
-        return f"<activation of {self.address}, epoch {self.epoch}, {state}, {self._cursor} of {self._tail}>"
+        return f"<activation of {self.address}, epoch {self.epoch}, {state}, {self.cursor} of {self.tail}>"
 
     # what a live actor and its turns ask of it ------------------------------------------------------------------------
 
@@ -200,8 +206,8 @@ class Activation:
 
     def loaded(self, loaded: Loaded) -> None:
         """Take what the store has of the actor."""
-        self._cursor = loaded.cursor
-        self._tail = max(self._tail, loaded.tail)
+        self.cursor = loaded.cursor
+        self.tail = max(self.tail, loaded.tail)
         numbered = {mail.number: mail for mail in (*loaded.mail, *self._mailbox) if mail.number > loaded.cursor}
         self._mailbox = deque(numbered[number] for number in sorted(numbered))
         self._head = (loaded.turn, loaded.records)
@@ -220,7 +226,7 @@ class Activation:
         content = (mail.handler, mail.args)
         if not mail.id.startswith(self.host.ids.prefix):
             self._left_over[content] = mail.number
-        elif self._left_over.get(content, 0) > self._cursor:
+        elif self._left_over.get(content, 0) > self.cursor:
             warnings.warn(
                 f"'{mail.handler}' to {self.address} was sent again, and an earlier process left the same message "
                 f"unfinished: both will be handled. Give work an id: with .options(id=…) a second start rejoins it.",
@@ -240,33 +246,28 @@ class Activation:
 
     async def catch_up(self) -> None:
         """Take mail that another process appended."""
-        for mail in await self.host.store.mail(self.actor, self._tail, _MAILBOX_IN_MEMORY):
+        for mail in await self.host.store.mail(self.actor, self.tail, _MAILBOX_IN_MEMORY):
             self.deliver(mail)
 
     def deliver(self, mail: Mail) -> None:
         """Take a message that is on disk; what does not fit in memory is read from there later."""
         if self._left_over:
             self._compare(mail)
-        self._tail = max(self._tail, mail.number)
+        self.tail = max(self.tail, mail.number)
         if self._mailbox:
             follows = mail.number == self._mailbox[-1].number + 1
         else:  # before it is loaded, nobody knows where its mail begins
-            follows = mail.number == self._cursor + 1 or not self._loaded.is_set()
+            follows = mail.number == self.cursor + 1 or not self._loaded.is_set()
         if follows and len(self._mailbox) < _MAILBOX_IN_MEMORY:
             self._mailbox.append(mail)
         self.wake()
-
-    @property
-    def tail(self) -> int:
-        """The last number known."""
-        return self._tail
 
     def wake(self) -> None:
         """Handle what is there."""
         if (
             self.worker is None
             and not self._queued
-            and self._cursor < self._tail
+            and self.cursor < self.tail
             and self._loaded.is_set()
             and not self.gone
             and not self.host.closing
@@ -276,7 +277,7 @@ class Activation:
 
     def _take(self) -> Mail | None:
         """The next message, if it is in memory."""
-        mailbox, wanted = self._mailbox, self._cursor + 1
+        mailbox, wanted = self._mailbox, self.cursor + 1
         while mailbox:
             mail = mailbox.popleft()
             if mail.number == wanted:
@@ -288,8 +289,8 @@ class Activation:
 
     async def _read_on(self) -> Mail:
         """The next message from disk, where there is more than memory holds."""
-        wanted = self._cursor + 1
-        self._mailbox = deque(await self.host.store.mail(self.actor, self._cursor, _MAILBOX_IN_MEMORY))
+        wanted = self.cursor + 1
+        self._mailbox = deque(await self.host.store.mail(self.actor, self.cursor, _MAILBOX_IN_MEMORY))
         if not self._mailbox or self._mailbox[0].number != wanted:
             raise StorageError(
                 f"{self.address}: message number {wanted} is missing in its mailbox. This is a bug; run no further."
@@ -306,7 +307,7 @@ class Activation:
         decoding_port.set(self.host)
         clean, self._marked = True, False
         try:
-            while clean and self._cursor < self._tail and not self.gone and not self.host.closing:
+            while clean and self.cursor < self.tail and not self.gone and not self.host.closing:
                 mail = self._take()
                 if mail is None:
                     mail = await self._read_on()
@@ -357,18 +358,10 @@ class Activation:
             self.turn = None
         self._marked = self._marked or marked
 
-    def advance(self, number: int) -> None:
-        """The message with this number has ended, in memory."""
-        self._cursor = number
-
-    def go_back(self, number: int) -> None:
-        """The message with this number has not ended after all: its last segment was refused."""
-        self._cursor = number - 1
-
     def _finish_unstarted(self, mail: Mail, outcome: Outcome) -> None:
         segment = self.segment(mail.seq)
         segment.end = End(mail.number, outcome, None, self.host.timestamp())
-        self._cursor = mail.number
+        self.cursor = mail.number
         self.submit(segment)
 
     @property

@@ -164,7 +164,7 @@ class Attempt:
             turn.check()
             raise NondeterminismError(turn.reason)
         try:
-            return handler, handler.signature.decode(mail.args)
+            return handler, handler.signature.arguments.decode(mail.args)
         except PerdureError as error:
             turn.park(f"the stored arguments do not fit the handler: {error}")
             turn.check()
@@ -229,7 +229,7 @@ class Attempt:
             await self.seat.commit(segment)
         except PerdureError:
             self.seat.living.fields = self._fields_before
-            self.seat.go_back(turn.mail.number)
+            self.seat.cursor = turn.mail.number - 1  # it has not ended after all
             raise
         if turn.stop_actor:
             await self.seat.retire()
@@ -256,7 +256,7 @@ class Attempt:
         if turn.past is not None:
             segment.turn = replace(turn.past, executing=None, suspect=False, retry_at=None)
         turn.ended = True
-        seat.advance(number)
+        seat.cursor = number
         return segment
 
     async def _fail(self, error: BaseException) -> Again | None:

@@ -131,7 +131,9 @@ class Host:
     def _appended(self, _: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
         if isinstance(settled, Appended):
             self.deliver(settled)
-        if future is not None:
+            if future is not None and not future.done():
+                future.set_result(settled)
+        elif future is not None:
             settle(future, settled)
 
     def tell(self, message: Outgoing) -> tuple[str, asyncio.Future[Any]]:

@@ -120,7 +120,7 @@ def bare_port_of(ref: Reference) -> Port | None:
 
 def port_of(ref: Reference) -> Port:
     """The system a reference belongs to, or the one of the running turn."""
-    port = bare_port_of(ref) or decoding_port.get()
+    port = ref._port or decoding_port.get()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the field's own module
     if port is None:
         raise NotInTurnError(
             f"{ref!r} belongs to no system here, having been unpickled outside one. "
