@@ -17,7 +17,7 @@ from perdure.actors.blame import BlameGate
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
 from perdure.actors.port import decoding_port
-from perdure.actors.receipt import Receipt, Status
+from perdure.actors.receipt import Receipt, Status, decode_reply
 from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.stops import Drained, Evicted
 from perdure.actors.workers import Workers
@@ -161,24 +161,26 @@ class Host:
         except asyncio.CancelledError:
             self.outcomes.forget(future)
             raise
-        receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self)
+        codec = message.handler.signature.reply
         if isinstance(settled, Outcome):
-            outcome = settled
-        elif isinstance(settled, Existing):
+            return self._open(settled, id_, codec)
+        receipt: Receipt[Any] = Receipt(id_, codec, self)
+        if isinstance(settled, Existing):
             outcome = settled.outcome or await self.outcomes.wait(settled.seq, receipt, end, local=False)
         else:
             local = settled.place.epoch is not None
             outcome = await self.outcomes.wait(settled.mail.seq, receipt, end, local=local)
-        return self._open(receipt, outcome)
+        return self._open(outcome, id_, codec)
 
-    def _open(self, receipt: Receipt[Any], outcome: Outcome, codec: Codec[Any] | None = None) -> object:
-        if outcome.status == "succeeded":
-            token = decoding_port.set(self)
-            try:
-                return receipt.decode(outcome, codec)
-            finally:
-                decoding_port.reset(token)
-        raise decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
+    def _open(self, outcome: Outcome, id_: str, codec: Codec[Any] | None) -> object:
+        """The reply in an outcome, or its error raised; a plain JSON value where nobody knows the codec."""
+        if outcome.status != "succeeded":
+            raise decode_failure(outcome.status, outcome.error, f"message '{id_}'")
+        token = decoding_port.set(self)
+        try:
+            return decode_reply(outcome, codec)
+        finally:
+            decoding_port.reset(token)
 
     async def result(self, receipt: Receipt[Any], timeout: float | None) -> object:
         """See `Port.result`."""
@@ -192,7 +194,8 @@ class Host:
         outcome = found.outcome or await self.outcomes.wait(found.seq, receipt, end, local=False)
         known = kinds[found.actor.kind].__perdure__ if found.actor.kind in kinds else None
         handler = known.by_stored_name.get(found.handler) if known is not None else None
-        return self._open(receipt, outcome, handler.signature.reply if handler is not None else None)
+        found_codec = handler.signature.reply if handler is not None else None
+        return self._open(outcome, receipt.id, receipt.codec or found_codec)
 
     async def status(self, id_: str) -> Status:
         """See `Port.status`."""

@@ -75,18 +75,22 @@ class Receipt(Generic[R_co]):
         """Where the message stands."""
         return await self._need_port().status(self._id)
 
-    def decode(self, outcome: Outcome, found: Codec[Any] | None = None) -> R_co:
-        """The reply in a successful outcome, by the handler's codec, or by the one found for a receipt without one."""
-        codec = self._codec or found
-        stored = outcome.result or "null"
-        result: R_co = msgspec.json.decode(stored) if codec is None else codec.decode(stored)
-        return result
+    @property
+    def codec(self) -> Codec[Any] | None:
+        """How the reply is stored, if the receipt knows."""
+        return self._codec
 
     def _need_port(self) -> Port:
         port = self._port or decoding_port.get()
         if port is None:
             raise NotInTurnError(f"{self!r} belongs to no system here. Use system.receipt({self._id!r}, Cls.handler).")
         return port
+
+
+def decode_reply(outcome: Outcome, codec: Codec[Any] | None) -> Any:  # noqa: ANN401  # by the handler's annotation
+    """The reply in a successful outcome; a plain JSON value without a codec."""
+    stored = outcome.result or "null"
+    return msgspec.json.decode(stored) if codec is None else codec.decode(stored)
 
 
 def _restore(id_: str) -> Receipt[Any]:

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from perdure.actors.deadlock import deadlocked
-from perdure.actors.receipt import Receipt
+from perdure.actors.receipt import Receipt, decode_reply
 from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.scope import Scope
 from perdure.actors.segments import Segments, retrieve
@@ -149,7 +149,7 @@ class Turn(Segments):
 
     def _open_outcome(self, outcome: Outcome, receipt: Receipt[Any]) -> object:
         if outcome.status == "succeeded":
-            return receipt.decode(outcome)
+            return decode_reply(outcome, receipt.codec)
         error = decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
         if isinstance(error, AskTimeout):
             error.receipt = receipt

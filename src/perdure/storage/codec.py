@@ -143,10 +143,12 @@ class Codec(Generic[T]):
             DecodingError: The document does not fit the annotation.
         """
         try:
-            return self._value(raw)
+            return self._read(raw) if self._simple else self._value(raw)
         except DecodingError:
             raise
         except Exception as error:
+            if self._simple:
+                self._refuse_mark(raw)
             raise DecodingError(
                 f"the stored {_spelled(self._annotation)}",
                 str(error) or type(error).__name__,
@@ -177,13 +179,17 @@ class Codec(Generic[T]):
         lower = self._lower
         return _write(value if lower is None else lower(value))
 
-    def _value(self, raw: bytes | str) -> T:
+    def _refuse_mark(self, raw: bytes | str) -> None:
+        """Refuse what is marked as a pickle."""
         if raw.startswith(PICKLE_MARK) if isinstance(raw, str) else raw.startswith(_MARK):
             raise DecodingError(
                 f"the stored {_spelled(self._annotation)}",
                 "the code declares a codec of json, but the row holds cloudpickle",
                 "Bring the annotation back to what wrote it, or migrate the row; data alone is never unpickled.",
             )
+
+    def _value(self, raw: bytes | str) -> T:
+        self._refuse_mark(raw)
         lift = self._lift
         return self._read(raw) if lift is None else lift(self._read(raw))  # type: ignore[no-any-return]  # by the annotation
 
@@ -231,6 +237,7 @@ class _PickleCodec(Codec[T]):
     def __init__(self, annotation: object) -> None:
         self._annotation = annotation
         self.parts = None
+        self._simple = False
 
     @property
     def name(self) -> str:
