@@ -351,3 +351,13 @@ def test_speed_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     }
     with capsys.disabled():
         print(*(f"\n{name}: {took:.1f} µs" for name, took in lines.items()))  # noqa: T201  # it prints
+
+
+def test_what_looks_like_a_pickle_is_refused_where_it_is_written() -> None:
+    """Data that bears the mark of a pickle fails at its sender, and does not park whoever receives it."""
+    for annotation in (dict[str, str], dict[str, t.Any], t.Any):
+        with pytest.raises(EncodingError, match="cloudpickle") as caught:
+            RecordCodec({"it": annotation}).text({"it": {"$cloudpickle": "x"}}, "args")
+        assert caught.value.path == "args.it"
+    quoted = RecordCodec({"it": str}).text({"it": '{"$cloudpickle":'}, "args")
+    assert RecordCodec({"it": str}).decode(quoted) == {"it": '{"$cloudpickle":'}

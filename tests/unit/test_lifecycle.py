@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import warnings
+from collections.abc import Coroutine
 from contextlib import closing
 from pathlib import Path
 
@@ -247,3 +248,35 @@ async def test_retry_backoff_survives(tmp_path: Path) -> None:
         with pytest.raises(DeadLetterError):
             await system.receipt("m", Broken.go).result(timeout=5)
     assert len(runs) == 3
+
+
+@pytest.mark.parametrize("ask", [False, True], ids=["tell", "ask"])
+async def test_whoever_sends_while_the_system_closes_is_told(*, ask: bool) -> None:
+    """In whatever pass of the loop a message meets the close: the close ends, and the sender hears something."""
+    heard: set[str] = set()
+    for passes in range(20):
+        system = ActorSystem(":memory:")
+        await system.__aenter__()
+        holder = system.get(Holder, "h")
+        await holder.add(1)
+        closing = asyncio.ensure_future(system.__aexit__(None, None, None))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        sending: Coroutine[object, object, object] = holder.add(1) if ask else holder.add.tell(1)
+        async with asyncio.timeout(10):
+            (result,) = await asyncio.gather(sending, return_exceptions=True)
+            await closing
+        assert not isinstance(result, Exception) or isinstance(result, SystemClosedError)
+        heard.add(type(result).__name__)
+    assert "SystemClosedError" in heard
+
+
+async def test_cancelled_asks_leave_nothing_behind() -> None:
+    """A caller that gives up costs no memory, and giving many up costs no time that grows with those who stay."""
+    async with ActorSystem(":memory:") as system:
+        outcomes = host_of(system).outcomes
+        asks = [asyncio.ensure_future(system.get(Holder, str(n)).add(1)) for n in range(50)]
+        for passes, asked in enumerate(asks):
+            asyncio.get_running_loop().call_later(passes * 0.0002, asked.cancel)
+        await asyncio.gather(*asks, return_exceptions=True)
+        await until(lambda: repr(outcomes) == "<Outcomes awaited for 0 messages>")

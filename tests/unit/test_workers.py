@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
+import pickle
+import weakref
 from collections import Counter
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
-from perdure import Actor, ActorSystem, handler
+from perdure import Actor, ActorSystem, DeadLetterError, Retry, handler, query
 from perdure.actors.workers import Workers
 from tests.unit.crashing import host_of
 from tests.unit.observing import until
@@ -16,6 +21,7 @@ from tests.unit.observing import until
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 seen: list[tuple[str, str]] = []
 tasks: Counter[asyncio.Task[object] | None] = Counter()
+remembered: dict[str, asyncio.Task[object]] = {}
 gate: asyncio.Event
 
 
@@ -48,9 +54,46 @@ class Guest(Actor, kind="workers.guest"):
 
     @handler
     async def cancel(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
+        _task().cancel()
+
+    @handler
+    async def cancel_later(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, _task().cancel)
+
+    @handler(retry=Retry(1))
+    async def cancel_itself(self) -> None:
+        self.total += 1
+        _task().cancel()
+        await asyncio.sleep(1)
+
+    @handler
+    async def remember(self) -> None:
+        remembered[self.key] = _task()
+        await asyncio.sleep(0.01)
+
+    @handler
+    async def cancel_remembered(self, other: str) -> None:
+        remembered[other].cancel()
+
+    @handler
+    async def add_slowly(self, n: int, seconds: float) -> int:
+        self.total += n
+        await asyncio.sleep(seconds)
+        return self.total
+
+    @query
+    async def value(self) -> int:
+        return self.total
+
+    @handler
+    async def _port(self) -> str:
+        return "named like a part of references"
+
+
+def _task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +145,85 @@ async def test_a_handler_that_cancels_its_task_takes_nobody_along() -> None:
             for _ in range(3):
                 await asyncio.gather(first.cancel(), second.nap(), first.nap())
     assert len(seen) == 6
+
+
+async def test_a_handlers_context_is_told_by_identity() -> None:
+    """A value that only equals the one before does not reach the next handler either."""
+    outer = tenant.set(str(b"nobody", "ascii"))
+    async with ActorSystem(":memory:") as system:
+        guest = system.get(Guest, "1")
+        await guest.claim(str(b"nobody", "ascii"))
+        workers = host_of(system).workers
+        await until(lambda: not workers.tasks)  # it ended, and nobody has come yet
+    tenant.reset(outer)
+
+
+async def test_a_timer_that_a_handler_leaves_behind_costs_others_nothing() -> None:
+    """A home-made timeout that is never taken back cancels whoever has the task then: whose message begins again."""
+    async with ActorSystem(":memory:") as system:
+        careless, innocent = system.get(Guest, "careless"), system.get(Guest, "innocent")
+        await careless.cancel_later(0.05)
+        async with asyncio.timeout(10):
+            assert await innocent.add_slowly(1, 0.2) == 1
+            assert await innocent.value() == 1
+
+
+async def test_a_handler_that_cancels_itself_is_a_failure() -> None:
+    """Whoever waits for it hears of it, and its actor goes on with the state of before."""
+    async with ActorSystem(":memory:") as system:
+        guest = system.get(Guest, "1")
+        async with asyncio.timeout(10):
+            with pytest.raises(DeadLetterError, match="cancelled by its own code"):
+                await guest.cancel_itself()
+            assert await guest.look() == "nobody"
+            assert await guest.value() == 0
+
+
+async def test_a_cancelled_worker_that_was_to_come_stops_nobody() -> None:
+    """Who cancels a task that he remembers, after its job has ended, does not bring the node to a stop."""
+    async with ActorSystem(":memory:") as system:
+        async with asyncio.timeout(10):
+            await asyncio.gather(system.get(Guest, "a").remember(), system.get(Guest, "b").remember())
+            for other in ("a", "b"):
+                await asyncio.gather(system.get(Guest, "x").cancel_remembered(other), system.get(Guest, "y").look())
+                assert await system.get(Guest, "z").look() == "nobody"
+
+
+async def test_older_task_factories_will_do() -> None:
+    """A program may make its tasks in its own way, one that knows nothing of contexts included."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any) -> asyncio.Task[Any]:  # noqa: ANN401  # as asyncio has it
+        return asyncio.Task(coroutine, loop=loop)
+
+    loop.set_task_factory(factory)
+    try:
+        async with ActorSystem(":memory:") as system, asyncio.timeout(10):
+            assert await system.get(Guest, "1").look() == "nobody"
+    finally:
+        loop.set_task_factory(before)
+
+
+async def test_an_idle_worker_keeps_no_actor_in_memory() -> None:
+    """An actor that has left memory takes its state along."""
+    async with ActorSystem(":memory:") as system:
+        await system.get(Guest, "1").look()
+        (activation,) = map(weakref.ref, host_of(system).activations.values())
+        found = activation()
+        assert found is not None
+        await found.retire()
+        del found
+        gc.collect()
+        assert activation() is None
+
+
+async def test_handlers_may_be_named_like_parts_of_references() -> None:
+    """What perdure calls its own attributes takes no name away."""
+    async with ActorSystem(":memory:") as system:
+        guest = system.get(Guest, "1")
+        assert pickle.loads(pickle.dumps(guest)) == guest == copy.copy(guest)
+        assert await guest.look() == "nobody"
 
 
 async def test_every_worker_cancelled_is_replaced() -> None:

@@ -324,7 +324,7 @@ class Activation:
         finally:
             self.worker = None
             self.idle_since = self.host.timestamp()
-        self.wake()
+            self.wake()
         return clean
 
     async def _handle(self, mail: Mail) -> None:

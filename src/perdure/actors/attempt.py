@@ -109,7 +109,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001  # whatever user code raises is a failure of its actor
             return await self._raised(error)
         finally:
-            seat.end(marked=not _same(before, copy_context()))
+            seat.end(marked=_identities(before) != _identities(copy_context()))
             current.set(None)
         return None
 
@@ -127,9 +127,19 @@ class Attempt:
         if self.turn.stopped is not None:
             await self._stopped()
             return None
-        task = asyncio.current_task()
+        seat, turn, task = self.seat, self.turn, asyncio.current_task()
         if task is not None and task.cancelling():
-            raise error
+            if seat.host.closing or turn.ended or seat.gone:
+                raise error
+            if turn.mail.seq not in seat.host.interrupted:
+                # A handler that ran in this task before may have left a timer that cancels it, or somebody cancelled
+                # every task there is. This message has no part in it: it begins again, from what is on disk, and in
+                # another task.
+                seat.host.interrupted.add(turn.mail.seq)
+                seat.lose(PerdureError(f"the handler of '{turn.mail.id}' was cancelled from outside"))
+                return None
+            while task.cancelling():
+                task.uncancel()
         return await self._fail(StateError(f"the handler was cancelled by its own code: {error!r}"))
 
     async def _check_course(self) -> None:
@@ -256,6 +266,7 @@ class Attempt:
         if turn.past is not None:
             segment.turn = replace(turn.past, executing=None, suspect=False, retry_at=None)
         turn.ended = True
+        seat.host.interrupted.discard(turn.mail.seq)
         seat.cursor = number
         return segment
 
@@ -320,8 +331,6 @@ def _refusable(sends: Iterable[Send]) -> bool:
     return any(send.envelope.must_exist or send.envelope.chosen for send in sends)
 
 
-def _same(before: Context, after: Context) -> bool:
-    try:
-        return before == after
-    except Exception:  # noqa: BLE001  # values of the user's may not like to be compared
-        return False
+def _identities(context: Context) -> list[int]:
+    """What a context holds, by identity: equal values are not the same, and some do not like to be compared."""
+    return [*map(id, context.keys()), *map(id, context.values())]

@@ -80,6 +80,8 @@ class Host:
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
         self.outcomes = Outcomes(store)
+        self.interrupted: set[int] = set()
+        """Messages whose handler was cancelled from outside once: the next time it counts as its own doing."""
         self._told = self._appended  # bound once, not at every message
         self.workers = Workers()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -158,8 +160,8 @@ class Host:
         future = self._append(message, id_, self._asked if end is None else self._told, ask=True)
         try:
             settled: Outcome | Appended | Existing = await future
-        except asyncio.CancelledError:
-            self.outcomes.forget(future)
+        except BaseException:
+            self.outcomes.forget(future)  # cancelled, or its coroutine closed
             raise
         codec = message.handler.signature.reply
         if isinstance(settled, Outcome):

@@ -22,7 +22,9 @@ class Outcomes:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiters: dict[int, list[asyncio.Future[Outcome]]] = {}
+        self._awaited: dict[asyncio.Future[Outcome], int] = {}
         self._ids: dict[int, str] = {}
+        self._closed: SystemClosedError | None = None
 
     def __repr__(self) -> str:
         return f"<Outcomes awaited for {len(self._waiters)} messages>"
@@ -33,27 +35,28 @@ class Outcomes:
             return
         del self._ids[seq]
         for future in self._waiters.pop(seq):
+            del self._awaited[future]
             if not future.done():
                 future.set_result(outcome)
 
     def tell(self, seq: int, id_: str, future: asyncio.Future[Outcome]) -> None:
         """Have a future told of a message's outcome, which this node's commits bring about."""
+        if self._closed is not None:
+            _refuse(future, self._closed)
+            return
         self._waiters.setdefault(seq, []).append(future)
+        self._awaited[future] = seq
         self._ids[seq] = id_
 
     def forget(self, future: asyncio.Future[Outcome]) -> None:
-        """Whoever waited is gone."""
-        for seq, waiting in self._waiters.items():
-            if future in waiting:
-                return self._remove(seq, future)
-        return None
-
-    def _remove(self, seq: int, future: asyncio.Future[Outcome]) -> None:
-        waiting = self._waiters.get(seq)
-        if waiting is not None and future in waiting:
-            waiting.remove(future)
-            if not waiting:
-                del self._waiters[seq], self._ids[seq]
+        """Whoever waited does so no more."""
+        seq = self._awaited.pop(future, None)
+        if seq is None:
+            return
+        waiting = self._waiters[seq]
+        waiting.remove(future)
+        if not waiting:
+            del self._waiters[seq], self._ids[seq]
 
     async def wait(self, seq: int, receipt: Receipt[Any], end: float | None, *, local: bool) -> Outcome:
         """Wait for a message's outcome: told by this node's commits, or found by looking."""
@@ -79,7 +82,7 @@ class Outcomes:
                 if found is not None and found.outcome is not None:
                     return found.outcome
         finally:
-            self._remove(seq, future)
+            self.forget(future)
 
     async def look(self) -> None:
         """Find outcomes that came about elsewhere: an actor may have gone to another node meanwhile."""
@@ -93,7 +96,12 @@ class Outcomes:
         closed = SystemClosedError(
             "the system closed while a reply was awaited; the message goes on. Rejoin it by its id."
         )
-        for future in (future for waiting in self._waiters.values() for future in waiting):
-            if not future.done():
-                future.set_exception(closed)
-                future.exception()  # whoever was cancelled meanwhile will not ask for it
+        self._closed = closed
+        for future in self._awaited:
+            _refuse(future, closed)
+
+
+def _refuse(future: asyncio.Future[Outcome], error: SystemClosedError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # whoever was cancelled meanwhile will not ask for it

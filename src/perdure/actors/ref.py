@@ -245,7 +245,7 @@ def _reference_class(actor: type[Actor]) -> type[Reference]:
     known = actor.__perdure__
     made: type[Reference] | None = known.reference_class
     if made is None:
-        points = {name: _Point(handler) for name, handler in known.handlers.items()}
+        points = {name: _Point(handler) for name, handler in known.handlers.items() if not hasattr(Reference, name)}
         made = known.reference_class = type("Reference", (Reference,), {"__slots__": (), **points})
     return made
 

@@ -60,7 +60,8 @@ class Workers:
             if not waiting.done():  # somebody may cancel every task of the loop
                 waiting.set_result(None)
                 return
-        task = self._loop.create_task(self._serve(), name="perdure worker", context=self._context.copy())
+        # not as an argument of create_task, which older task factories do not take
+        task = self._context.copy().run(self._loop.create_task, self._serve())
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -69,7 +70,8 @@ class Workers:
         self._idle.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             _LOG.critical("a worker ended, which cannot happen; another goes on", exc_info=task.exception())
-        # It may have been the one that was to come.
+        # It may have been the one that was to come; one too many does no harm.
+        self._coming = False
         if self._ready:
             self._call()
 
@@ -77,6 +79,7 @@ class Workers:
         me = asyncio.current_task()
         if me is None:
             raise RuntimeError("a worker runs outside a task")
+        await asyncio.sleep(0)  # an eager task factory runs it inside the call that wanted it
         while True:
             self._coming = False
             while self._ready:
@@ -85,6 +88,7 @@ class Workers:
                     self._call()  # should this one's handler wait
                 if not await workload.work(me):
                     return
+                del workload  # an idle worker must not keep an actor in memory
             if self._closing or len(self._idle) >= _KEPT:
                 return
             current.set(None)

@@ -118,8 +118,6 @@ class Committer:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            if not self._queue and self._closing:
-                return
             self._wake.clear()
             while self._queue:
                 batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
@@ -134,6 +132,8 @@ class Committer:
                     await self._after()
                 # Tasks that this commit woke run now; what they begin joins the next batch.
                 await asyncio.sleep(0)
+            if self._closing:
+                return
 
     async def _commit(self, batch: Sequence[Write]) -> Sequence[Settled | PerdureError]:
         try:

@@ -79,7 +79,9 @@ class RecordCodec:
                 read = whole.read(raw)
                 if whole.lifts:
                     whole.lift(read)
-                return raw.decode()
+                text = raw.decode()
+                if PICKLE_MARK not in text:  # which would be refused when it is read
+                    return text
             except Exception:  # noqa: BLE001, S110  # field by field, below, tells what is wrong
                 pass
         return join(self.encode(values, path))
