@@ -50,10 +50,10 @@ class FactFile:
 
 
 def read_facts(path: Path) -> list[Fact]:
-    """Every fact of a file, in the order it was written."""
+    """Every fact of a file, in the order it was written; one that is being written just now is not one yet."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    *lines, _ = path.read_bytes().split(b"\n")
     return [Fact(*json.loads(line)) for line in lines]
 
 
