@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Actor, ActorSystem, DeadLetterError, Retry, handler, query
+from perdure import Actor, ActorSystem, DeadLetterError, Retry, handler, query, step, step_id
 from perdure.actors.workers import Workers
 from tests.unit.crashing import host_of
 from tests.unit.observing import until
@@ -21,8 +21,17 @@ from tests.unit.observing import until
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 seen: list[tuple[str, str]] = []
 tasks: Counter[asyncio.Task[object] | None] = Counter()
+ids: list[str] = []
 remembered: dict[str, asyncio.Task[object]] = {}
 gate: asyncio.Event
+
+
+@step
+async def pass_the_gate() -> str:
+    """A step that ends when the test lets it."""
+    ids.append(step_id())
+    await gate.wait()
+    return "passed"
 
 
 class Guest(Actor, kind="workers.guest"):
@@ -67,6 +76,14 @@ class Guest(Actor, kind="workers.guest"):
         await asyncio.sleep(1)
 
     @handler
+    async def tidy_up(self) -> str:
+        remembered[self.key] = _task()
+        try:
+            return await pass_the_gate()
+        finally:
+            await asyncio.sleep(0.05)
+
+    @handler
     async def remember(self) -> None:
         remembered[self.key] = _task()
         await asyncio.sleep(0.01)
@@ -102,6 +119,7 @@ def _fresh() -> None:
     global gate  # noqa: PLW0603  # handlers wait for it
     gate = asyncio.Event()
     seen.clear()
+    ids.clear()
     tasks.clear()
 
 
@@ -166,6 +184,19 @@ async def test_a_timer_that_a_handler_leaves_behind_costs_others_nothing() -> No
         async with asyncio.timeout(10):
             assert await innocent.add_slowly(1, 0.2) == 1
             assert await innocent.value() == 1
+
+
+async def test_a_step_cut_from_outside_runs_again() -> None:
+    """A stray cancellation in the middle of a step costs its turn a new beginning, however long it took to unwind."""
+    async with ActorSystem(":memory:") as system:
+        asking = asyncio.ensure_future(system.get(Guest, "1").tidy_up())
+        await until(lambda: bool(ids))
+        remembered["1"].cancel()
+        await until(lambda: len(ids) == 2)
+        gate.set()
+        async with asyncio.timeout(10):
+            assert await asking == "passed"
+    assert ids[0] == ids[1]
 
 
 async def test_a_handler_that_cancels_itself_is_a_failure() -> None:

@@ -54,6 +54,8 @@ class Segments:
     _tasks: Sequence[asyncio.Task[Any]] = ()
     _completions: Sequence[Record] = ()
     _numbered: Sequence[tuple[str, int]] = ()
+    cut: Sequence[str] = ()
+    """Keys of operations that a cancellation of the handler's own task ended, and nothing was begun since."""
 
     def __init__(self, seat: Seat, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
@@ -226,6 +228,7 @@ class Segments:
                 f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=."
             )
         self._claimed.add(key)
+        self.cut = ()  # the handler went on, so the cancellation was its own
         record = self.records.get(key)
         if record is None:
             self._check_unknown(scope, kind, name, key)
@@ -404,6 +407,8 @@ class Segments:
         record = self.records.get(key)
         if record is not None and record.status == "started" and self.stopped is None and not self.ended:
             self.complete(replace(record, status="cancelled", due=None))
+            if asyncio.current_task() is self._task:
+                self.cut = [*self.cut, key]
 
     def fly(self) -> Flight:
         """Mark an operation as running."""
