@@ -170,22 +170,20 @@ class Activation:
         self.host.committer.submit(segment, self._told, future)
         self._in_flight += 1
 
-    def _settled(
-        self, segment: Write, settled: Settled | PerdureError, future: asyncio.Future[Committed] | None
-    ) -> None:
-        if not isinstance(segment, Segment):
-            raise TypeError(f"an activation was told of {segment!r}")
+    def _settled(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Committed] | None) -> None:
+        if not isinstance(write, Segment):
+            raise TypeError(f"an activation was told of {write!r}")
         self._in_flight -= 1
         if isinstance(settled, Committed):
             if settled.appended or settled.completions or settled.ended:
                 self.host.committed(settled)
-            if segment.end is not None:
-                self.host.outcomes.ended(segment.message, segment.end.outcome)
+            if write.end is not None:
+                self.host.outcomes.ended(write.message, write.end.outcome)
             if future is not None and not future.done():
                 future.set_result(settled)
         else:
             error = settled if isinstance(settled, PerdureError) else StorageError(f"unexpected answer {settled!r}")
-            self._refused(segment, error, future)
+            self._refused(write, error, future)
         if self._landed is not None and not self._landed.done():
             self._landed.set_result(None)
 

@@ -179,7 +179,7 @@ class Attempt:
             turn.check()
             raise NondeterminismError(turn.reason)
         try:
-            return handler, handler.signature.arguments.decode(mail.args)
+            return handler, handler.signature.decode(mail.args)
         except PerdureError as error:
             turn.park(f"the stored arguments do not fit the handler: {error}")
             turn.check()
@@ -232,7 +232,7 @@ class Attempt:
         fields, changed = living.encode()
         self._fields_before, living.fields = living.fields, fields
         segment = self._last_segment(Outcome("succeeded", result), changed)
-        if turn.stop_actor or segment.spawns or (segment.sends and _refusable(segment.sends)):
+        if turn.stop_actor or segment.spawns or _refusable(segment.sends):
             return segment
         self.seat.submit(segment)
         return None

@@ -130,13 +130,10 @@ class Host:
         self.committer.submit(Append(self.envelope(message, id_, ask=ask)), told, future)
         return future
 
-    def _appended(self, _: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
+    def _appended(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
         if isinstance(settled, Appended):
             self.deliver(settled)
-            if future is not None and not future.done():
-                future.set_result(settled)
-        elif future is not None:
-            settle(future, settled)
+        settle(write, settled, future)
 
     def tell(self, message: Outgoing) -> tuple[str, asyncio.Future[Any]]:
         """See `Port.tell`."""
@@ -148,7 +145,7 @@ class Host:
             # It will be answered here, so whoever asked need not wake before that.
             self.deliver(settled)
             if not future.done():
-                self.outcomes.tell(settled.mail.seq, settled.mail.id, future)
+                self.outcomes.expect(settled.mail.seq, settled.mail.id, future)
         else:
             self._appended(write, settled, future)
 
@@ -289,14 +286,10 @@ class Host:
 
     def deliver(self, appended: Appended) -> None:
         """Give a committed message to its mailbox, if it is here."""
-        place = appended.place
         if not appended.numbered:
             self.system.due_changed()
-        elif place.epoch is not None:
-            activation = self.activations.get(place.actor)
-            if activation is None or activation.gone or activation.epoch != place.epoch:
-                activation = self._activation(place)
-            activation.deliver(appended.mail)
+        elif appended.place.epoch is not None:
+            self._activation(appended.place).deliver(appended.mail)
 
     def _activation(self, place: Placed) -> Activation:
         activation = self.activations.get(place.actor)

@@ -73,7 +73,7 @@ class Living:
 
     def snapshot(self) -> Snapshot:
         """The held state as it is stored."""
-        state = self.spec.state.join(self.fields)
+        state = join(self.fields)
         if len(state) > _LARGE_STATE_BYTES:
             largest = max(self.fields, key=lambda field: len(self.fields[field]))
             warnings.warn(

@@ -39,7 +39,7 @@ class Outcomes:
             if not future.done():
                 future.set_result(outcome)
 
-    def tell(self, seq: int, id_: str, future: asyncio.Future[Outcome]) -> None:
+    def expect(self, seq: int, id_: str, future: asyncio.Future[Outcome]) -> None:
         """Have a future told of a message's outcome, which this node's commits bring about."""
         if self._closed is not None:
             _refuse(future, self._closed)
@@ -62,7 +62,7 @@ class Outcomes:
         """Wait for a message's outcome: told by this node's commits, or found by looking."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self.tell(seq, receipt.id, future)
+        self.expect(seq, receipt.id, future)
         pause = _POLL_LAST_SECONDS if local else _POLL_FIRST_SECONDS
         try:
             while True:

@@ -112,7 +112,7 @@ class Committer:
     async def write(self, write: Write) -> Settled:
         """Commit one write and give what became of it; raises its error. Cancelling the caller does not undo it."""
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-        self.submit(write, _settle, future)
+        self.submit(write, settle, future)
         return await future
 
     async def _run(self) -> None:
@@ -171,14 +171,9 @@ class Committer:
             self._news.popleft()
 
 
-def _settle(_: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
-    if future is not None:
-        settle(future, settled)
-
-
-def settle(future: asyncio.Future[Any], settled: Settled | PerdureError) -> None:
+def settle(_: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
     """Give a future what became of a write, if anybody still waits."""
-    if future.done():
+    if future is None or future.done():
         return
     if isinstance(settled, PerdureError):
         future.set_exception(settled)

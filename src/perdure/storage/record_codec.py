@@ -6,7 +6,6 @@ if that goes wrong field by field, which tells what is wrong. Every message goes
 
 import functools
 from collections.abc import Callable, Mapping
-from operator import add
 from typing import Any, NotRequired, cast
 
 import msgspec
@@ -56,7 +55,6 @@ class RecordCodec:
         pickled = sorted({codec.name for codec in self._codecs.values()} - {"json"})
         self.name = "+".join(["json", *pickled])
         """`json` if every field is, else `json+cloudpickle@3.11`."""
-        self._heads = [f"{_quoted(name)}:".encode() for name in self._codecs]
         parts = {name: codec.parts for name, codec in self._codecs.items() if codec.parts is not None}
         self._whole = _Whole(parts) if len(parts) == len(self._codecs) else None
 
@@ -107,10 +105,6 @@ class RecordCodec:
             if raw != before:
                 changed[name] = raw
         return encoded, changed
-
-    def join(self, encoded: Mapping[str, bytes]) -> str:
-        """One JSON object from what `encode_changed` gave: every field, in that order."""
-        return (b"{" + b",".join(map(add, self._heads, encoded.values())) + b"}").decode()
 
     def decode(self, text: str) -> dict[str, Any]:
         """The values in a JSON object: names that are no fields are passed over, absent ones stay absent.

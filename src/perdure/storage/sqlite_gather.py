@@ -296,11 +296,12 @@ class Gathering:
     def flush(self) -> None:
         """Put the rows down."""
         connection = self.connection
-        for seq, id_, *_ in (self._plain_messages or self._messages)[:1]:
+        messages, outcomes = self._plain_messages or self._messages, self._successes or self._outcomes
+        if messages:
+            seq, id_, *_ = messages[0]
             self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)
-        if self.evidence is None:
-            for seq, *_ in (self._successes or self._outcomes)[:1]:
-                self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", seq, None)
+        elif outcomes and self.evidence is None:
+            self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", outcomes[0][0], None)
         self._flush_actors()
         rows.INSERT_MESSAGES.run(connection, self._messages)
         rows.INSERT_PLAIN_MESSAGES.run(connection, self._plain_messages)
