@@ -107,6 +107,10 @@ class ActorStopped(ActorError):
     """The actor ended; it takes no more messages."""
 
 
+class ActorFailed(ActorError):
+    """The actor failed too often and handles nothing until someone restarts it. Its mail is kept; a tell waits."""
+
+
 class ActorElsewhere(ActorError):
     """The actor lives in another process, which alone can answer its queries."""
 
@@ -237,6 +241,38 @@ class SystemClosedError(StorageError):
 
 class SupervisionError(PerdureError):
     """An actor could not be kept running."""
+
+
+class ChildError(Rejected):
+    """A supervisor cannot do what was asked with that child.
+
+    Attributes:
+        reason: ``already_started``, ``already_present``, ``not_found``, ``running``, ``restarting`` or ``start_failed``,
+            the words of OTP's supervisor.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text, reason)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def reason(self) -> str:
+        """What stands in the way, in one word."""
+        return str(self.args[1])
+
+
+class StaleDecision(SupervisionError):
+    """Others counted restarts while this was decided; it is decided anew."""
+
+
+class EscalationError(SupervisionError):
+    """The tree's root supervisor could not keep its children running; the system has stopped."""
+
+
+class StartError(SupervisionError):
+    """A child did not start, and with it its supervisor; what had started was stopped again."""
 
 
 class ActivationError(SupervisionError):

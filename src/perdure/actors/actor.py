@@ -40,7 +40,7 @@ from perdure.storage.record_codec import RecordCodec
 
 if TYPE_CHECKING:
     from perdure.actors.ref import Reference
-    from perdure.supervision.strategy import Retry
+    from perdure.supervision.strategy import AutoShutdown, Directive, Failure, Retry, Strategy
     from perdure.system import ActorSystem
 
 P = ParamSpec("P")
@@ -120,6 +120,7 @@ class ActorSpec:
         timeout: float | None,
         passivate_after: float,
         mailbox_limit: int,
+        supervision: Strategy | None = None,
     ) -> None:
         self.cls = cls
         self.kind = kind
@@ -128,6 +129,8 @@ class ActorSpec:
         self.timeout = timeout
         self.passivate_after = passivate_after
         self.mailbox_limit = mailbox_limit
+        self.supervision = supervision
+        self.auto_shutdown: AutoShutdown = "never"
         fields = attrs.fields(cast("type[attrs.AttrsInstance]", cls))
         self.ephemerals = frozenset(a.name for a in fields if a.metadata.get(_EPHEMERAL))
         self.fields = tuple(a.name for a in fields if not a.metadata.get(_EPHEMERAL))
@@ -190,6 +193,8 @@ class Actor:
         version: Version of the state; see `migrate`.
         retry: Attempts and backoff of its messages.
         timeout: Wall time of a turn, waits included, after which its message ends `expired`.
+        supervision: What it does about failures of the actors it spawns. Without it they are under the system's root,
+            which counts the restarts of each alone.
         passivate_after: Idle time after which the actor leaves memory.
         mailbox_limit: How many unhandled messages it may hold.
     """
@@ -204,6 +209,7 @@ class Actor:
         version: int = 1,
         retry: Retry | None = None,
         timeout: Seconds | None = None,
+        supervision: Strategy | None = None,
         passivate_after: Seconds | None = None,
         mailbox_limit: int = 100_000,
     ) -> None:
@@ -219,6 +225,7 @@ class Actor:
             timeout=None if timeout is None else seconds(timeout),
             passivate_after=_PASSIVATE_AFTER_SECONDS if passivate_after is None else seconds(passivate_after),
             mailbox_limit=mailbox_limit,
+            supervision=supervision,
         )
         register_kind(cls, cls.__perdure__.kind, tuple(aliases))
 
@@ -290,6 +297,17 @@ class Actor:
 
     async def stopping(self) -> None:
         """Run at passivation and at the system's end: close clients. State may not be assigned."""
+
+    @classmethod
+    def decide(cls, failure: Failure) -> Directive:
+        """What to do about the failure of an actor that this one supervises.
+
+        `restart` has the strategy restart it; `resume` goes on without counting a restart, with the same instance;
+        `stop` stops it, its mail kept; `escalate` fails this actor in its place. Must be quick, and change nothing:
+        it runs on the child's node, beside whatever this actor is doing.
+        """
+        del failure
+        return "restart"
 
     @classmethod
     def migrate(cls, old_version: int, fields: dict[str, Any]) -> Mapping[str, Any]:

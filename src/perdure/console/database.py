@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-SCHEMA = 1
+SCHEMA = 2
 """The newest schema this read model knows (`PRAGMA user_version`)."""
 
 READ_SECONDS = 1.0

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 OutcomeStatus: TypeAlias = Literal["succeeded", "rejected", "cancelled", "expired", "dead"]
 ActorStatus: TypeAlias = Literal["ready", "waiting", "parked", "stopped"]
+Life: TypeAlias = Literal["running", "restarting", "terminated", "failed"]
+Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 RecordKind: TypeAlias = Literal["step", "ask", "receipt", "sleep", "tell", "spawn", "value"]
 RecordStatus: TypeAlias = Literal["started", "completed", "failed", "cancelled"]
 
@@ -139,6 +141,73 @@ class Completion(Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
+# supervision ----------------------------------------------------------------------------------------------------------
+
+
+class ChildSpec(Struct, frozen=True, gc=False):
+    """How a child is supervised.
+
+    Attributes:
+        restart: When it is restarted: always, after a failure, or never.
+        shutdown: Seconds it has to stop in; 0 for none, nothing for as long as it takes.
+        significant: Whether its end may end its supervisor.
+    """
+
+    restart: Restart = "permanent"
+    shutdown: float | None = 5.0
+    significant: bool = False
+
+
+class Member(Struct, eq=False, gc=False):
+    """An actor as part of the supervision tree; `supervisor` is none under the system's root."""
+
+    actor: int
+    to: Address
+    supervisor: int | None
+    spec: ChildSpec
+    declared: bool
+    life: Life
+    status: ActorStatus
+    restart_at: float | None = None
+    reason: str | None = None
+
+
+class Restarted(Struct, frozen=True, gc=False):
+    """A restart that a supervisor counts. `message` is the sequence number of the message that failed, if one did."""
+
+    number: int
+    child: int
+    message: int | None
+    at: float
+
+
+class Level(Struct, frozen=True, gc=False):
+    """One step up the tree: a child, its supervisor, and the restarts this one has counted.
+
+    Attributes:
+        supervisor: Its address; none for the system's root.
+        restarts: Oldest first; the root's are of this child alone.
+        others: Other significant children of the supervisor that run.
+    """
+
+    child: Member
+    supervisor: Address | None
+    restarts: tuple[Restarted, ...]
+    others: int
+
+
+class FailureRecord(Struct, frozen=True, gc=False):
+    """A failure as it is kept. `error` is JSON, as `storage.failure` writes it."""
+
+    actor: int
+    message: int | None
+    attempt: int
+    at: float
+    error: str
+    decision: str
+    escaped: tuple[str, ...] = ()
+
+
 # reads ----------------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +245,8 @@ class Found(Struct, frozen=True, gc=False):
     cursor: int
     status: ActorStatus
     executing: bool
+    life: Life = "running"
+    reason: str | None = None
 
 
 class OpenAsk(Struct, frozen=True, gc=False):

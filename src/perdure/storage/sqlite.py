@@ -19,7 +19,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError, TargetError
-from perdure.storage import sqlite_read
+from perdure.storage import sqlite_family, sqlite_read
 from perdure.storage.sqlite_batch import Transaction
 from perdure.storage.sqlite_gather import Cache
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
@@ -28,7 +28,7 @@ from perdure.storage.writer_lock import FileLock
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 
-    from perdure.storage.records import Completion, Found, Loaded, Mail, NodeRecord, OpenAsk
+    from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, NodeRecord, OpenAsk
     from perdure.storage.sqlite_rows import Value
     from perdure.storage.writes import Settled, Write
 
@@ -360,6 +360,26 @@ class SQLiteStore:
     async def open_asks(self, actor: int) -> list[OpenAsk]:
         """See `Store.open_asks`."""
         return await self._read(lambda connection: sqlite_read.open_asks(connection, actor))
+
+    async def lineage(self, actor: int) -> list[Level]:
+        """See `Store.lineage`."""
+        return await self._read(lambda connection: sqlite_family.lineage(connection, actor))
+
+    async def children(self, supervisor: int) -> list[Member]:
+        """See `Store.children`."""
+        return await self._read(lambda connection: sqlite_family.children(connection, supervisor))
+
+    async def member(self, actor: Address) -> Member | None:
+        """See `Store.member`."""
+        return await self._read(lambda connection: sqlite_family.member(connection, actor))
+
+    async def restarting(self) -> list[Member]:
+        """See `Store.restarting`."""
+        return await self._read(sqlite_family.restarting)
+
+    async def tops(self) -> list[Member]:
+        """See `Store.tops`."""
+        return await self._read(sqlite_family.tops)
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """See `Store.unknown_kinds`."""

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from perdure.errors import (
     ActorExists,
+    ActorFailed,
     ActorStopped,
     FencedError,
     IdReusedError,
@@ -21,21 +22,27 @@ from perdure.errors import (
     PerdureError,
     StorageError,
 )
+from perdure.storage import sqlite_family, sqlite_orders
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.sqlite_gather import CACHED_ROWS, ActorRow, Gathering, Known
-from perdure.storage.sqlite_rare import bury, dead_letter_rest, due, purge
+from perdure.storage.sqlite_rare import bury, due, purge
 from perdure.storage.sqlite_rows import fetch
 from perdure.storage.writes import (
+    Adopt,
     Append,
     Appended,
+    Begin,
     Bury,
     Claim,
     Claimed,
     Committed,
+    Declare,
     Due,
     Existing,
     Fired,
+    Monitor,
+    Order,
     Placed,
     Purge,
     Release,
@@ -56,7 +63,7 @@ class Transaction(Gathering):
 
     def run(self, batch: Sequence[Write], now: float) -> list[Settled]:
         """Settle every write and put the rows down."""
-        self._now = now
+        self.now = now
         version = int(fetch(self.connection, "PRAGMA data_version")[0][0])
         if version != self._cache.version or len(self._cache.by_id) > CACHED_ROWS:
             self._cache.clear()
@@ -70,14 +77,18 @@ class Transaction(Gathering):
 
     # settling ---------------------------------------------------------------------------------------------------------
 
-    def _deliver(self, envelope: Envelope) -> Appended | PerdureError:
+    def deliver(self, envelope: Envelope, *, ask: bool = False) -> Appended | PerdureError:
+        """Put a message into its mailbox, or say why not."""
         row = self.row_at(envelope.to)
         if row is None:
             if envelope.must_exist:
                 return _not_spawned(envelope)
-            row = self._create(envelope.to, envelope.sent)
+            row = self.create(envelope.to, envelope.sent)
         elif row.status == "stopped":
             return ActorStopped(f"{envelope.to} has stopped; '{envelope.handler}' was not sent. Use another key.")
+        elif ask and row.life in _HELD:
+            return _HELD[row.life](f"{envelope.to} {row.life}: {row.reason}. '{envelope.handler}' was not sent; "
+                                   f"a tell would wait. Restart it: perdure restart {envelope.to}")  # fmt: skip
         elif envelope.limit is not None and row.tail - row.cursor >= envelope.limit:
             return MailboxFull(
                 f"{envelope.to} holds {row.tail - row.cursor} unhandled messages, its limit; '{envelope.handler}' was "
@@ -118,14 +129,16 @@ class Transaction(Gathering):
     def append(self, write: Append) -> Settled:
         """Settle a message from outside."""
         existing = self._existing(write.envelope) if self._known else None
-        return existing or self._deliver(write.envelope)
+        return existing or self.deliver(write.envelope, ask=write.ask)
 
     def spawn(self, write: Spawn) -> Placed | ActorExists:
         """Settle an actor's beginning."""
         row = self.row_at(write.to)
         if row is None:
-            row = self._create(write.to, write.created, write.parent)
+            row = self.create(write.to, write.created, write.parent)
             self._snapshots[row.id] = (row.id, write.version, write.codec, write.initial, write.initial)
+            if write.child is not None and write.parent is not None:
+                sqlite_family.enter(self, write.parent, row.id, write.child)
             return self.place(row)
         conflict = self._conflict(row, write)
         return conflict or replace(self.place(row), fresh=False)
@@ -160,6 +173,8 @@ class Transaction(Gathering):
             self._gather(row, write, done)
         if write.end is not None:
             self._finish(row, write.message, write.end, done)
+        if write.order is not None:
+            sqlite_orders.apply(self, write.order, done)
         return done
 
     def _gather(self, row: ActorRow, write: Segment, done: Committed) -> None:
@@ -179,6 +194,8 @@ class Transaction(Gathering):
             self._settle(write, key, error, done)
         for key, position in write.numbered:
             self._numbered.append((write.message, key, "ask", "", "started", 0.0, position))
+        for note in write.monitors:
+            sqlite_orders.watch(self, note, done)
         self._mark(row, write)
 
     def _mark(self, row: ActorRow, write: Segment) -> None:
@@ -199,6 +216,8 @@ class Transaction(Gathering):
                 f"{row.kind}/{row.key}: message {write.end.number} ended while the cursor was at {row.cursor}. "
                 "This is a bug; the actor is loaded anew."
             )
+        if write.order is not None:
+            return sqlite_orders.stale(self, write.order)
         if not (write.spawns or write.sends):
             return None
         born: dict[Address, str] = {}
@@ -226,7 +245,7 @@ class Transaction(Gathering):
 
     def _send(self, write: Segment, send: Send, done: Committed) -> None:
         envelope = send.envelope
-        settled = self._existing(envelope) or self._deliver(envelope)
+        settled = self._existing(envelope) or self.deliver(envelope, ask=send.key is not None)
         if isinstance(settled, Appended):
             done.appended = [*done.appended, settled]
             if send.key is not None:
@@ -249,7 +268,7 @@ class Transaction(Gathering):
         appended = self._append_row(row, replace(envelope, due=None))
         row.cursor = row.tail
         outcome = Outcome("dead", error=encode_failure(error, with_traceback=False))
-        self.end(appended.mail.seq, outcome, changes=None, started=None, finished=self._now)
+        self.end(appended.mail.seq, outcome, changes=None, started=None, finished=self.now)
 
     def _await(self, write: Segment, key: str, target: int) -> None:
         self._records[write.message, key] = replace(self._records[write.message, key], target=target)
@@ -292,8 +311,9 @@ class Transaction(Gathering):
             self.complete(seq, end.outcome, done)
         if end.stop:
             self.touch(row).status = "stopped"
+            row.reason = "normal"
             self.flush()
-            dead_letter_rest(self, row, done, self._now)
+            sqlite_orders.ended(self, row, done)
 
     def claim(self, write: Claim) -> Claimed:
         """Settle a claim."""
@@ -302,7 +322,7 @@ class Transaction(Gathering):
             if row is not None and row.status != "stopped":
                 self.own(row)
             return Claimed((self.place(row),) if row is not None else ())
-        sql = "SELECT id FROM actor WHERE owner IS NULL AND status = 'ready' AND cursor < tail \
+        sql = "SELECT id FROM actor WHERE owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail \
                AND kind IN (SELECT value FROM json_each(?)) LIMIT ?"
         claimed: list[Placed] = []
         for (actor,) in fetch(self.connection, sql, json.dumps(write.kinds), write.limit):
@@ -318,7 +338,9 @@ class Transaction(Gathering):
         row = self.row(write.actor)
         if row is None or row.owner != self.node or row.epoch != write.epoch:
             return True
-        if write.waiting is None:
+        if row.life != "running":
+            pass  # it is to stop, whatever there is to do
+        elif write.waiting is None:
             if row.status == "ready" and row.cursor < row.tail:
                 return False
         elif self._can_go_on(write.waiting):
@@ -335,7 +357,7 @@ class Transaction(Gathering):
                OR status = 'started' AND due <= ?), \
                count(*) FILTER (WHERE status = 'started' AND coalesce(target, due) IS NOT NULL) \
                FROM journal WHERE message = ? AND kind NOT IN ('tell', 'spawn', 'value')"
-        ((ready, awaited),) = fetch(self.connection, sql, self._now, message)
+        ((ready, awaited),) = fetch(self.connection, sql, self.now, message)
         return ready > 0 or awaited == 0 or any(seq == message for seq, _ in self._completed)
 
     def due(self, write: Due) -> Fired:
@@ -371,7 +393,16 @@ def _reused(write: Segment) -> IdReusedError | None:
 def _only_ends(w: Segment) -> bool:
     """Whether a segment is an end and nothing else, as that of a turn without steps is."""
     return w.end is not None and not (
-        w.records or w.numbered or w.erased or w.sends or w.watches or w.spawns or w.settles or w.turn or w.status
+        w.records
+        or w.numbered
+        or w.erased
+        or w.sends
+        or w.watches
+        or w.spawns
+        or w.settles
+        or w.turn
+        or w.status
+        or w.monitors
     )
 
 
@@ -391,4 +422,10 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Due: Transaction.due,
     Bury: Transaction.bury,
     Purge: Transaction.purge,
+    Order: sqlite_orders.order,
+    Begin: sqlite_family.begin,
+    Declare: sqlite_family.declare,
+    Adopt: sqlite_family.adopt,
+    Monitor: sqlite_orders.monitor,
 }
+_HELD: dict[str, type[PerdureError]] = {"failed": ActorFailed, "terminated": ActorStopped}

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
-    from perdure.storage.records import ActorStatus, Envelope
+    from perdure.storage.records import ActorStatus, Envelope, Life
     from perdure.storage.writes import Write
 
 CACHED_ROWS = 100_000
-_ACTOR_COLUMNS = "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, created"
+_ACTOR_COLUMNS = (
+    "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, created, actor.parent, life"
+)
 
 
 @define(eq=False)
@@ -44,6 +46,7 @@ class ActorRow:
     reason: str | None
     created: float
     parent: int | None = None
+    life: Life = "running"
     stored: bool = True
     moved: bool = False
     restated: bool = False
@@ -120,7 +123,7 @@ class Gathering:
         self._decided: set[tuple[int, str]] = set()
         self._numbered: list[Sequence[rows.Value]] = []
         self._erased: list[tuple[int, str]] = []
-        self._now = 0.0
+        self.now = 0.0
 
     evidence: tuple[str, rows.Value, rows.Value] | None = None
     """A row that is in the database if and only if this transaction is: its query and two values."""
@@ -214,6 +217,14 @@ class Gathering:
 
     # changing rows ----------------------------------------------------------------------------------------------------
 
+    def drop(self, actors: Iterable[int]) -> None:
+        """Forget rows that other statements are about to change; all pending ones are put down first."""
+        self.flush()
+        for actor in actors:
+            row = self._cache.by_id.pop(actor, None)
+            if row is not None:
+                del self._cache.by_address[row.address]
+
     def touch(self, row: ActorRow) -> ActorRow:
         """Mark a row as changed in more than its numbers."""
         row.restated = True
@@ -228,11 +239,12 @@ class Gathering:
 
     def own(self, row: ActorRow) -> None:
         """Give a row to this node, under a new epoch, if nobody has it and this node can run it."""
-        if row.owner is None and self._runs(row.kind):
+        if row.owner is None and row.life == "running" and self._runs(row.kind):
             row.owner, row.epoch, row.moved = self.node, row.epoch + 1, True
             self.touch(row)
 
-    def _create(self, address: Address, created: float, parent: int | None = None) -> ActorRow:
+    def create(self, address: Address, created: float, parent: int | None = None) -> ActorRow:
+        """Make the row of an actor that is not there yet."""
         row = ActorRow(
             self._cache.next_actor,
             address.kind,
@@ -245,11 +257,16 @@ class Gathering:
             None,
             created,
             parent,
+            "running",
             stored=False,
         )
         self._cache.next_actor += 1
         self._cache.put(row)
         return self.touch(row)
+
+    def fresh_id(self) -> str:
+        """A message id that this transaction makes up."""
+        return f"{self.node}-s{self._cache.next_seq:x}"
 
     def put_message(self, seq: int, actor: int, number: int | None, e: Envelope) -> None:
         """Write a message."""
@@ -324,7 +341,7 @@ class Gathering:
                     o.result,
                     _told(o),
                     0.0,
-                    self._now,
+                    self.now,
                 )
                 for (seq, key), o in self._completed.items()
             ],

@@ -80,11 +80,13 @@ def dead_letter_rest(transaction: Gathering, row: ActorRow, done: Committed, now
         row.cursor,
     )
     transaction.load_awaited([seq for seq, _ in rest])
+    told = list(done.ended)
     for seq, handler in rest:
         outcome = _to_stopped(row, handler)
         transaction.end(seq, outcome, changes=None, started=None, finished=now)
-        done.ended = [*done.ended, (seq, outcome)]
+        told.append((seq, outcome))
         transaction.complete(seq, outcome, done)
+    done.ended = told
     row.cursor = row.tail
     transaction.touch(row)
 

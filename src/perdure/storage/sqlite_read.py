@@ -81,14 +81,14 @@ def mail(connection: sqlite3.Connection, actor: int, after: int, limit: int) -> 
 def find(connection: sqlite3.Connection, id_: str) -> Found | None:
     """See `Store.find`."""
     sql = "SELECT seq, kind, actor.key, handler, number, outcome.status, result, outcome.error, cursor, actor.status, \
-           EXISTS (SELECT 1 FROM journal WHERE journal.message = seq) \
+           EXISTS (SELECT 1 FROM journal WHERE journal.message = seq), life, reason \
            FROM message JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq \
            WHERE message.id = ?"
-    for seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun in fetch(
+    for seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun, life, reason in fetch(
         connection, sql, id_
     ):
         outcome = Outcome(status, result, error) if status is not None else None
-        return Found(seq, Address(kind, key), handler, number, outcome, cursor, actor_status, bool(begun))
+        return Found(seq, Address(kind, key), handler, number, outcome, cursor, actor_status, bool(begun), life, reason)
     return None
 
 
@@ -150,6 +150,8 @@ def open_asks(connection: sqlite3.Connection, actor: int) -> list[OpenAsk]:
 
 def unknown_kinds(connection: sqlite3.Connection, kinds: Collection[str]) -> list[tuple[str, int]]:
     """See `Store.unknown_kinds`."""
-    sql = "SELECT kind, count(*) FROM actor WHERE owner IS NULL AND status = 'ready' AND cursor < tail \
+    sql = (
+        "SELECT kind, count(*) FROM actor WHERE owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail \
            AND kind NOT IN (SELECT value FROM json_each(?)) GROUP BY kind"
+    )
     return [(kind, count) for kind, count in fetch(connection, sql, json.dumps(list(kinds)))]

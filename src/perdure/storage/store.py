@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from perdure.storage.records import Completion, Found, Loaded, Mail, NodeRecord, OpenAsk
+    from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, NodeRecord, OpenAsk
     from perdure.storage.writes import Settled, Write
 
 
@@ -92,6 +92,26 @@ class Store(Protocol):
 
     async def open_asks(self, actor: int) -> list[OpenAsk]:
         """The wait-for graph reachable from an actor: every open ask without a deadline on the way."""
+        ...
+
+    async def lineage(self, actor: int) -> list[Level]:
+        """The way from an actor up to the system's root: who supervises it, and what each has counted."""
+        ...
+
+    async def children(self, supervisor: int) -> list[Member]:
+        """The children of a supervisor, in start order."""
+        ...
+
+    async def member(self, actor: Address) -> Member | None:
+        """An actor's place in the supervision tree."""
+        ...
+
+    async def tops(self) -> list[Member]:
+        """Actors that supervise and are themselves under the system's root."""
+        ...
+
+    async def restarting(self) -> list[Member]:
+        """Actors that nobody has and that are to be restarted, without those below another such one."""
         ...
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:

@@ -8,6 +8,11 @@
     Due      delayed messages, ended sleeps    -> Fired
     Bury     a dead node's ownership ended     -> Buried
     Purge    history past its retention        -> int, the rows removed
+    Order    what a supervisor decided         -> Committed | StaleDecision
+    Begin    an actor that is to run           -> Placed | False: it is not to run after all
+    Declare  a supervisor's declared children  -> Adopted
+    Adopt    a child started at run time       -> Adopted | error
+    Monitor  a watcher of an actor's end       -> Committed | error
 
 Times are seconds since the Unix epoch.
 
@@ -23,9 +28,12 @@ from msgspec import Struct
 from perdure.storage.records import (
     ActorStatus,
     Address,
+    ChildSpec,
     Completion,
     Envelope,
+    FailureRecord,
     Mail,
+    Member,
     Outcome,
     Record,
     Snapshot,
@@ -41,13 +49,17 @@ if TYPE_CHECKING:
 
 
 class Append(Struct, eq=False, gc=False):
-    """A message from outside any turn."""
+    """A message from outside any turn; an ask is refused by an actor that handles nothing."""
 
     envelope: Envelope
+    ask: bool = False
 
 
 class Spawn(Struct, eq=False, gc=False):
-    """An actor with its first state. Quiet when it exists with the same initial state."""
+    """An actor with its first state. Quiet when it exists with the same initial state.
+
+    With `child`, its parent supervises it.
+    """
 
     to: Address
     version: int
@@ -55,6 +67,7 @@ class Spawn(Struct, eq=False, gc=False):
     initial: str
     created: float
     parent: int | None = None
+    child: ChildSpec | None = None
 
 
 class End(Struct, eq=False, gc=False):
@@ -83,6 +96,61 @@ class Watch(Struct, eq=False, gc=False):
     id: str
 
 
+class Monitor(Struct, frozen=True, gc=False):
+    """A message to `watcher` when `actor` ends; at once, if it has ended. `parameter` is the handler's only one."""
+
+    actor: Address
+    watcher: Address
+    handler: str
+    parameter: str
+    cause: int | None = None
+
+
+class Count(Struct, frozen=True, gc=False):
+    """A supervisor's restarts as a decision left them.
+
+    Attributes:
+        last: The number of the newest restart that the decision knew of.
+        add: Whether one is added: of `child`, whose `message` failed, at `at`.
+        since: Older ones are forgotten.
+    """
+
+    supervisor: int
+    last: int
+    add: bool
+    child: int
+    message: int | None
+    at: float
+    since: float
+
+
+class Order(Struct, eq=False, gc=False):
+    """What a supervisor decided. Each actor stands for itself and all it supervises.
+
+    Attributes:
+        counts: The restarts it rests on; if any is otherwise by now, the order is refused with `StaleDecision`.
+        cleared: Counts that begin from nothing; those of supervisors that are restarted do so anyway.
+        restart: Actors to stop and to start again, not before `restart_at`. Those that had ended run again, too.
+        terminate: Actors to stop; their mail is kept.
+        fail: Actors that may not go on until someone restarts them; their mail is kept.
+        end: Actors that end; their mail becomes dead letters. So do temporary children among all of the others.
+        discard: Children that are forgotten, with the actor itself if it has handled nothing.
+        reason: What people see.
+    """
+
+    now: float
+    counts: Sequence[Count] = ()
+    cleared: Sequence[int] = ()
+    restart: Sequence[int] = ()
+    terminate: Sequence[int] = ()
+    fail: Sequence[int] = ()
+    end: Sequence[int] = ()
+    discard: Sequence[int] = ()
+    restart_at: float | None = None
+    failure: FailureRecord | None = None
+    reason: str = ""
+
+
 class Segment(Struct, eq=False, gc=False):
     """What a turn did up to a durable point. All of it is written, or none.
 
@@ -96,6 +164,8 @@ class Segment(Struct, eq=False, gc=False):
         turn: The turn's row, whole.
         end: The outcome, with the last segment.
         status: New status of the actor (parked, or ready again) with the reason people see.
+        monitors: Watchers to be told of an actor's end.
+        order: What its supervisor decided of this turn's failure or end.
     """
 
     actor: int
@@ -112,6 +182,8 @@ class Segment(Struct, eq=False, gc=False):
     end: End | None = None
     status: ActorStatus | None = None
     reason: str | None = None
+    monitors: Sequence[Monitor] = ()
+    order: Order | None = None
 
 
 class Claim(Struct, frozen=True, gc=False):
@@ -154,7 +226,31 @@ class Purge(Struct, frozen=True, gc=False):
     limit: int = 1000
 
 
-Write: TypeAlias = Append | Spawn | Segment | Claim | Release | Due | Bury | Purge
+class Begin(Struct, frozen=True, gc=False):
+    """An actor that was to be restarted runs from now on; it becomes this node's if nobody has it."""
+
+    actor: int
+
+
+class Declare(Struct, frozen=True, gc=False):
+    """A supervisor's children as its class declares them, in start order. Those no longer among them are let go."""
+
+    supervisor: int
+    children: tuple[tuple[Spawn, ChildSpec], ...]
+
+
+class Adopt(Struct, frozen=True, gc=False):
+    """A child started at run time. `cause` is the message that asked for it: asked again, it is the same child."""
+
+    supervisor: int
+    child: Spawn
+    spec: ChildSpec
+    cause: int | None
+
+
+Write: TypeAlias = (
+    Append | Spawn | Segment | Claim | Release | Due | Bury | Purge | Order | Begin | Declare | Adopt | Monitor
+)
 
 
 # what writes give -----------------------------------------------------------------------------------------------------
@@ -191,13 +287,21 @@ class Committed(Struct, eq=False, gc=False):
         appended: The messages that left.
         completions: Records that this commit completed, this turn's own included.
         woken: Actors that became runnable and now belong to this node.
-        ended: Other messages that this commit ended: the mail of an actor that stopped.
+        ended: Other messages that this commit ended, or refuses for now: the mail of an actor that stopped.
+        members: Actors that this commit stopped or has restarted, in start order, as they were before.
     """
 
     appended: Sequence[Appended] = ()
     completions: Sequence[Completion] = ()
     woken: Sequence[Placed] = ()
     ended: Sequence[tuple[int, Outcome]] = ()
+    members: Sequence[Member] = ()
+
+
+class Adopted(Struct, frozen=True, gc=False):
+    """A supervisor's children, in start order."""
+
+    children: tuple[Member, ...]
 
 
 class Claimed(Struct, frozen=True, gc=False):
@@ -224,4 +328,6 @@ class Buried(Struct, frozen=True, gc=False):
     completions: tuple[Completion, ...] = ()
 
 
-Settled: TypeAlias = "Appended | Existing | Placed | Committed | Claimed | Fired | Buried | bool | int | PerdureError"
+Settled: TypeAlias = (
+    "Appended | Existing | Placed | Committed | Adopted | Claimed | Fired | Buried | bool | int | PerdureError"
+)

@@ -1,0 +1,223 @@
+"""The supervision tree on SQLite: reading it, the restarts that are counted, who is a child.
+
+All of this is rare, so it works on the tables directly, after the rows that wait have been put down.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import ChildError
+from perdure.storage.records import Address, ChildSpec, Level, Member, Restarted
+from perdure.storage.sqlite_rows import fetch
+from perdure.storage.writes import Adopted
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from perdure.errors import PerdureError
+    from perdure.storage.sqlite_batch import Transaction
+    from perdure.storage.sqlite_gather import ActorRow
+    from perdure.storage.writes import Adopt, Begin, Declare, Placed, Spawn
+
+# Who has no row in `child` is under the system's root.
+_MEMBER = """
+SELECT actor.id, actor.kind, actor.key, supervisor, coalesce(restart, 'transient'),
+       CASE WHEN child.actor IS NULL THEN 5.0 ELSE shutdown END,
+       coalesce(significant, 0), coalesce(declared, 0), life, status, restart_at, reason
+"""
+_BY_ID = f"""{_MEMBER} FROM json_each(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value
+LEFT JOIN child ON child.actor = actor.id"""
+_BY_ADDRESS = f"{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id WHERE kind = ? AND key = ?"
+_CHILDREN = f"""{_MEMBER} FROM json_each(?) AS wanted CROSS JOIN child ON child.supervisor = wanted.value
+JOIN actor ON actor.id = child.actor ORDER BY supervisor, declared DESC, position"""
+_RESTARTING = f"""{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id
+WHERE life = 'restarting' AND owner IS NULL"""
+_TOPS = f"""{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id
+WHERE child.actor IS NULL AND actor.id IN (SELECT supervisor FROM child) ORDER BY actor.id"""
+
+_DEEPEST = 1_000
+
+
+# reading --------------------------------------------------------------------------------------------------------------
+
+
+def _members(connection: sqlite3.Connection, sql: str, *parameters: str) -> list[Member]:
+    return [
+        Member(actor, Address(kind, key), supervisor, ChildSpec(restart, shutdown, bool(significant)), bool(declared),
+               life, status, restart_at, reason)
+        for actor, kind, key, supervisor, restart, shutdown, significant, declared, life, status, restart_at, reason
+        in fetch(connection, sql, *parameters)
+    ]  # fmt: skip
+
+
+def children(connection: sqlite3.Connection, *supervisors: int) -> list[Member]:
+    """See `Store.children`."""
+    return _members(connection, _CHILDREN, json.dumps(supervisors))
+
+
+def member(connection: sqlite3.Connection, address: Address) -> Member | None:
+    """See `Store.member`."""
+    return next(iter(_members(connection, _BY_ADDRESS, *address)), None)
+
+
+def restarting(connection: sqlite3.Connection) -> list[Member]:
+    """See `Store.restarting`."""
+    found = _members(connection, _RESTARTING)
+    among = {one.actor for one in found}
+    return [one for one in found if one.supervisor not in among]
+
+
+def tops(connection: sqlite3.Connection) -> list[Member]:
+    """See `Store.tops`."""
+    return _members(connection, _TOPS)
+
+
+def subtrees(connection: sqlite3.Connection, roots: Iterable[int]) -> list[Member]:
+    """Actors and all they supervise: each before its children, siblings in start order."""
+    wanted = list(dict.fromkeys(roots))
+    found = {one.actor: one for one in _members(connection, _BY_ID, json.dumps(wanted))}
+    below: dict[int | None, list[Member]] = {}
+    seen = set(found)
+    level = wanted
+    while level:
+        young = children(connection, *level)
+        for one in young:
+            below.setdefault(one.supervisor, []).append(one)
+        level = [one.actor for one in young if one.actor not in seen]
+        seen.update(level)
+    ordered: dict[int, Member] = {}
+    stack = [found[actor] for actor in reversed(wanted) if actor in found]
+    while stack:
+        one = stack.pop()
+        if one.actor not in ordered:
+            ordered[one.actor] = one
+            stack.extend(reversed(below.get(one.actor, ())))
+    return list(ordered.values())
+
+
+def lineage(connection: sqlite3.Connection, actor: int) -> list[Level]:
+    """See `Store.lineage`."""
+    levels: list[Level] = []
+    above: int | None = actor
+    while above is not None and len(levels) < _DEEPEST:
+        (child,) = _members(connection, _BY_ID, json.dumps([above]))
+        above = child.supervisor
+        budget = -child.actor if above is None else above
+        sql = "SELECT number, child, message, at FROM restart WHERE supervisor = ? ORDER BY number"
+        restarts = tuple(Restarted(*row) for row in fetch(connection, sql, budget))
+        address, others = None, 0
+        if above is not None:
+            ((kind, key),) = fetch(connection, "SELECT kind, key FROM actor WHERE id = ?", above)
+            address = Address(kind, key)
+            sql = "SELECT count(*) FROM child JOIN actor ON id = child.actor WHERE supervisor = ? AND significant = 1 \
+                   AND id <> ? AND status <> 'stopped' AND life IN ('running', 'restarting')"
+            ((others,),) = fetch(connection, sql, above, child.actor)
+        levels.append(Level(child, address, restarts, others))
+    return levels
+
+
+# who is a child -------------------------------------------------------------------------------------------------------
+
+
+def begin(transaction: Transaction, write: Begin) -> Placed | bool:
+    """Settle that an actor runs from now on."""
+    row = transaction.row(write.actor)
+    if row is None or row.status == "stopped" or row.life not in {"running", "restarting"}:
+        return False
+    if row.life == "restarting":
+        transaction.flush()
+        transaction.connection.execute("UPDATE actor SET life = 'running', restart_at = NULL WHERE id = ?", (row.id,))
+        row.life, row.reason = "running", None
+        transaction.touch(row)
+    transaction.own(row)
+    return transaction.place(row)
+
+
+def enter(transaction: Transaction, supervisor: int, actor: int, spec: ChildSpec, cause: int | None = None) -> None:
+    """Make an actor the youngest child of a supervisor."""
+    transaction.connection.execute(
+        "INSERT INTO child (actor, supervisor, position, restart, shutdown, significant, cause) SELECT ?1, ?2, \
+         (SELECT coalesce(max(position), 0) + 1 FROM child WHERE supervisor = ?2), ?3, ?4, ?5, ?6",
+        (actor, supervisor, spec.restart, spec.shutdown, int(spec.significant), cause),
+    )
+
+
+def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
+    """Settle a child started at run time."""
+    transaction.flush()
+    row = transaction.row_at(write.child.to)
+    sql = "SELECT supervisor, cause FROM child WHERE actor = ?"
+    for supervisor, cause in fetch(transaction.connection, sql, row.id if row is not None else None):
+        if (supervisor, cause) != (write.supervisor, write.cause) or cause is None:
+            return _taken(row, supervisor, write)
+        return _family(transaction, write.supervisor, write.child.to)
+    if row is not None and row.status == "stopped":
+        _renew(transaction, row, write.child)
+    else:
+        conflict = transaction.spawn(write.child)
+        if isinstance(conflict, Exception):
+            return conflict
+    row = transaction.row_at(write.child.to)
+    if row is not None:
+        enter(transaction, write.supervisor, row.id, write.spec, write.cause)
+    return _family(transaction, write.supervisor, write.child.to)
+
+
+def _taken(row: ActorRow | None, supervisor: int, write: Adopt) -> ChildError:
+    if supervisor != write.supervisor:
+        return ChildError(f"{write.child.to} is another supervisor's child. Use another key.", "already_started")
+    if row is not None and row.status != "stopped" and row.life in {"running", "restarting"}:
+        return ChildError(f"{write.child.to} is a child already, and runs.", "already_started")
+    return ChildError(
+        f"{write.child.to} is a child already, and does not run. Use restart_child, or delete_child first.",
+        "already_present",
+    )
+
+
+def _renew(transaction: Transaction, row: ActorRow, spawn: Spawn) -> None:
+    """Begin an actor anew that had ended and was forgotten."""
+    transaction.connection.execute(
+        "INSERT INTO snapshot (actor, version, codec, state, initial) VALUES (?1, ?2, ?3, ?4, ?4) \
+         ON CONFLICT (actor) DO UPDATE SET version = ?2, codec = ?3, state = ?4, initial = ?4",
+        (row.id, spawn.version, spawn.codec, spawn.initial),
+    )
+    row.status, row.reason = "ready", None
+    transaction.touch(row)
+    transaction.flush()
+
+
+def _family(transaction: Transaction, supervisor: int, only: Address | None = None) -> Adopted:
+    transaction.flush()
+    family = children(transaction.connection, supervisor)
+    return Adopted(tuple(one for one in family if only is None or one.to == only))
+
+
+def declare(transaction: Transaction, write: Declare) -> Adopted:
+    """Settle what a supervisor's class declares. A child that was deleted stays so; what left the class is let go."""
+    connection = transaction.connection
+    kept: list[int] = []
+    for position, (spawn, spec) in enumerate(write.children):
+        row = transaction.row_at(spawn.to)
+        if row is None:
+            transaction.spawn(spawn)
+            row = transaction.row_at(spawn.to)
+        if row is None:
+            continue
+        known: list[Any] = fetch(connection, "SELECT supervisor FROM child WHERE actor = ?", row.id)
+        if not known and row.status == "stopped":
+            continue
+        kept.append(row.id)
+        connection.execute(
+            "INSERT INTO child (actor, supervisor, position, restart, shutdown, significant, declared) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1) ON CONFLICT (actor) DO UPDATE SET supervisor = ?2, position = ?3, \
+             restart = ?4, shutdown = ?5, significant = ?6, declared = 1",
+            (row.id, write.supervisor, position, spec.restart, spec.shutdown, int(spec.significant)),
+        )
+    connection.execute(
+        "DELETE FROM child WHERE supervisor = ? AND declared = 1 AND actor NOT IN (SELECT value FROM json_each(?))",
+        (write.supervisor, json.dumps(kept)),
+    )
+    return _family(transaction, write.supervisor)

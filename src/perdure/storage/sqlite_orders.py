@@ -1,0 +1,267 @@
+"""Carrying out what a supervisor decided, in the transaction that says so.
+
+    restart ───► restarting, not before a time       ┐ and all below;
+    terminate ─► terminated, its mail kept           │ temporary children
+    fail ──────► failed, its mail kept               │ among them end
+    end ───────► stopped, its mail dead letters      ┘
+
+Whoever asked an actor that now handles nothing is told so; whoever watches it gets a message.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+from perdure.errors import ActorFailed, ActorStopped, StaleDecision
+from perdure.storage.failure import encode_failure
+from perdure.storage.records import Envelope, Outcome
+from perdure.storage.sqlite_family import children, member, subtrees
+from perdure.storage.sqlite_rare import dead_letter_rest
+from perdure.storage.sqlite_rows import fetch
+from perdure.storage.writes import Appended, Committed, Monitor, Order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from perdure.errors import PerdureError
+    from perdure.storage.records import FailureRecord, Life, Member
+    from perdure.storage.sqlite_batch import Transaction
+    from perdure.storage.sqlite_gather import ActorRow
+    from perdure.storage.writes import Count
+
+_LIVES = {
+    "restarting": "UPDATE actor SET life = 'restarting', restart_at = ?1, reason = ?2, \
+                   status = CASE WHEN status IN ('stopped', 'parked') THEN 'ready' ELSE status END",
+    "terminated": "UPDATE actor SET life = 'terminated', restart_at = ?1, reason = ?2",
+    "failed": "UPDATE actor SET life = 'failed', restart_at = ?1, reason = ?2",
+}
+_KEPT_FAILURES = 20
+
+
+def stale(transaction: Transaction, order: Order) -> StaleDecision | None:
+    """Whether others counted restarts since this was decided."""
+    for count in order.counts:
+        sql = "SELECT coalesce(max(number), 0) FROM restart WHERE supervisor = ?"
+        ((last,),) = fetch(transaction.connection, sql, count.supervisor)
+        if last != count.last:
+            return StaleDecision(
+                f"supervisor row {count.supervisor} has counted {last}, not {count.last}. Decide anew."
+            )
+    return None
+
+
+def order(transaction: Transaction, write: Order) -> Committed | PerdureError:
+    """Settle an order that comes without a turn."""
+    refusal = stale(transaction, write)
+    if refusal is not None:
+        return refusal
+    done = Committed()
+    apply(transaction, write, done)
+    return done
+
+
+def apply(transaction: Transaction, write: Order, done: Committed) -> None:
+    """Put an order down."""
+    for count in write.counts:
+        _count(transaction, count)
+    for supervisor in write.cleared:
+        _clear(transaction, supervisor)
+    if write.failure is not None:
+        _note(transaction, write.failure)
+    wanted = _wanted(write)
+    if not wanted:
+        return
+    transaction.flush()
+    done.members = subtrees(transaction.connection, wanted)
+    fates = _fates(done.members, wanted)
+    transaction.drop(fates)
+    for fate, sql in _LIVES.items():
+        actors = json.dumps([actor for actor, one in fates.items() if one == fate])
+        transaction.connection.execute(
+            f"{sql} WHERE id IN (SELECT value FROM json_each(?3))",  # noqa: S608  # constant statements
+            (write.restart_at if fate == "restarting" else None, write.reason, actors),
+        )
+    for actor, fate in fates.items():
+        if fate == "restarting":
+            _clear(transaction, actor)
+    gone = json.dumps([actor for actor, fate in fates.items() if fate == "gone"])
+    transaction.connection.execute("DELETE FROM child WHERE actor IN (SELECT value FROM json_each(?))", (gone,))
+    end(transaction, [one for one in done.members if fates[one.actor] in {"ended", "gone"}], write, done)
+    for one in done.members:
+        if fates[one.actor] in _LIVES:
+            one.life, one.restart_at = cast("Life", fates[one.actor]), write.restart_at
+    held = [one for one in done.members if fates[one.actor] in {"terminated", "failed"}]
+    _refuse_askers(transaction, held, write, done)
+    tell_watchers(transaction, held, write.reason, write.now, done)
+
+
+def _wanted(write: Order) -> dict[int, str]:
+    lists = (
+        ("gone", write.discard), ("ended", write.end), ("failed", write.fail), ("terminated", write.terminate),
+        ("restarting", write.restart),
+    )  # fmt: skip
+    return {actor: fate for fate, actors in lists for actor in actors}
+
+
+def _fates(members: Iterable[Member], wanted: dict[int, str]) -> dict[int, str]:
+    """What becomes of each: as ordered, or as its supervisor's fate has it. Temporary children never come back."""
+    fates: dict[int, str] = {}
+    for one in members:  # supervisors before their children
+        above = fates.get(one.supervisor or 0, "")
+        fate = wanted.get(one.actor) or ("terminated" if above == "ended" else above)
+        fates[one.actor] = "gone" if one.spec.restart == "temporary" or above == "gone" else fate
+    return fates
+
+
+def ended(transaction: Transaction, row: ActorRow, done: Committed) -> None:
+    """An actor ended by itself: its mail becomes dead letters, what it supervises is terminated."""
+    dead_letter_rest(transaction, row, done, transaction.now)
+    transaction.flush()
+    below = children(transaction.connection, row.id)
+    if below:
+        apply(transaction, Order(transaction.now, terminate=[one.actor for one in below], reason="shutdown"), done)
+    (me,) = subtrees(transaction.connection, [row.id])[:1]
+    if me.spec.restart == "temporary":
+        transaction.connection.execute("DELETE FROM child WHERE actor = ?", (row.id,))
+    tell_watchers(transaction, [me], "normal", transaction.now, done)
+
+
+def end(transaction: Transaction, members: Iterable[Member], write: Order, done: Committed) -> None:
+    """End actors for good; what they had not handled becomes dead letters."""
+    ended: list[Member] = []
+    for one in members:
+        row = transaction.row(one.actor)
+        if row is None or row.status == "stopped":
+            continue
+        row.status, row.reason = "stopped", write.reason
+        transaction.touch(row)
+        transaction.flush()
+        dead_letter_rest(transaction, row, done, write.now)
+        ended.append(one)
+    transaction.flush()
+    lives = json.dumps([one.actor for one in ended])
+    transaction.connection.execute(
+        "UPDATE actor SET life = 'running', restart_at = NULL WHERE id IN (SELECT value FROM json_each(?))", (lives,)
+    )
+    transaction.drop(one.actor for one in ended)
+    tell_watchers(transaction, ended, write.reason, write.now, done)
+
+
+def _count(transaction: Transaction, count: Count) -> None:
+    newest = count.last
+    if count.add:
+        newest += 1
+        transaction.connection.execute(
+            "INSERT INTO restart (supervisor, number, child, message, at) VALUES (?, ?, ?, ?, ?)",
+            (count.supervisor, newest, count.child, count.message, count.at),
+        )
+    # the newest stays, however old, so that numbers only rise
+    transaction.connection.execute(
+        "DELETE FROM restart WHERE supervisor = ? AND at < ? AND number < ?", (count.supervisor, count.since, newest)
+    )
+
+
+def _clear(transaction: Transaction, supervisor: int) -> None:
+    """Count from nothing: the newest number stays, with a time that no period reaches."""
+    transaction.connection.execute(
+        "DELETE FROM restart WHERE supervisor = ?1 \
+         AND number < (SELECT max(number) FROM restart WHERE supervisor = ?1)",
+        (supervisor,),
+    )
+    transaction.connection.execute("UPDATE restart SET at = 0 WHERE supervisor = ?", (supervisor,))
+
+
+def _note(transaction: Transaction, failure: FailureRecord) -> None:
+    transaction.connection.execute(
+        "INSERT INTO failure (actor, message, attempt, at, error, decision, escaped) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            failure.actor, failure.message, failure.attempt, failure.at, failure.error, failure.decision,
+            json.dumps(failure.escaped) if failure.escaped else None,
+        ),
+    )  # fmt: skip
+    # a message's failures go with the message; of the others the newest are kept
+    transaction.connection.execute(
+        "DELETE FROM failure WHERE actor = ?1 AND message IS NULL AND seq <= (SELECT seq FROM failure WHERE actor = ?1 \
+         AND message IS NULL ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
+        (failure.actor, _KEPT_FAILURES),
+    )
+
+
+# telling others -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_askers(transaction: Transaction, members: Iterable[Member], write: Order, done: Committed) -> None:
+    """Tell whoever waits for an actor that handles nothing now; the messages themselves stay in its mailbox."""
+    told = list(done.ended)
+    for one in members:
+        outcome = Outcome("rejected", error=encode_failure(_held(one, write), with_traceback=False))
+        sql = "SELECT seq FROM actor CROSS JOIN message ON message.actor = actor.id AND number > cursor WHERE id = ?"
+        waiting = [seq for (seq,) in fetch(transaction.connection, sql, one.actor)]
+        transaction.load_awaited(waiting)
+        for seq in waiting:
+            told.append((seq, outcome))
+            transaction.complete(seq, outcome, done)
+    done.ended = told
+
+
+def _held(one: Member, write: Order) -> PerdureError:
+    if write.fail:
+        return ActorFailed(
+            f"{one.to} has failed: {write.reason}. Its mail is kept. Restart it: perdure restart {one.to}"
+        )
+    return ActorStopped(f"{one.to} was stopped by its supervisor; its mail is kept until it is restarted.")
+
+
+def tell_watchers(
+    transaction: Transaction, members: Iterable[Member], reason: str, now: float, done: Committed
+) -> None:
+    """Send their messages to the watchers of actors that ended; each is told once."""
+    addresses = {one.actor: one.to for one in members}
+    rows = fetch(
+        transaction.connection,
+        "DELETE FROM watcher WHERE actor IN (SELECT value FROM json_each(?)) \
+         RETURNING actor, watcher, handler, parameter, cause",
+        json.dumps(list(addresses)),
+    )
+    for actor, watcher, handler, parameter, cause in rows:
+        row = transaction.row(watcher)
+        if row is not None:
+            note = Monitor(addresses[actor], row.address, handler, parameter, cause)
+            _tell(transaction, note, reason, now, done)
+
+
+def _tell(transaction: Transaction, note: Monitor, reason: str, now: float, done: Committed) -> None:
+    text = json.dumps({note.parameter: {"actor": str(note.actor), "reason": reason}}, ensure_ascii=False)
+    envelope = Envelope(transaction.fresh_id(), note.watcher, note.handler, text, "json", now, cause=note.cause)
+    settled = transaction.deliver(envelope)
+    if isinstance(settled, Appended):  # a watcher that has ended itself hears nothing any more
+        done.appended = [*done.appended, settled]
+
+
+def monitor(transaction: Transaction, write: Monitor) -> Committed | PerdureError:
+    """Settle a watcher that comes without a turn."""
+    done = Committed()
+    watch(transaction, write, done)
+    return done
+
+
+def watch(transaction: Transaction, note: Monitor, done: Committed) -> None:
+    """Have a watcher told of an actor's end; at once, if it has ended or was never there."""
+    transaction.flush()
+    watched = member(transaction.connection, note.actor)
+    if watched is None:
+        reason = "it does not exist"
+    elif watched.status == "stopped" or watched.life in {"terminated", "failed"}:
+        reason = watched.reason or "normal"
+    else:
+        watcher = transaction.row_at(note.watcher)
+        if watcher is None:
+            watcher = transaction.create(note.watcher, transaction.now)
+            transaction.flush()
+        transaction.connection.execute(
+            "INSERT OR REPLACE INTO watcher (actor, watcher, handler, parameter, cause) VALUES (?, ?, ?, ?, ?)",
+            (watched.actor, watcher.id, note.handler, note.parameter, note.cause),
+        )
+        return
+    _tell(transaction, note, reason, transaction.now, done)
