@@ -247,8 +247,8 @@ class ChildError(Rejected):
     """A supervisor cannot do what was asked with that child.
 
     Attributes:
-        reason: ``already_started``, ``already_present``, ``not_found``, ``running``, ``restarting`` or ``start_failed``,
-            the words of OTP's supervisor.
+        reason: ``already_started``, ``already_present``, ``not_found``, ``running`` or ``restarting``, as in OTP;
+            or ``start_failed``.
     """
 
     def __init__(self, text: str, reason: str) -> None:
@@ -271,12 +271,12 @@ class EscalationError(SupervisionError):
     """The tree's root supervisor could not keep its children running; the system has stopped."""
 
 
-class StartError(SupervisionError):
-    """A child did not start, and with it its supervisor; what had started was stopped again."""
-
-
 class ActivationError(SupervisionError):
     """`started()` raised, or the stored state does not fit the class."""
+
+
+class StartError(ActivationError):
+    """A child did not start, and with it its supervisor; what had started was stopped again."""
 
 
 class StateMisfit(ActivationError):

@@ -15,6 +15,8 @@ class Limits:
         message_bytes: Size of a message's encoded arguments.
         steps: Steps, asks, waits and sleeps in one turn; a turn with more is parked.
         attempts: Runs of a handler before its message is a dead letter, where neither handler nor class says.
+        restarts: Restarts of an actor under the system's root within `restart_period`; one more, and it has failed.
+        restart_period: Seconds.
         deaths: Deaths of the process that a message may be blamed for before it is a dead letter.
         evict_after: Seconds that a turn waits before it leaves memory.
         grace: Seconds that running steps have to complete when the system closes.
@@ -26,6 +28,8 @@ class Limits:
     message_bytes: int = 1 << 20
     steps: int = 10_000
     attempts: int = 5
+    restarts: int = 3
+    restart_period: float = field(default=60.0, converter=seconds)
     deaths: int = 5
     evict_after: float = field(default=60.0, converter=seconds)
     grace: float = field(default=5.0, converter=seconds)

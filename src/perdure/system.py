@@ -11,7 +11,7 @@ import os
 import platform
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from perdure._version import __version__
 from perdure.actors.actor import Actor, SpawnCall
@@ -23,14 +23,17 @@ from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference
 from perdure.actors.scope import here
 from perdure.clock import Clock, SystemClock
-from perdure.errors import SystemClosedError
+from perdure.errors import EscalationError, SystemClosedError
 from perdure.limits import Limits
 from perdure.storage.committer import Committer
 from perdure.storage.records import Address, NodeRecord
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Store
+from perdure.supervision.judge import Judge
 from perdure.supervision.nodes import Sweep
-from perdure.supervision.strategy import BlameRule, Retry
+from perdure.supervision.orders import Orders
+from perdure.supervision.strategy import BlameRule, OneForOne, Retry
+from perdure.supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -49,18 +52,35 @@ class ActorSystem:
 
     Args:
         target: A path, ``:memory:``, ``sqlite:///path``, or a `Store`.
+        root: The supervisor at the top of the application's own tree, started with the system, under the key `root`.
         limits: What the system allows.
+        on_escalation: What is done when the root cannot keep its children running: `stop`, the system closes, and says
+            so in the log; `raise`, besides, whoever is inside ``async with`` is cancelled, and it raises
+            `EscalationError`.
         clock: Where it takes its time from.
 
-    Nothing is read or written before ``async with``. Raises `TargetError` there if the target cannot be used.
+    Nothing is read or written before ``async with``. Raises there:
+        TargetError: The target cannot be used.
+        StartError: The root, or an actor below it, did not start.
     """
 
     def __init__(
-        self, target: str | PathLike[str] | Store, *, limits: Limits | None = None, clock: Clock | None = None
+        self,
+        target: str | PathLike[str] | Store,
+        *,
+        root: type[Supervisor] | None = None,
+        limits: Limits | None = None,
+        on_escalation: Literal["stop", "raise"] = "stop",
+        clock: Clock | None = None,
     ) -> None:
         self._store: Store = SQLiteStore(target) if isinstance(target, str | os.PathLike) else target
         self._limits = limits or Limits()
         self._clock = clock or SystemClock()
+        self._root = root
+        self._on_escalation = on_escalation
+        self._escalation = ""
+        self._inside: asyncio.Task[Any] | None = None
+        self._orders: Orders | None = None
         self._host: Host | None = None
         self._committer: Committer | None = None
         self._sweep: Sweep | None = None
@@ -90,7 +110,14 @@ class ActorSystem:
         await self._store.open(node, host.runs)
         committer.start()
         self._closing = None
+        self._escalation = ""
+        self._inside = asyncio.current_task()
         self._host, self._committer = host, committer
+        root = OneForOne(max_restarts=self._limits.restarts, within=self._limits.restart_period)
+        host.judge = Judge(self._store, kinds.get, root, host.timestamp)
+        self._orders = Orders(self._store, committer, host.floor, host.judge, kinds.get, host.timestamp)
+        self._orders.escalated = self._escalated
+        host.overseer = self._orders
         self._sweep = Sweep(
             self._store,
             committer,
@@ -98,6 +125,7 @@ class ActorSystem:
             kinds=lambda: list(kinds),
             timestamp=host.timestamp,
             deaths=self._limits.deaths,
+            orders=self._orders,
         )
         limits = self._limits
         background = {
@@ -112,6 +140,8 @@ class ActorSystem:
         for task in self._tasks:
             task.add_done_callback(_report)
         try:
+            if self._root is not None:
+                await self._orders.boot(host.spawning(self._root, "root", {}, None))
             await self._sweep.adopt()
         except BaseException:
             await self._close()
@@ -123,12 +153,29 @@ class ActorSystem:
             self._closing = asyncio.get_running_loop().create_task(self._close(), name="perdure-close")
         # Whoever leaves may be cancelled; the leaving is seen through all the same.
         await asyncio.shield(self._closing)
+        if self._escalation and self._on_escalation == "raise":
+            if self._inside is not None and self._inside is asyncio.current_task():
+                self._inside.uncancel()
+            raise EscalationError(self._escalation)
+
+    def _escalated(self, reason: str) -> None:
+        """The root could not keep its children running: nothing of the tree runs any more."""
+        name = self._root.__perdure__.kind if self._root is not None else "the root"
+        self._escalation = f"{name}/root could not keep its children running: {reason}. Start the system again."
+        _LOG.critical("%s", self._escalation)
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="perdure-close")
+        if self._on_escalation == "raise" and self._inside is not None:
+            self._inside.cancel()
 
     async def _close(self) -> None:
         host, committer = self._host, self._committer
         if host is None or committer is None:
             return
         if os.getpid() == self._pid:
+            host.leaving = True
+            if self._orders is not None:
+                await self._orders.close()
             await host.close(self._limits.grace)
             for task in self._tasks:
                 task.cancel()
@@ -144,9 +191,8 @@ class ActorSystem:
                 "Open one in each process."
             )
         if self._host is None or self._closing is not None:
-            raise SystemClosedError(
-                f"{self._store.location}: the system is not open. Use it inside `async with ActorSystem(…)`."
-            )
+            why = self._escalation or "Use it inside `async with ActorSystem(…)`."
+            raise SystemClosedError(f"{self._store.location}: the system is not open. {why}")
         return self._host
 
     @property

@@ -13,6 +13,7 @@ import pytest
 
 from perdure import (
     Actor,
+    ActorFailed,
     ActorSystem,
     Backoff,
     DeadLetterError,
@@ -140,7 +141,7 @@ async def test_state_changes_in_hooks_are_refused(tmp_path: Path) -> None:
             return self.total
 
     async with ActorSystem(tmp_path / "a.db") as system:
-        with pytest.raises(DeadLetterError, match=r"started\(\)"):
+        with pytest.raises(ActorFailed, match=r"started\(\)"):
             await system.get(Wrong, "w").go()
 
 

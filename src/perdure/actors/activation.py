@@ -15,19 +15,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import warnings
-from collections import deque
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from perdure.actors.attempt import Attempt
-from perdure.actors.living import Living
+from perdure.actors.living import STOPPING_SECONDS, Living
+from perdure.actors.mailbox import MAILBOX_IN_MEMORY, Mailbox
 from perdure.actors.port import decoding_port
 from perdure.actors.ref import Reference
+from perdure.actors.relatives import Kin
 from perdure.actors.scope import here
 from perdure.actors.stops import Lost, TurnStopped
-from perdure.errors import DuplicateWorkWarning, FencedError, NotInTurnError, PerdureError, StorageError
+from perdure.errors import (
+    ActorDefinitionError,
+    FencedError,
+    NotInTurnError,
+    PerdureError,
+    StaleDecision,
+    StorageError,
+)
 from perdure.storage.failure import encode_failure
-from perdure.storage.records import Outcome, TurnRecord
+from perdure.storage.records import ChildSpec, Outcome, TurnRecord
 from perdure.storage.writes import Committed, End, Release, Segment, Spawn
 
 if TYPE_CHECKING:
@@ -37,13 +46,13 @@ if TYPE_CHECKING:
     from perdure.actors.host import Host
     from perdure.actors.port import Outgoing, Port
     from perdure.actors.turn import Turn
-    from perdure.storage.records import Address, Completion, Envelope, Loaded, Mail, OpenAsk, Record
+    from perdure.storage.records import Completion, Envelope, Loaded, Mail, OpenAsk, Record
     from perdure.storage.writes import Placed, Settled, Write
     from perdure.system import ActorSystem
 
 _LOG = logging.getLogger("perdure.actors")
-_MAILBOX_IN_MEMORY = 1_000
 _PIPELINE = 256
+_SPAWNED = ChildSpec("transient")
 _NO_PAST: tuple[TurnRecord | None, list[Record]] = (None, [])
 
 _LATE = Outcome(
@@ -52,38 +61,30 @@ _LATE = Outcome(
 )
 
 
-class Activation:
+class Activation(Mailbox):
     """One live actor.
 
     Attributes:
-        cursor: Number of the last message that has ended, in memory.
-        tail: Highest number known to be in the mailbox.
         worker: The task that handles its messages now.
     """
 
     def __init__(self, host: Host, spec: ActorSpec, place: Placed) -> None:
-        self.host = host
+        super().__init__(host, place)
         self.spec = spec
-        self.actor = place.actor
-        self.address: Address = place.to
         self.epoch = place.epoch or 0
         self.reference = Reference(spec.cls, place.to, host)
         self._name = f"perdure {place.to.kind}/{place.to.key}"
         self.living = Living(spec, str(place.to), self, host)
         self.turn: Turn | None = None
         self.gone = False
+        self.still = False
+        """Its supervisor starts or stops it: it begins nothing."""
+        self.starter: asyncio.Task[Actor] | None = None
         self.idle_since = host.timestamp()
         self.careful = False
-        self.cursor = 0
-        self.tail = 0
-        self._mailbox: deque[Mail] = deque()
-        self._loaded: asyncio.Event = asyncio.Event()
-        if place.fresh:
-            self._loaded.set()
         self._head = _NO_PAST
         self._early: list[Completion] = []
         self._told = self._settled  # bound once, not at every message
-        self._left_over: dict[tuple[str, str], int] = {}
         self.worker: asyncio.Task[None] | None = None
         self._marked = False
         self._queued = False
@@ -113,8 +114,8 @@ class Activation:
 
     @property
     def closing(self) -> bool:
-        """Whether the system is closing."""
-        return self.host.closing
+        """Whether the system is closing, or its supervisor stops it."""
+        return self.still or self.host.closing
 
     @property
     def max_steps(self) -> int:
@@ -129,12 +130,26 @@ class Activation:
         """The system's time."""
         return self.host.timestamp()
 
-    async def spawn(self, cls: type[Actor], key: str | None, state: Mapping[str, object]) -> Reference:
+    @property
+    def relatives(self) -> Kin:
+        """The actors it supervises."""
+        return Kin(self)
+
+    async def spawn(
+        self, cls: type[Actor], key: str | None, state: Mapping[str, object], child: ChildSpec | None = None
+    ) -> Reference:
         """Begin an actor from the running turn."""
         scope = here()
         if scope is None:
             raise NotInTurnError("self.spawn() was called outside a handler's turn. Use system.spawn() there.")
-        return await scope.turn.spawn(scope, cls, key, state)
+        if child is None and self.spec.supervision is not None:
+            child = _SPAWNED
+        elif child is not None and self.spec.supervision is None:
+            raise ActorDefinitionError(
+                f"{self.spec.cls.__name__} supervises nobody, so it cannot spawn a Child with options. "
+                "Give the class supervision=, or spawn the actor without Child."
+            )
+        return await scope.turn.spawn(scope, cls, key, state, child)
 
     def stop(self) -> None:
         """End the actor with its running turn."""
@@ -147,9 +162,11 @@ class Activation:
         """A turn's message as it is stored."""
         return self.host.envelope(message, id_, chain=chain, cause=cause, ask=ask)
 
-    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object]) -> Spawn:
+    def spawning(
+        self, cls: type[Actor], key: str, state: Mapping[str, object], child: ChildSpec | None = None
+    ) -> Spawn:
         """An actor's beginning, as the running turn writes it."""
-        return self.host.spawning(cls, key, state, parent=self.actor)
+        return replace(self.host.spawning(cls, key, state, parent=self.actor), child=child)
 
     def segment(self, message: int) -> Segment:
         """An empty segment."""
@@ -175,7 +192,7 @@ class Activation:
             raise TypeError(f"an activation was told of {write!r}")
         self._in_flight -= 1
         if isinstance(settled, Committed):
-            if settled.appended or settled.completions or settled.ended:
+            if settled.appended or settled.completions or settled.ended or settled.members:
                 self.host.committed(settled)
             if write.end is not None:
                 self.host.outcomes.ended(write.message, write.end.outcome)
@@ -190,6 +207,8 @@ class Activation:
     def _refused(self, segment: Segment, error: PerdureError, future: asyncio.Future[Committed] | None) -> None:
         if isinstance(error, StorageError):
             self.lose(error)
+        elif isinstance(error, StaleDecision):
+            pass  # decided anew by whoever waits for it
         elif self.turn is not None and self.turn.mail.seq == segment.message:
             self.turn.refused = error
             self.turn.take_back(segment)
@@ -204,33 +223,13 @@ class Activation:
 
     def loaded(self, loaded: Loaded) -> None:
         """Take what the store has of the actor."""
-        self.cursor = loaded.cursor
-        self.tail = max(self.tail, loaded.tail)
-        numbered = {mail.number: mail for mail in (*loaded.mail, *self._mailbox) if mail.number > loaded.cursor}
-        self._mailbox = deque(numbered[number] for number in sorted(numbered))
+        self._fill(loaded)
         self._head = (loaded.turn, loaded.records)
         self.careful = loaded.turn is not None and loaded.turn.suspect
         if loaded.snapshot is not None:
             self.living.take(loaded.snapshot)
-        for mail in self._mailbox:
-            self._compare(mail)
         self._loaded.set()
         self.wake()
-
-    def _compare(self, mail: Mail) -> None:
-        """Warn of a message from outside that repeats, without an id, what an earlier process left unfinished."""
-        if mail.cause is not None:
-            return
-        content = (mail.handler, mail.args)
-        if not mail.id.startswith(self.host.ids.prefix):
-            self._left_over[content] = mail.number
-        elif self._left_over.get(content, 0) > self.cursor:
-            warnings.warn(
-                f"'{mail.handler}' to {self.address} was sent again, and an earlier process left the same message "
-                f"unfinished: both will be handled. Give work an id: with .options(id=…) a second start rejoins it.",
-                DuplicateWorkWarning,
-                stacklevel=2,
-            )
 
     def unload(self) -> None:
         """What is known is not to be used until it is loaded again."""
@@ -244,20 +243,12 @@ class Activation:
 
     async def catch_up(self) -> None:
         """Take mail that another process appended."""
-        for mail in await self.host.store.mail(self.actor, self.tail, _MAILBOX_IN_MEMORY):
+        for mail in await self.host.store.mail(self.actor, self.tail, MAILBOX_IN_MEMORY):
             self.deliver(mail)
 
     def deliver(self, mail: Mail) -> None:
-        """Take a message that is on disk; what does not fit in memory is read from there later."""
-        if self._left_over:
-            self._compare(mail)
-        self.tail = max(self.tail, mail.number)
-        if self._mailbox:
-            follows = mail.number == self._mailbox[-1].number + 1
-        else:  # before it is loaded, nobody knows where its mail begins
-            follows = mail.number == self.cursor + 1 or not self._loaded.is_set()
-        if follows and len(self._mailbox) < _MAILBOX_IN_MEMORY:
-            self._mailbox.append(mail)
+        """Take a message that is on disk."""
+        self._accept(mail)
         self.wake()
 
     def wake(self) -> None:
@@ -268,32 +259,11 @@ class Activation:
             and self.cursor < self.tail
             and self._loaded.is_set()
             and not self.gone
+            and not self.still
             and not self.host.closing
         ):
             self._queued = True
             self.host.workers.run(self)
-
-    def _take(self) -> Mail | None:
-        """The next message, if it is in memory."""
-        mailbox, wanted = self._mailbox, self.cursor + 1
-        while mailbox:
-            mail = mailbox.popleft()
-            if mail.number == wanted:
-                return mail
-            if mail.number > wanted:
-                mailbox.appendleft(mail)
-                return None
-        return None
-
-    async def _read_on(self) -> Mail:
-        """The next message from disk, where there is more than memory holds."""
-        wanted = self.cursor + 1
-        self._mailbox = deque(await self.host.store.mail(self.actor, self.cursor, _MAILBOX_IN_MEMORY))
-        if not self._mailbox or self._mailbox[0].number != wanted:
-            raise StorageError(
-                f"{self.address}: message number {wanted} is missing in its mailbox. This is a bug; run no further."
-            )
-        return self._mailbox.popleft()
 
     # working ----------------------------------------------------------------------------------------------------------
 
@@ -305,11 +275,11 @@ class Activation:
         decoding_port.set(self.host)
         clean, self._marked = True, False
         try:
-            while clean and self.cursor < self.tail and not self.gone and not self.host.closing:
+            while clean and self.cursor < self.tail and not (self.gone or self.still or self.host.closing):
                 mail = self._take()
                 if mail is None:
                     mail = await self._read_on()
-                    if self.host.closing:
+                    if self.closing:
                         break
                 await self._handle(mail)
                 clean = not (self._marked or worker.cancelling())
@@ -375,10 +345,36 @@ class Activation:
 
     # leaving ----------------------------------------------------------------------------------------------------------
 
-    async def retire(self, *, waiting: int | None = None) -> None:
-        """Leave memory and give the actor up, unless there is work."""
-        await self.living.end()
-        if self.gone or self.host.closing:
+    async def start(self) -> None:
+        """Have the live object made, if it is not there. Raises `ActivationError`, or `FencedError` if it is halted."""
+        if self.living.instance is not None:
+            return
+        self.starter = starter = self.host.loop.create_task(self.living.start(), name=f"{self._name} starts")
+        try:
+            await starter
+        except asyncio.CancelledError:
+            if not self.still:
+                raise
+            raise FencedError(f"{self.address}: was halted while it started.") from None
+        finally:
+            if self.starter is starter:
+                self.starter = None
+        self.host.failed_starts.pop(self.address, None)
+
+    async def abandon(self) -> None:
+        """Leave a handler behind that nothing stops; whatever it does now, nothing of it is written."""
+        self.gone = True
+        if self.turn is not None:
+            self.turn.stop(Lost("it did not stop"))
+        self.living.instance = None
+        self.host.forget(self)
+        if not self.host.leaving:
+            await self.host.committer.write(Release(self.actor, self.epoch))
+
+    async def retire(self, *, waiting: int | None = None, seconds: float | None = STOPPING_SECONDS) -> None:
+        """Leave memory and give the actor up, unless there is work. `stopping()` has so many seconds."""
+        await self.living.end(seconds)
+        if self.gone or self.host.leaving:
             return  # a node that leaves gives up all its actors at once
         try:
             released = await self.host.committer.write(Release(self.actor, self.epoch, waiting))
@@ -419,4 +415,4 @@ class Activation:
     @property
     def idle(self) -> bool:
         """Whether nothing runs here."""
-        return self.worker is None and not self._queued and self._in_flight == 0
+        return self.worker is None and not self._queued and self._in_flight == 0 and not self.still

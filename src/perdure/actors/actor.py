@@ -27,6 +27,7 @@ from typing import (
     cast,
     dataclass_transform,
     final,
+    overload,
 )
 from uuid import UUID
 
@@ -39,7 +40,9 @@ from perdure.errors import ActorDefinitionError, EncodingError, NotInTurnError, 
 from perdure.storage.record_codec import RecordCodec
 
 if TYPE_CHECKING:
+    from perdure.actors.child import Child
     from perdure.actors.ref import Reference
+    from perdure.storage.records import ChildSpec, Member
     from perdure.supervision.strategy import AutoShutdown, Directive, Failure, Retry, Strategy
     from perdure.system import ActorSystem
 
@@ -85,6 +88,30 @@ def _copied(default: object) -> object:
     return attrs.field(factory=lambda: copy.deepcopy(default))
 
 
+class Relatives(Protocol):
+    """The children of a supervisor, as it knows them."""
+
+    async def start_child(self, child: Child[Any]) -> Reference:
+        """Start a child at run time."""
+        ...
+
+    async def terminate_child(self, child: Actor) -> None:
+        """Stop a child."""
+        ...
+
+    async def restart_child(self, child: Actor) -> None:
+        """Start a child that does not run."""
+        ...
+
+    async def delete_child(self, child: Actor) -> None:
+        """Forget a child that does not run."""
+        ...
+
+    async def members(self) -> list[tuple[Reference, Member]]:
+        """All of them, in start order."""
+        ...
+
+
 class Cell(Protocol):
     """What a live actor needs of its activation."""
 
@@ -98,8 +125,15 @@ class Cell(Protocol):
         """The system it lives in."""
         ...
 
-    async def spawn(self, cls: type[Actor], key: str | None, state: Mapping[str, object]) -> Reference:
+    async def spawn(
+        self, cls: type[Actor], key: str | None, state: Mapping[str, object], child: ChildSpec | None = None
+    ) -> Reference:
         """Begin another actor."""
+        ...
+
+    @property
+    def relatives(self) -> Relatives:
+        """The actors it supervises."""
         ...
 
     def stop(self) -> None:
@@ -110,7 +144,7 @@ class Cell(Protocol):
 class ActorSpec:
     """What perdure knows of an actor class."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one for each class keyword
         self,
         cls: type[Actor],
         *,
@@ -131,6 +165,7 @@ class ActorSpec:
         self.mailbox_limit = mailbox_limit
         self.supervision = supervision
         self.auto_shutdown: AutoShutdown = "never"
+        self.raises_children = False
         fields = attrs.fields(cast("type[attrs.AttrsInstance]", cls))
         self.ephemerals = frozenset(a.name for a in fields if a.metadata.get(_EPHEMERAL))
         self.fields = tuple(a.name for a in fields if not a.metadata.get(_EPHEMERAL))
@@ -176,11 +211,12 @@ def getattr_static(cls: type, name: str) -> object:
 
 
 class SpawnCall(Protocol):
-    """How `spawn` is called."""
+    """How `spawn` is called: with a class, a key and the first state, or with a `Child`. It gives a reference."""
 
-    async def __call__(self, cls: Callable[P, A], key: str | None = None, /, *args: P.args, **state: P.kwargs) -> A:
-        """Begin an actor with its first state and give its reference."""
-        ...
+    @overload
+    async def __call__(self, child: Child[A], /) -> A: ...
+    @overload
+    async def __call__(self, cls: Callable[P, A], key: str | None = None, /, *args: P.args, **state: P.kwargs) -> A: ...
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(ephemeral, field))
@@ -201,7 +237,7 @@ class Actor:
 
     __perdure__: ClassVar[ActorSpec]
 
-    def __init_subclass__(
+    def __init_subclass__(  # noqa: PLR0913  # the class keywords, which are public API
         cls,
         *,
         kind: str | None = None,
@@ -259,38 +295,41 @@ class Actor:
     @property
     def ref(self) -> Self:
         """The reference by which others reach this actor."""
-        return cast("Self", _cell(self).reference)
+        return cast("Self", cell_of(self).reference)
 
     @final
     @property
     def key(self) -> str:
         """This actor's key."""
-        return _cell(self).reference.key
+        return cell_of(self).reference.key
 
     @final
     @property
     def system(self) -> ActorSystem:
         """The system this actor lives in."""
-        return _cell(self).system
+        return cell_of(self).system
 
     @final
     @property
     def spawn(self) -> SpawnCall:
         """Begin an actor as this one's child: `await self.spawn(Cls, key, **state)` gives its reference.
 
-        It leaves with the turn's next durable point. Without a key, one is made.
+        It leaves with the turn's next durable point. Without a key, one is made. If this class has `supervision=`, it
+        supervises the child: transient, unless a `Child` says otherwise.
         """
-        cell = _cell(self)
+        cell = cell_of(self)
 
-        async def spawn(cls: Callable[..., Any], key: str | None = None, /, **state: object) -> object:
-            return await cell.spawn(cast("type[Actor]", cls), key, state)
+        async def spawn(cls: Callable[..., Any] | Child[Any], key: str | None = None, /, **state: object) -> object:
+            if callable(cls):
+                return await cell.spawn(cast("type[Actor]", cls), key, state)
+            return await cell.spawn(cls.cls, cls.key, cls.state, cls.spec)
 
         return cast("SpawnCall", spawn)
 
     @final
     async def stop(self) -> None:
         """End this actor with the current turn. What is left in its mailbox becomes dead letters."""
-        _cell(self).stop()
+        cell_of(self).stop()
 
     async def started(self) -> None:
         """Run at every activation, before the first message: open clients, warm caches. State may not be assigned."""
@@ -321,7 +360,8 @@ def bind(actor: Actor, cell: Cell) -> None:
     actor.__dict__["_perdure_cell"] = cell
 
 
-def _cell(actor: Actor) -> Cell:
+def cell_of(actor: Actor) -> Cell:
+    """The activation of a live actor."""
     cell = actor.__dict__.get("_perdure_cell")
     if cell is None:
         raise NotInTurnError(f"this {type(actor).__name__} lives in no system. Reach it through system.get(…).")

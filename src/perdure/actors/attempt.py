@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
+from perdure.actors.failing import did_not_start, fail
 from perdure.actors.scope import current
-from perdure.actors.steps import escaped_keys
-from perdure.actors.stops import Drained, Evicted, Expired, Parked, TurnStopped
+from perdure.actors.stops import Drained, Evicted, Expired, Parked
 from perdure.actors.turn import Turn
 from perdure.errors import (
+    ActivationError,
     ActorDefinitionError,
     ArgumentsError,
     DeadlockError,
@@ -30,6 +31,7 @@ from perdure.errors import (
     NotAMessageError,
     PerdureError,
     Rejected,
+    StaleDecision,
     StateError,
     StateMisfit,
     StepNameError,
@@ -38,7 +40,7 @@ from perdure.storage.failure import encode_failure
 from perdure.storage.record_codec import join
 from perdure.storage.records import Outcome, Record, TurnRecord
 from perdure.storage.writes import End
-from perdure.supervision.strategy import GiveUp, TryAgain, after_failure
+from perdure.supervision.strategy import Ended, GiveUp, after_failure
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Handler
     from perdure.storage.records import Mail
-    from perdure.storage.writes import Segment, Send
+    from perdure.storage.writes import Order, Segment, Send
 
 Again: TypeAlias = "tuple[TurnRecord, list[Record]]"
 """What the next attempt begins with: the message's past, and its journal."""
@@ -69,13 +71,15 @@ _HOPELESS = (
 class Attempt:
     """One run of a handler."""
 
-    __slots__ = ("_fields_before", "seat", "started", "turn")
+    __slots__ = ("_fields_before", "_misfit", "seat", "started", "turn", "unstarted")
 
     def __init__(self, seat: Activation, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
         self.turn = Turn(seat, mail, past, records)
         self.started = 0.0
         self._fields_before: dict[str, bytes] = {}
+        self._misfit: Order | None = None
+        self.unstarted: ActivationError | None = None
 
     def __repr__(self) -> str:
         return f"<attempt at {self.turn!r}>"
@@ -162,6 +166,8 @@ class Attempt:
         if turn.stopped is not None:
             await self._stopped()
             return None
+        if self.unstarted is not None and error is self.unstarted:
+            return await did_not_start(self, self.unstarted)
         if turn.refused is not None or not isinstance(error, Rejected | DeadlockError):
             return await self._fail(turn.refused or error)
         self.seat.living.rollback()
@@ -197,12 +203,23 @@ class Attempt:
             timer.cancel()
 
     async def _activate(self) -> Actor:
+        seat = self.seat
         try:
-            return await self.seat.living.start()
+            await seat.start()
         except StateMisfit as error:
-            self.turn.park(str(error))
-            self.turn.check()
+            failure, stored = seat.host.floor.failure(seat.address, error)
+            misfit = Ended(seat.actor, "failure", None, failure, stored, hopeless=True)
+            judgement = await seat.host.judge.judge(misfit)
+            if judgement.here:
+                self.turn.park(str(error))
+                self._misfit = judgement.order
+                self.turn.check()
+            self.unstarted = error
             raise
+        except ActivationError as error:
+            self.unstarted = error
+            raise
+        return cast("Actor", seat.living.instance)
 
     async def _end_tasks(self, leaked: list[asyncio.Task[Any]]) -> None:
         for task in leaked:
@@ -239,15 +256,24 @@ class Attempt:
 
     async def _commit_refusable(self, segment: Segment) -> None:
         """Commit before anything is built on it; if the store refuses, the turn has failed."""
-        turn = self.turn
-        try:
-            await self.seat.commit(segment)
-        except PerdureError:
-            self.seat.living.fields = self._fields_before
-            self.seat.cursor = turn.mail.number - 1  # it has not ended after all
-            raise
-        if turn.stop_actor:
-            await self.seat.retire()
+        turn, seat, judgement = self.turn, self.seat, None
+        while True:
+            try:
+                if turn.stop_actor and segment.end is not None:
+                    judgement = await seat.host.judge.judge(Ended(seat.actor, "normal", alone=False))
+                    segment.order = judgement.order
+                    segment.end.stop = (judgement.verdict.action, judgement.verdict.at) != ("restart", 0)
+                await seat.commit(segment)
+            except StaleDecision:
+                continue
+            except PerdureError:
+                seat.living.fields = self._fields_before
+                seat.cursor = turn.mail.number - 1  # it has not ended after all
+                raise
+            break
+        if judgement is not None:
+            seat.still = True
+            await seat.retire()
 
     def _finish(self, outcome: Outcome) -> None:
         """End a turn whose state does not change."""
@@ -277,37 +303,13 @@ class Attempt:
 
     async def _fail(self, error: BaseException) -> Again | None:
         """The handler raised: count the attempt, and begin again or give up."""
-        turn = self.turn
-        past = turn.past or TurnRecord()
-        attempts = past.attempts + 1
-        handler = self.seat.spec.by_stored_name[turn.mail.handler]
-        retry = handler.retry or self.seat.spec.retry or self.seat.host.retry
+        turn, seat = self.turn, self.seat
+        attempts = (turn.past.attempts if turn.past is not None else 0) + 1
+        handler = seat.spec.by_stored_name[turn.mail.handler]
+        retry = handler.retry or seat.spec.retry or seat.host.retry
         decision = GiveUp() if isinstance(error, _HOPELESS) else after_failure(retry, attempts, error)
-        _LOG.warning("%s: '%s' failed, attempt %d: %r", self.seat.address, turn.mail.id, attempts, error)
-        self.seat.living.rollback(crashed=True)
-        if not isinstance(decision, TryAgain):
-            turn.past = replace(past, attempts=attempts, error=encode_failure(error))
-            self._finish(Outcome("dead", error=encode_failure(error)))
-            await self.seat.settle_pipeline()
-            return None
-        escaped = [key for key in escaped_keys(error) if key in turn.records]
-        failed = replace(
-            past,
-            attempts=attempts,
-            retry_at=self.seat.host.timestamp() + decision.delay,
-            error=encode_failure(error),
-            executing=None,
-        )
-        segment = turn.take_completions()
-        segment.records = [record for record in segment.records if record.key not in escaped]
-        segment.erased = escaped
-        segment.turn = failed
-        turn.ended = True
-        try:
-            await self.seat.commit(segment)
-        except (TurnStopped, PerdureError):
-            return None
-        return failed, [r for key, r in turn.records.items() if key not in escaped and key not in turn.dropped]
+        _LOG.warning("%s: '%s' failed, attempt %d: %r", seat.address, turn.mail.id, attempts, error)
+        return await fail(self, error, decision)
 
     async def _stopped(self) -> None:
         """The turn was stopped from outside its handler."""
@@ -316,15 +318,16 @@ class Attempt:
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()  # the cancellation was the turn's, and this task handles the next message
-        self.seat.living.rollback(crashed=True)
+        self.seat.living.crash()
         if isinstance(why, Expired):
+            await self.seat.living.end()
             turn.stopped = None
             self._finish(Outcome("expired", error=encode_failure(PerdureError(str(why)), with_traceback=False)))
             await self.seat.settle_pipeline()
             return
         segment = turn.take_completions()
         if isinstance(why, Parked):
-            segment.status, segment.reason = "parked", turn.reason
+            segment.status, segment.reason, segment.order = "parked", turn.reason, self._misfit
             _LOG.error("%s parks at '%s': %s", self.seat.address, turn.mail.id, turn.reason)
         if (segment.status or segment.records or segment.numbered) and not self.seat.gone:
             await self.seat.commit(segment)

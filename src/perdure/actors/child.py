@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, cast, get_origin
 
 from msgspec.structs import replace
 
-from perdure.actors.names import check_name
+from perdure.actors.names import check_name, kinds
 from perdure.clock import Seconds, seconds
-from perdure.errors import ActorDefinitionError
+from perdure.errors import ActorDefinitionError, DecodingError, EncodingError
+from perdure.storage.extension import register_extension
 from perdure.storage.records import ChildSpec
 
 if TYPE_CHECKING:
@@ -88,6 +90,35 @@ class Child(Generic[A_co]):
         other = object.__new__(type(self))
         other.cls, other.key, other.state, other.spec = self.cls, self.key, self.state, spec
         return other
+
+
+class _ChildExtension:
+    """How a child travels to its supervisor: as a JSON object in a string, its state encoded by its class."""
+
+    def wire(self, value: object) -> str:
+        if not isinstance(value, Child):
+            raise EncodingError("child", f"{value!r} is no Child", "Pass Child(Cls, key, **state).")
+        known = value.cls.__perdure__
+        made = value.cls(**value.state)
+        state = known.state.text({name: made.__dict__[name] for name in value.state}, known.cls.__name__)
+        spec = value.spec
+        return json.dumps([known.kind, value.key, state, spec.restart, spec.shutdown, spec.significant])
+
+    def unwire(self, text: str) -> Child[Any]:
+        kind, key, state, restart, shutdown, significant = json.loads(text)
+        cls = kinds.get(kind)
+        if cls is None:
+            raise DecodingError(f"child {kind}/{key}", "no imported module defines that kind", "Import it first.")
+        child = Child(cls, key, **cls.__perdure__.state.decode(state))
+        child.spec = ChildSpec(restart, shutdown, significant)
+        return child
+
+
+def _child_extension(annotation: object) -> _ChildExtension | None:
+    return _ChildExtension() if annotation is Child or get_origin(annotation) is Child else None
+
+
+register_extension(_child_extension)
 
 
 def _shutdown(given: Seconds | str) -> float | None:

@@ -74,6 +74,11 @@ class Signature:
         self._names = frozenset(self._order)
         self._required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names, in order."""
+        return self._order
+
     @cached_property
     def _hints(self) -> dict[str, Any]:
         return resolve_hints(self.function, self.what)

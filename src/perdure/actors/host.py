@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from perdure.actors.activation import Activation
 from perdure.actors.actor import read_only
 from perdure.actors.blame import BlameGate
+from perdure.actors.floor import Floor
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
 from perdure.actors.port import decoding_port
@@ -23,6 +24,7 @@ from perdure.actors.stops import Drained, Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
     ActorElsewhere,
+    ActorFailed,
     FencedError,
     MessageTooLarge,
     NotSpawnedError,
@@ -41,13 +43,15 @@ if TYPE_CHECKING:
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
     from perdure.actors.port import Outgoing
+    from perdure.actors.relatives import Overseer
     from perdure.actors.turn import Turn
     from perdure.limits import Limits
     from perdure.storage.codec import Codec
     from perdure.storage.committer import Committer, Told
     from perdure.storage.records import Completion
     from perdure.storage.store import Store
-    from perdure.storage.writes import Settled, Write
+    from perdure.storage.writes import Monitor, Settled, Write
+    from perdure.supervision.judge import Judge
     from perdure.supervision.strategy import BlameRule, Retry
     from perdure.system import ActorSystem
 
@@ -71,6 +75,12 @@ class Host:
         self.retry = retry
         self.blame = BlameGate(rule)
         self.closing = False
+        self.leaving = False
+        """Whether this node gives all of its actors up at once, soon."""
+        self.floor = Floor(self)
+        self.failed_starts: dict[Address, int] = {}
+        self.judge: Judge
+        self.overseer: Overseer
         self.node = ""
         self.ids = IdSource()
         self.timestamp = time.time
@@ -127,7 +137,7 @@ class Host:
 
     def _append(self, message: Outgoing, id_: str, told: Told, *, ask: bool) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self.loop.create_future()
-        self.committer.submit(Append(self.envelope(message, id_, ask=ask)), told, future)
+        self.committer.submit(Append(self.envelope(message, id_, ask=ask), ask), told, future)
         return future
 
     def _appended(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
@@ -190,6 +200,11 @@ class Host:
             raise StorageError(
                 f"no message '{receipt.id}' is kept here. Its retention may have passed, or the id is another's."
             )
+        if found.outcome is None and found.life == "failed":
+            raise ActorFailed(
+                f"{found.actor} has failed: {found.reason}. '{receipt.id}' waits until it is restarted: "
+                f"perdure restart {found.actor}"
+            )
         outcome = found.outcome or await self.outcomes.wait(found.seq, receipt, end, local=False)
         known = kinds[found.actor.kind].__perdure__ if found.actor.kind in kinds else None
         handler = known.by_stored_name.get(found.handler) if known is not None else None
@@ -214,6 +229,10 @@ class Host:
         if found.status in ("waiting", "parked"):
             return cast("Status", found.status)
         return "running" if found.executing else "pending"
+
+    async def watch(self, note: Monitor) -> None:
+        """See `Port.watch`."""
+        self.committed(cast("Committed", await self.committer.write(note)))
 
     # actors -----------------------------------------------------------------------------------------------------------
 
@@ -269,29 +288,31 @@ class Host:
         if activation is None:
             raise ActorElsewhere(f"{address} lives in another process, which alone can answer. Ask it there.")
         activation.idle_since = self.timestamp()
-        return await activation.living.start()
+        await activation.start()
+        return cast("Actor", activation.living.instance)
 
     def _find(self, address: Address) -> Activation | None:
         found = self._by_address.get(address)
         return None if found is None or found.gone else found
 
     def _arrive(self, place: Placed) -> Activation | None:
-        return None if place.epoch is None else self._activation(place)
+        return None if place.epoch is None else self.activation(place)
 
     def wake(self, places: Iterable[Placed]) -> None:
         """Bring actors that became this node's into memory; they go on by themselves."""
         for place in places:
             if place.epoch is not None:
-                self._activation(place).wake()
+                self.activation(place).wake()
 
     def deliver(self, appended: Appended) -> None:
         """Give a committed message to its mailbox, if it is here."""
         if not appended.numbered:
             self.system.due_changed()
         elif appended.place.epoch is not None:
-            self._activation(appended.place).deliver(appended.mail)
+            self.activation(appended.place).deliver(appended.mail)
 
-    def _activation(self, place: Placed) -> Activation:
+    def activation(self, place: Placed, *, held: bool = False) -> Activation:
+        """The activation of an actor that is this node's; a new one that is held begins nothing yet."""
         activation = self.activations.get(place.actor)
         if activation is not None and activation.epoch == place.epoch and not activation.gone:
             return activation
@@ -300,6 +321,7 @@ class Host:
         cls = kinds[place.to.kind]
         activation = self.activations[place.actor] = Activation(self, cls.__perdure__, place)
         self._by_address[place.to] = activation
+        activation.still = held or (activation.spec.raises_children and self.overseer.needs_raising(place))
         if not place.fresh:
             self.reload(activation)
         return activation
@@ -345,7 +367,7 @@ class Host:
 
     def _return(self, activation: Activation) -> None:
         if not self.closing and activation.actor not in self.activations:
-            self._activation(Placed(activation.actor, activation.address, activation.epoch)).wake()
+            self.activation(Placed(activation.actor, activation.address, activation.epoch)).wake()
 
     # after a commit ---------------------------------------------------------------------------------------------------
 
@@ -358,6 +380,8 @@ class Host:
         if committed.completions:
             self.completions(committed.completions)
             self.wake(committed.woken)
+        if committed.members:
+            self.overseer.carry_out(committed.members)
 
     def completions(self, completions: Iterable[Completion]) -> None:
         """Tell turns of this node what others completed for them."""
@@ -400,7 +424,7 @@ class Host:
 
     async def close(self, grace: float) -> None:
         """Stop every turn, running steps first having `grace` seconds to complete, and give every actor up."""
-        self.closing = True
+        self.closing = self.leaving = True
         end = self.loop.time() + grace
         while workers := [a.worker for a in self.activations.values() if a.worker is not None]:
             late = self.loop.time() >= end

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("perdure.actors")
 _LARGE_STATE_BYTES = 256 << 10
+STOPPING_SECONDS = 5.0
 
 
 class Living:
@@ -40,6 +41,7 @@ class Living:
         self.instance: Actor | None = None
         self.fields: dict[str, bytes] = {}
         self._stored: Snapshot | None = None
+        self._crashed: Actor | None = None
         self._cell = cell
         self._port = port
         self._starting = asyncio.Lock()
@@ -85,10 +87,9 @@ class Living:
             )
         return Snapshot(self.spec.version, self.spec.state.name, state)
 
-    def rollback(self, *, crashed: bool = False) -> None:
-        """Take the state back to what is held; after a crash with a new instance."""
-        if crashed or self.instance is None:
-            self.instance = None
+    def rollback(self) -> None:
+        """Take the state back to what is held."""
+        if self.instance is None:
             return
         before = self._restored()
         for name in self.spec.fields:
@@ -100,6 +101,11 @@ class Living:
             return self.spec.cls(**self.spec.state.decode(join(self.fields)))
         finally:
             decoding_port.reset(token)
+
+    def crash(self) -> None:
+        """Have nobody see the instance any more; it is ended later."""
+        if self.instance is not None:
+            self.instance, self._crashed = None, self.instance
 
     # life -------------------------------------------------------------------------------------------------------------
 
@@ -128,14 +134,17 @@ class Living:
             raise ActivationError(f"{self.name}: started() raised {type(error).__name__}: {error}") from error
         return instance
 
-    async def end(self) -> None:
-        """Let the instance close what it opened, and drop it."""
-        instance, self.instance = self.instance, None
+    async def end(self, seconds: float | None = STOPPING_SECONDS) -> None:
+        """Let the instance close what it opened, in so much time, and drop it."""
+        instance, self.instance, self._crashed = self.instance or self._crashed, None, None
         if instance is None:
             return
         try:
-            with _hook("stopping()"):
-                await instance.stopping()
+            async with asyncio.timeout(seconds):
+                with _hook("stopping()"):
+                    await instance.stopping()
+        except TimeoutError:
+            _LOG.error("%s: stopping() did not return within %s s", self.name, seconds)
         except Exception:  # noqa: BLE001  # the actor leaves all the same
             _LOG.exception("%s: stopping() raised", self.name)
 

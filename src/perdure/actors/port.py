@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perdure.actors.receipt import Receipt, Status
     from perdure.actors.ref import Reference
     from perdure.storage.records import Address
+    from perdure.storage.writes import Monitor
 
 decoding_port: ContextVar[Port | None] = ContextVar("perdure_port", default=None)
 """The system that references decoded here belong to."""
@@ -65,6 +66,10 @@ class Port(Protocol):
 
     async def status(self, id_: str) -> Status:
         """Where a message stands."""
+        ...
+
+    async def watch(self, note: Monitor) -> None:
+        """Have an actor told of another's end, from outside any turn."""
         ...
 
     def timestamp(self) -> float:

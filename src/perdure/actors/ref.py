@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Self, Type
 
 from msgspec.structs import replace
 
+from perdure.actors.actor import Actor
 from perdure.actors.handler import Handler, Query
 from perdure.actors.names import check_name, kinds, near
 from perdure.actors.port import Options, Outgoing, decoding_port
 from perdure.actors.receipt import Receipt
 from perdure.actors.scope import current, forbid_in_step, here
 from perdure.clock import Seconds, seconds
-from perdure.errors import EncodingError, NotAMessageError, NotInTurnError
+from perdure.errors import DecodingError, EncodingError, NotAMessageError, NotInTurnError
 from perdure.storage.codec import register_extension, register_wire
 from perdure.storage.records import Address
 
 if TYPE_CHECKING:
-    from perdure.actors.actor import Actor
     from perdure.actors.port import Port
 
 T = TypeVar("T")
@@ -212,6 +212,11 @@ class BoundHandler(Generic[P, R_co]):
         )
         return type(self)(self._ref, self._handler, options)
 
+    @property
+    def target(self) -> tuple[Reference, Handler[P, R_co]]:
+        """Whose handler it is, and which."""
+        return self._ref, self._handler
+
     def _timestamp(self) -> float:
         scope = current.get()
         if scope is not None:
@@ -295,11 +300,15 @@ class _ReferenceExtension:
     def unwire(self, text: str) -> Reference:
         kind, _, key = text.partition("/")
         cls = kinds.get(kind, self._declared)
+        if cls is Actor:
+            raise DecodingError(f"reference {text}", "no imported module defines that kind", "Import the module first.")
         return Reference(cls, Address(kind, key), decoding_port.get())
 
 
 def _reference_extension(annotation: object) -> _ReferenceExtension | None:
-    if isinstance(annotation, type) and hasattr(annotation, "__perdure__"):
+    if isinstance(annotation, TypeVar):
+        annotation = annotation.__bound__
+    if isinstance(annotation, type) and (annotation is Actor or hasattr(annotation, "__perdure__")):
         return _ReferenceExtension(annotation)
     return None
 

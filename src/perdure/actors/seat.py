@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from perdure.actors.actor import Actor
     from perdure.actors.port import Outgoing, Port
-    from perdure.storage.records import Address, Envelope, OpenAsk
+    from perdure.storage.records import Address, ChildSpec, Envelope, OpenAsk
     from perdure.storage.writes import Committed, Segment, Spawn
 
 
@@ -67,6 +67,8 @@ class Seat(Protocol):
         """A message as it is stored."""
         ...
 
-    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object]) -> Spawn:
+    def spawning(
+        self, cls: type[Actor], key: str, state: Mapping[str, object], child: ChildSpec | None = None
+    ) -> Spawn:
         """An actor's beginning."""
         ...

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
     from perdure.actors.port import Outgoing
-    from perdure.storage.records import OutcomeStatus, RecordKind
+    from perdure.storage.records import ChildSpec, OutcomeStatus, RecordKind
+    from perdure.storage.writes import Monitor
 
 _DEADLOCK_LOOK_SECONDS = 1.0
 
@@ -220,15 +221,31 @@ class Turn(Segments):
             self.cancelled(key)
             raise
 
-    async def spawn(self, scope: Scope, cls: type[Actor], key: str | None, state: Mapping[str, object]) -> Reference:
+    async def spawn(
+        self,
+        scope: Scope,
+        cls: type[Actor],
+        key: str | None,
+        state: Mapping[str, object],
+        child: ChildSpec | None = None,
+    ) -> Reference:
         """Begin an actor with the next durable point."""
         kind = cls.__perdure__.kind
         record_key, record = self.claim(scope, "spawn", kind, None)
-        spawn = self.seat.spawning(cls, key if key is not None else self._id(record_key), state)
+        spawn = self.seat.spawning(cls, key if key is not None else self._id(record_key), state, child)
         if record is None:
             self.opened.spawns = [*self.opened.spawns, spawn]
             self.begin(Record(record_key, "spawn", kind, self.timestamp(), None, "completed"))
         return Reference(cls, spawn.to, self.seat.port)
+
+    def watch(self, scope: Scope, note: Monitor) -> None:
+        """Have a watcher told of an actor's end, from the next durable point on."""
+        name = f"watch {note.actor}"
+        key, record = self.claim(scope, "tell", name, _text_digest(str(note.watcher), note.handler))
+        if record is None:
+            self.opened.monitors = [*self.opened.monitors, replace(note, cause=self.mail.seq)]
+            digest = _text_digest(str(note.watcher), note.handler)
+            self.begin(Record(key, "tell", name, self.timestamp(), digest, "completed"))
 
     def value(self, scope: Scope, name: str, make: Callable[[], str]) -> str:
         """A value that replay must find again, as JSON."""

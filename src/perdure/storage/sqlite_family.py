@@ -30,13 +30,11 @@ SELECT actor.id, actor.kind, actor.key, supervisor, coalesce(restart, 'transient
 """
 _BY_ID = f"""{_MEMBER} FROM json_each(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value
 LEFT JOIN child ON child.actor = actor.id"""
-_BY_ADDRESS = f"{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id WHERE kind = ? AND key = ?"
 _CHILDREN = f"""{_MEMBER} FROM json_each(?) AS wanted CROSS JOIN child ON child.supervisor = wanted.value
 JOIN actor ON actor.id = child.actor ORDER BY supervisor, declared DESC, position"""
-_RESTARTING = f"""{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id
-WHERE life = 'restarting' AND owner IS NULL"""
-_TOPS = f"""{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id
-WHERE child.actor IS NULL AND actor.id IN (SELECT supervisor FROM child) ORDER BY actor.id"""
+_EVERYONE = f"{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id"
+_RESTARTING = f"{_EVERYONE} WHERE life = 'restarting' AND owner IS NULL"
+_TOPS = f"{_EVERYONE} WHERE child.actor IS NULL AND actor.id IN (SELECT supervisor FROM child)"  # noqa: S608  # constant parts
 
 _DEEPEST = 1_000
 
@@ -60,7 +58,7 @@ def children(connection: sqlite3.Connection, *supervisors: int) -> list[Member]:
 
 def member(connection: sqlite3.Connection, address: Address) -> Member | None:
     """See `Store.member`."""
-    return next(iter(_members(connection, _BY_ADDRESS, *address)), None)
+    return next(iter(_members(connection, f"{_EVERYONE} WHERE kind = ? AND key = ?", *address)), None)
 
 
 def restarting(connection: sqlite3.Connection) -> list[Member]:

@@ -196,7 +196,7 @@ def _refuse_askers(transaction: Transaction, members: Iterable[Member], write: O
     told = list(done.ended)
     for one in members:
         outcome = Outcome("rejected", error=encode_failure(_held(one, write), with_traceback=False))
-        sql = "SELECT seq FROM actor CROSS JOIN message ON message.actor = actor.id AND number > cursor WHERE id = ?"
+        sql = "SELECT seq FROM actor JOIN message ON message.actor = actor.id AND number > cursor WHERE actor.id = ?"
         waiting = [seq for (seq,) in fetch(transaction.connection, sql, one.actor)]
         transaction.load_awaited(waiting)
         for seq in waiting:

@@ -150,8 +150,6 @@ def open_asks(connection: sqlite3.Connection, actor: int) -> list[OpenAsk]:
 
 def unknown_kinds(connection: sqlite3.Connection, kinds: Collection[str]) -> list[tuple[str, int]]:
     """See `Store.unknown_kinds`."""
-    sql = (
-        "SELECT kind, count(*) FROM actor WHERE owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail \
-           AND kind NOT IN (SELECT value FROM json_each(?)) GROUP BY kind"
-    )
+    sql = "SELECT kind, count(*) FROM actor WHERE owner IS NULL AND status = 'ready' AND life = 'running' \
+           AND cursor < tail AND kind NOT IN (SELECT value FROM json_each(?)) GROUP BY kind"
     return [(kind, count) for kind, count in fetch(connection, sql, json.dumps(list(kinds)))]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from perdure.storage.records import Completion
     from perdure.storage.store import Store
     from perdure.storage.writes import Appended, Placed
+    from perdure.supervision.orders import Orders
 
 _LOG = logging.getLogger("perdure.supervision")
 _CLAIM_LIMIT = 1_000
@@ -68,6 +69,7 @@ class Sweep:
         kinds: Callable[[], Iterable[str]],
         timestamp: Callable[[], float],
         deaths: int,
+        orders: Orders,
     ) -> None:
         self._store = store
         self._committer = committer
@@ -75,6 +77,8 @@ class Sweep:
         self._kinds = kinds
         self._timestamp = timestamp
         self._deaths = deaths
+        self._orders = orders
+        self._anew = True
         self._due: asyncio.Event = asyncio.Event()
         self._warned: set[str] = set()
         self._started = timestamp()
@@ -82,6 +86,7 @@ class Sweep:
     async def adopt(self) -> None:
         """Bury the dead and claim what has work."""
         for node in await self._store.dead_nodes():
+            self._anew = True
             settled = await self._committer.write(Bury(node, self._deaths, self._timestamp()))
             await self._store.buried(node)
             if isinstance(settled, Buried):
@@ -93,8 +98,11 @@ class Sweep:
         while True:
             claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
             if not isinstance(claimed, Claimed) or not claimed.actors:
-                return
+                break
             self._residents.wake(claimed.actors)
+
+        everything, self._anew = self._anew, False
+        await self._orders.recover(everything=everything)
 
     async def run(self, every_seconds: float) -> None:
         """Look around, for ever: quickly for what other processes commit, now and then for all the rest."""

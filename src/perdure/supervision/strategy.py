@@ -177,6 +177,29 @@ class Failure:
         return any(f"{type_.__module__}.{type_.__qualname__}" in self.lineage for type_ in types)
 
 
+@frozen
+class Ended:
+    """What is judged: which actor, and how it ended.
+
+    Attributes:
+        message: Sequence number of the message that failed, where one is to blame.
+        failure: What the supervisor is told; none where nothing failed.
+        error: The failure's exception, as JSON.
+        escaped: Keys of the steps whose errors the handler let out.
+        hopeless: Whether a restart could not help; unless the supervisor wants it stopped, it parks.
+        alone: Whether the actor can be restarted where it is, without an order, if nobody else is.
+    """
+
+    actor: int
+    how: Exit
+    message: int | None = None
+    failure: Failure | None = None
+    error: str = ""
+    escaped: tuple[str, ...] = ()
+    alone: bool = True
+    hopeless: bool = False
+
+
 @frozen(init=False)
 class Strategy:
     """What a supervisor does about a child that ended, as in Erlang/OTP.

@@ -1,0 +1,135 @@
+"""What is done about a turn that failed, an actor that did not start, and one that ended: asked of its supervisor.
+
+failed ──► judged (beside the supervisor, see `supervision.judge`) ──► one commit: attempt or dead letter, the
+supervisor's count, the failure, the order ──► again from here, or gone until the order is carried out
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from msgspec.structs import replace
+
+from perdure.actors.steps import escaped_keys
+from perdure.actors.stops import TurnStopped
+from perdure.errors import PerdureError, StaleDecision, StepError
+from perdure.storage.failure import encode_failure, failure_fields
+from perdure.storage.records import Outcome, TurnRecord
+from perdure.storage.writes import End
+from perdure.supervision.strategy import Ended, Failure, GiveUp, TryAgain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from perdure.actors.actor import Actor
+    from perdure.actors.attempt import Again, Attempt
+    from perdure.actors.ref import Reference
+    from perdure.storage.writes import Segment
+    from perdure.supervision.judge import Judgement
+    from perdure.supervision.strategy import Decision
+
+
+def failure_of(actor: Reference, message: str | None, attempt: int, error: BaseException) -> Failure:
+    """A failure as a supervisor is told of it."""
+    stored = failure_fields(encode_failure(error))
+    lineage = tuple(stored.get("lineage", ()))
+    if isinstance(error, StepError):
+        lineage += error.lineage
+    return Failure(
+        cast("Actor", actor), message, attempt, stored["type"], stored["text"], stored.get("traceback", ""), lineage
+    )
+
+
+async def fail(attempt: Attempt, error: BaseException, decision: Decision) -> Again | None:
+    """The handler raised: count the attempt, and begin again, give the message up, or leave it to an order."""
+    turn, seat = attempt.turn, attempt.seat
+    turn.ended = True  # nothing stops it any more, and its end is decided here
+    past = turn.past or TurnRecord()
+    attempts = past.attempts + 1
+    stored = encode_failure(error)
+    escaped = [key for key in escaped_keys(error) if key in turn.records]
+    completed = turn.take_completions()
+    failure = failure_of(seat.reference, turn.mail.id, attempts, error)
+    ended = Ended(seat.actor, "failure", turn.mail.seq, failure, stored, tuple(escaped))
+
+    def segment(judgement: Judgement) -> Segment:
+        """What is written of the failure, under one judgement."""
+        given_up = isinstance(decision, GiveUp) or (judgement.verdict.action, judgement.verdict.at) == ("end", 0)
+        part = replace(completed, order=judgement.order)
+        if given_up:
+            now = seat.host.timestamp()
+            part.end = End(turn.mail.number, Outcome("dead", error=stored), attempt.started, now)
+            part.turn = replace(past, attempts=attempts, error=stored, executing=None, suspect=False, retry_at=None)
+            return part
+        delay = decision.delay if isinstance(decision, TryAgain) else 0.0
+        at = seat.host.timestamp() + max(delay, judgement.delay if judgement.here else 0.0)
+        part.records = [record for record in completed.records if record.key not in escaped]
+        part.erased = escaped
+        part.turn = replace(past, attempts=attempts, retry_at=at, error=stored, executing=None)
+        return part
+
+    settled = await _settle(attempt, ended, segment)
+    if settled is None:
+        return None
+    judgement, part = settled
+    if part.end is not None:
+        seat.host.interrupted.discard(turn.mail.seq)
+        seat.cursor = turn.mail.number
+    if not await go_on(attempt, judgement) or part.end is not None or part.turn is None:
+        return None
+    return part.turn, [r for key, r in turn.records.items() if key not in escaped and key not in turn.dropped]
+
+
+async def did_not_start(attempt: Attempt, error: PerdureError) -> Again | None:
+    """`started()` raised: no attempt of the message is spent; it waits for the actor."""
+    turn, seat = attempt.turn, attempt.seat
+    turn.ended = True
+    past = replace(turn.past or TurnRecord(), executing=None)
+    failure, stored = seat.host.floor.failure(seat.address, error)
+    ended = Ended(seat.actor, "failure", None, failure, stored)
+
+    def segment(judgement: Judgement) -> Segment:
+        """What is written, under one judgement."""
+        part = seat.segment(turn.mail.seq)
+        part.order = judgement.order
+        part.turn = replace(past, retry_at=seat.host.timestamp() + judgement.delay)
+        return part
+
+    settled = await _settle(attempt, ended, segment)
+    if settled is None or not await go_on(attempt, settled[0]) or settled[1].turn is None:
+        return None
+    return settled[1].turn, list(turn.records.values())
+
+
+async def _settle(
+    attempt: Attempt, ended: Ended, segment: Callable[[Judgement], Segment]
+) -> tuple[Judgement, Segment] | None:
+    """Judge and commit, again if others were judged meanwhile; none if the activation was lost."""
+    while True:
+        try:
+            judgement = await attempt.seat.host.judge.judge(ended)
+            part = segment(judgement)
+            if judgement.verdict.action == "resume":
+                attempt.seat.living.rollback()
+            else:
+                attempt.seat.living.crash()
+            await attempt.seat.commit(part)
+        except StaleDecision:
+            continue
+        except TurnStopped:
+            return None
+        except PerdureError as problem:
+            attempt.seat.lose(problem)
+            return None
+        return judgement, part
+
+
+async def go_on(attempt: Attempt, judgement: Judgement) -> bool:
+    """Do in memory what was decided; whether the actor goes on here."""
+    seat = attempt.seat
+    if not judgement.here:
+        seat.still = True
+        await seat.retire()
+    elif judgement.verdict.action != "resume":
+        await seat.living.end()
+    return judgement.here

@@ -1,0 +1,113 @@
+"""The actors of one node as their supervisors handle them: held, started, let go, halted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from perdure.actors.failing import failure_of
+from perdure.actors.names import kinds
+from perdure.actors.ref import Reference
+from perdure.actors.stops import Drained
+from perdure.errors import FencedError, StateMisfit
+from perdure.storage.failure import encode_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from perdure.actors.activation import Activation
+    from perdure.actors.actor import Actor
+    from perdure.actors.host import Host
+    from perdure.storage.records import Address
+    from perdure.storage.writes import Committed, Placed, Spawn
+    from perdure.supervision.strategy import Failure
+
+_LOG = logging.getLogger("perdure.actors")
+_LOOK_SECONDS = 0.02
+_STUBBORN_SECONDS = 1.0
+
+
+class Floor:
+    """See `supervision.orders.Floor`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def __repr__(self) -> str:
+        return f"<Floor of {self._host!r}>"
+
+    def hold(self, place: Placed) -> None:
+        """Have an actor in memory that handles nothing yet; one that is there already goes on."""
+        self._host.activation(place, held=True)
+
+    async def start(self, actor: int) -> bool:
+        """Run its `started()`; false if it is not here any more. Raises `ActivationError`."""
+        activation = self._host.activations.get(actor)
+        if activation is None:
+            return False
+        try:
+            await activation.ready()
+            await activation.start()
+        except FencedError:
+            return False
+        except StateMisfit as error:
+            # The code does not fit what is stored; a restart would not mend it. Its first message parks it.
+            _LOG.error("%s", error)
+        return not activation.gone
+
+    def instance(self, actor: int) -> Actor | None:
+        """The live actor, if it is here and has started."""
+        activation = self._host.activations.get(actor)
+        return None if activation is None else activation.living.instance
+
+    def go(self, actor: int) -> None:
+        """Let it handle its mail."""
+        activation = self._host.activations.get(actor)
+        if activation is not None and not activation.gone:
+            activation.still = False
+            activation.wake()
+
+    async def halt(self, actor: int, seconds: float | None) -> None:
+        """Stop it: running steps have so long to complete, `stopping()` to return; no time means at once."""
+        activation = self._host.activations.get(actor)
+        if activation is None:
+            return
+        activation.still = True
+        loop = self._host.loop
+        end = loop.time() + (math.inf if seconds is None else seconds)
+        if activation.starter is not None:
+            activation.starter.cancel()
+            await asyncio.wait([activation.starter])
+        while activation.worker is not None and not activation.gone:
+            if not _stop(activation, late=loop.time() >= end) or loop.time() >= end + _STUBBORN_SECONDS:
+                _LOG.error("%s did not stop when it was cancelled; it is left behind", activation.address)
+                await activation.abandon()
+                return
+            await asyncio.wait([activation.worker], timeout=_LOOK_SECONDS)
+        if seconds == 0:
+            activation.living.instance = None  # brutal: not even stopping()
+        await activation.retire(seconds=None if seconds is None else max(0.0, end - loop.time()))
+
+    def committed(self, committed: Committed) -> None:
+        """Let out what a commit released."""
+        self._host.committed(committed)
+
+    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object], parent: int | None) -> Spawn:
+        """An actor's beginning."""
+        return self._host.spawning(cls, key, state, parent)
+
+    def failure(self, actor: Address, error: BaseException) -> tuple[Failure, str]:
+        """A failure that no message is to blame for, and its exception as JSON."""
+        attempt = self._host.failed_starts[actor] = self._host.failed_starts.get(actor, 0) + 1
+        reference = Reference(kinds[actor.kind], actor, self._host)
+        return failure_of(reference, None, attempt, error), encode_failure(error)
+
+
+def _stop(activation: Activation, *, late: bool) -> bool:
+    """Stop a turn whose steps have completed or have had their time; false if nothing can stop it."""
+    turn = activation.turn
+    if turn is not None and (late or not turn.running_steps):
+        turn.stop(Drained("its supervisor stops it"))
+    return True

@@ -1,0 +1,96 @@
+"""An actor's mailbox in memory: the beginning of what is on disk, in the order of its dense numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections import deque
+from typing import TYPE_CHECKING
+
+from perdure.errors import DuplicateWorkWarning, StorageError
+
+if TYPE_CHECKING:
+    from perdure.actors.host import Host
+    from perdure.storage.records import Address, Loaded, Mail
+    from perdure.storage.writes import Placed
+
+MAILBOX_IN_MEMORY = 1_000
+
+
+class Mailbox:
+    """The mail of one activation.
+
+    Attributes:
+        cursor: Number of the last message that has ended, in memory.
+        tail: Highest number known to be in the mailbox.
+    """
+
+    def __init__(self, host: Host, place: Placed) -> None:
+        self.host = host
+        self.actor = place.actor
+        self.address: Address = place.to
+        self.cursor = 0
+        self.tail = 0
+        self._mailbox: deque[Mail] = deque()
+        self._left_over: dict[tuple[str, str], int] = {}
+        self._loaded: asyncio.Event = asyncio.Event()
+        if place.fresh:
+            self._loaded.set()
+
+    def _fill(self, loaded: Loaded) -> None:
+        """Take what the store has."""
+        self.cursor = loaded.cursor
+        self.tail = max(self.tail, loaded.tail)
+        numbered = {mail.number: mail for mail in (*loaded.mail, *self._mailbox) if mail.number > loaded.cursor}
+        self._mailbox = deque(numbered[number] for number in sorted(numbered))
+        for mail in self._mailbox:
+            self._compare(mail)
+
+    def _accept(self, mail: Mail) -> None:
+        """Take a message that is on disk; what does not fit in memory is read from there later."""
+        if self._left_over:
+            self._compare(mail)
+        self.tail = max(self.tail, mail.number)
+        if self._mailbox:
+            follows = mail.number == self._mailbox[-1].number + 1
+        else:  # before it is loaded, nobody knows where its mail begins
+            follows = mail.number == self.cursor + 1 or not self._loaded.is_set()
+        if follows and len(self._mailbox) < MAILBOX_IN_MEMORY:
+            self._mailbox.append(mail)
+
+    def _take(self) -> Mail | None:
+        """The next message, if it is in memory."""
+        mailbox, wanted = self._mailbox, self.cursor + 1
+        while mailbox:
+            mail = mailbox.popleft()
+            if mail.number == wanted:
+                return mail
+            if mail.number > wanted:
+                mailbox.appendleft(mail)
+                return None
+        return None
+
+    async def _read_on(self) -> Mail:
+        """The next message from disk, where there is more than memory holds."""
+        wanted = self.cursor + 1
+        self._mailbox = deque(await self.host.store.mail(self.actor, self.cursor, MAILBOX_IN_MEMORY))
+        if not self._mailbox or self._mailbox[0].number != wanted:
+            raise StorageError(
+                f"{self.address}: message number {wanted} is missing in its mailbox. This is a bug; run no further."
+            )
+        return self._mailbox.popleft()
+
+    def _compare(self, mail: Mail) -> None:
+        """Warn of a message from outside that repeats, without an id, what an earlier process left unfinished."""
+        if mail.cause is not None:
+            return
+        content = (mail.handler, mail.args)
+        if not mail.id.startswith(self.host.ids.prefix):
+            self._left_over[content] = mail.number
+        elif self._left_over.get(content, 0) > self.cursor:
+            warnings.warn(
+                f"'{mail.handler}' to {self.address} was sent again, and an earlier process left the same message "
+                f"unfinished: both will be handled. Give work an id: with .options(id=…) a second start rejoins it.",
+                DuplicateWorkWarning,
+                stacklevel=2,
+            )

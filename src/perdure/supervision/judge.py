@@ -1,0 +1,172 @@
+"""Judging what ended: read the way up the tree, decide (`strategy.judge`), and write the order down.
+
+Judged on the node of the actor that ended, beside whatever its supervisor is doing: never through that one's mailbox.
+So a parent that awaits its crashing child is no deadlock, and a slow one holds nobody up.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, get_args
+
+from attrs import frozen
+
+from perdure.storage.records import FailureRecord
+from perdure.storage.writes import Count, Order
+from perdure.supervision.strategy import Directive, Ended, OneForOne, Rung, Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from perdure.actors.actor import Actor
+    from perdure.storage.records import Level
+    from perdure.storage.store import Store
+    from perdure.supervision.strategy import AutoShutdown, Failure, Strategy, Tally
+
+_LOG = logging.getLogger("perdure.supervision")
+_SHORT = 200
+
+
+@frozen
+class Judgement:
+    """What follows, and how it is written.
+
+    Attributes:
+        here: Whether the actor goes on where it is; otherwise the order says what becomes of it.
+    """
+
+    verdict: Verdict
+    order: Order
+    here: bool
+
+    @property
+    def delay(self) -> float:
+        """Seconds before a restart."""
+        return self.verdict.delay
+
+
+class Judge:
+    """Judges for one node.
+
+    Attributes:
+        top: The root of the application's own tree, if it has one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        class_of: Callable[[str], type[Actor] | None],
+        root: Strategy,
+        timestamp: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._class_of = class_of
+        self._root = root
+        self._timestamp = timestamp
+        self.top: int | None = None
+
+    async def judge(self, ended: Ended) -> Judgement:
+        """What follows. Whoever writes the order asks anew if that is refused with `StaleDecision`."""
+        levels = await self._store.lineage(ended.actor)
+        now = self._timestamp()
+
+        def decide(at: int) -> Directive:
+            return self._decide(levels[at], ended.failure)
+
+        rungs = [self._rung(level) for level in levels]
+        if ended.hopeless and decide(0) in {"restart", "resume"}:
+            return Judgement(Verdict("resume", 0), Order(now, failure=_record(ended, now, "park")), here=True)
+        verdict = judge(rungs, ended.how, ended.message, now, decide)
+        order = Order(now, counts=[_count(tally) for tally in verdict.tallies])
+        order.reason = _reason(ended, verdict, rungs)
+        here = await self._aim(order, verdict, levels, rungs, ended)
+        order.failure = _record(ended, now, _said(verdict, levels))
+        return Judgement(verdict, order, here)
+
+    def _rung(self, level: Level) -> Rung:
+        strategy = self._root
+        auto_shutdown: AutoShutdown = "never"
+        supervisor = None if level.supervisor is None else self._class_of(level.supervisor.kind)
+        if supervisor is not None:
+            spec = supervisor.__perdure__
+            strategy, auto_shutdown = spec.supervision or OneForOne(), spec.auto_shutdown
+        child = level.child
+        return Rung(
+            child.actor,
+            child.supervisor,
+            strategy,
+            child.spec.restart,
+            child.spec.significant,
+            auto_shutdown,
+            level.others,
+            level.restarts,
+            child.actor == self.top,
+        )
+
+    def _decide(self, level: Level, failure: Failure | None) -> Directive:
+        supervisor = None if level.supervisor is None else self._class_of(level.supervisor.kind)
+        if supervisor is None or failure is None:
+            return "restart"
+        try:
+            answer = supervisor.decide(failure)
+        except Exception:  # noqa: BLE001  # whatever it is, the child must be seen to
+            _LOG.exception("%s: decide() raised; %s is restarted", level.supervisor, level.child.to)
+            return "restart"
+        if answer not in get_args(Directive):
+            _LOG.error("%s: decide() gave %r, no directive; %s is restarted", level.supervisor, answer, level.child.to)
+            return "restart"
+        return answer
+
+    async def _aim(self, order: Order, verdict: Verdict, levels: list[Level], rungs: list[Rung], ended: Ended) -> bool:
+        """Say in the order which actors the verdict is about; whether the one that ended goes on where it is."""
+        child = rungs[verdict.at].child
+        if verdict.action in {"resume", "leave"}:
+            return True
+        if verdict.action == "restart":
+            group = [child]
+            strategy, supervisor = rungs[verdict.at].strategy, levels[verdict.at].child.supervisor
+            if supervisor is not None and type(strategy) is not OneForOne:
+                siblings = [one.actor for one in await self._store.children(supervisor)]
+                group = list(strategy.group(siblings, child))
+            if verdict.at == 0 and group == [child] and ended.alone:
+                return True
+            order.restart, order.restart_at = group, order.now + verdict.delay
+        elif verdict.action == "stop":
+            order.terminate = [child]
+        elif verdict.action == "end":
+            order.end = [child]
+        elif verdict.action == "fail":
+            order.fail = [child]
+        else:
+            order.restart, order.restart_at = [child], order.now
+        return False
+
+
+def _record(ended: Ended, now: float, decision: str) -> FailureRecord | None:
+    """The failure as it is kept, if there was one."""
+    if ended.failure is None:
+        return None
+    return FailureRecord(ended.actor, ended.message, ended.failure.attempt, now, ended.error, decision, ended.escaped)
+
+
+def _count(tally: Tally) -> Count:
+    rung = tally.rung
+    supervisor = -rung.child if rung.supervisor is None else rung.supervisor
+    last = rung.restarts[-1].number if rung.restarts else 0
+    return Count(supervisor, last, tally.add, rung.child, tally.message, tally.at, tally.since)
+
+
+def _reason(ended: Ended, verdict: Verdict, rungs: list[Rung]) -> str:
+    """What people see of it."""
+    why = "normal" if ended.how == "normal" else "shutdown"
+    if ended.failure is not None:
+        why = f"{ended.failure.error_type.rpartition('.')[2]}: {ended.failure.error}"[:_SHORT]
+    if len(verdict.tallies) > (verdict.action == "restart"):
+        strategy = rungs[verdict.at].strategy
+        why += f"; more than {strategy.max_restarts} restarts in {strategy.within:g} s"
+    return why
+
+
+def _said(verdict: Verdict, levels: list[Level]) -> str:
+    """The decision in a few words."""
+    return verdict.action if verdict.at == 0 else f"{verdict.action} of {levels[verdict.at].child.to}"

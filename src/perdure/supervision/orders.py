@@ -1,0 +1,439 @@
+"""Carrying out orders on one node: stop in reverse start order, start in start order.
+
+    an order is on disk ──► halt its members, youngest first ──► wait until its time ──► start, eldest first
+                                                                     │ one does not start: judged, a new order
+    opened, a node died ──► what is still to be restarted ───────────┘
+
+An order is level-triggered: it is the state of the rows, not an event. Whoever finds an actor that nobody has and that
+is `restarting` goes on where the last one was killed. A newer order for one of the same actors makes an older one give
+up at its next step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+from perdure.errors import ActivationError, ChildError, PerdureError, StaleDecision, StartError
+from perdure.storage.committer import settle
+from perdure.storage.writes import Adopt, Adopted, Begin, Committed, Declare, Order, Placed
+from perdure.supervision.strategy import Ended, OneForOne
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from perdure.actors.actor import Actor
+    from perdure.storage.committer import Committer
+    from perdure.storage.records import Address, ChildSpec, Member
+    from perdure.storage.store import Store
+    from perdure.storage.writes import Settled, Spawn, Write
+    from perdure.supervision.judge import Judge
+    from perdure.supervision.strategy import Failure
+
+_LOG = logging.getLogger("perdure.supervision")
+_LONGEST_WAIT_SECONDS = 3600.0
+
+
+class Declared(Protocol):
+    """A child as a supervisor's class declares it."""
+
+    cls: type[Actor]
+    key: str | None
+    state: Mapping[str, object]
+    spec: ChildSpec
+
+
+class Floor(Protocol):
+    """The actors of this node, as orders need them."""
+
+    def hold(self, place: Placed) -> None:
+        """Have an actor in memory that handles nothing yet."""
+        ...
+
+    async def start(self, actor: int) -> bool:
+        """Run its `started()`; false if it is not here any more. Raises `ActivationError`."""
+        ...
+
+    def instance(self, actor: int) -> Actor | None:
+        """The live actor, if it is here and has started."""
+        ...
+
+    def go(self, actor: int) -> None:
+        """Let it handle its mail."""
+        ...
+
+    async def halt(self, actor: int, seconds: float | None) -> None:
+        """Stop it: running steps have so long to complete, `stopping()` to return; no time means at once."""
+        ...
+
+    def committed(self, committed: Committed) -> None:
+        """Let out what a commit released."""
+        ...
+
+    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object], parent: int | None) -> Spawn:
+        """An actor's beginning."""
+        ...
+
+    def failure(self, actor: Address, error: BaseException) -> tuple[Failure, str]:
+        """A failure that no message is to blame for, and its exception as JSON."""
+        ...
+
+
+class Superseded(Exception):
+    """A newer order is about the same actors."""
+
+
+class Orders:
+    """What carries out orders on one node."""
+
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        floor: Floor,
+        judge: Judge,
+        class_of: Callable[[str], type[Actor] | None],
+        timestamp: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._floor = floor
+        self._judge = judge
+        self._class_of = class_of
+        self._timestamp = timestamp
+        self._serials = count(1)
+        self._newest: dict[int, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.escalated: Callable[[str], None] = _LOG.critical
+
+    def __repr__(self) -> str:
+        return f"<Orders: {len(self._tasks)} under way>"
+
+    # carrying out -----------------------------------------------------------------------------------------------------
+
+    def carry_out(self, members: Sequence[Member]) -> asyncio.Task[None]:
+        """Stop and start the actors of an order that is on disk. Their `life` says what is wanted of each."""
+        return self._spawn(self._carry_out(members, self._mark(members)))
+
+    def _mark(self, members: Iterable[Member]) -> int:
+        """Make this the newest order about these actors."""
+        serial = next(self._serials)
+        for one in members:
+            self._newest[one.actor] = serial
+        return serial
+
+    def _unmark(self, members: Iterable[Member], serial: int) -> None:
+        for one in members:
+            if self._newest.get(one.actor) == serial:
+                del self._newest[one.actor]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work beside others, cancelled when the system closes."""
+        task = asyncio.get_running_loop().create_task(work, name="perdure-order")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self._closing:
+            _LOG.error("an order was not carried out; the sweep finds it again", exc_info=task.exception())
+
+    async def _carry_out(self, members: Sequence[Member], serial: int) -> None:
+        try:
+            await self._halt(members)
+            restarting = {one.actor: one for one in members if one.life == "restarting" and one.status != "stopped"}
+            if self._judge.top in restarting:
+                self.escalated(restarting[self._judge.top].reason or "")
+                return
+            for one in restarting.values():
+                if one.supervisor not in restarting:
+                    await self._start_again(one, serial)
+        except Superseded:
+            return
+        finally:
+            self._unmark(members, serial)
+
+    async def _start_again(self, one: Member, serial: int) -> None:
+        """Start an actor and all below it, at its time; if it does not start, that is judged."""
+        while (delay := (one.restart_at or 0.0) - self._timestamp()) > 0:  # noqa: ASYNC110  # a clock, not an event
+            await asyncio.sleep(min(delay, _LONGEST_WAIT_SECONDS))
+        try:
+            await self._start(one, serial)
+        except ActivationError as error:
+            await self._did_not_start(one, error)
+            raise Superseded from error
+
+    async def _did_not_start(self, one: Member, error: ActivationError) -> None:
+        failure, text = self._floor.failure(one.to, error)
+        _LOG.warning("%s did not start: %s", one.to, error)
+        while True:
+            ended = Ended(one.actor, "failure", None, failure, text, alone=False)
+            judgement = await self._judge.judge(ended)
+            order = judgement.order
+            if judgement.here:  # to go on as it is, it must start first
+                order.restart, order.restart_at = [one.actor], order.now + judgement.delay
+            try:
+                await self._order(order)
+            except StaleDecision:
+                continue
+            return
+
+    async def _order(self, order: Order, *, wait: bool = False) -> None:
+        settled = await self._committer.write(order)
+        if isinstance(settled, Committed):
+            members, settled.members = settled.members, ()
+            self._floor.committed(settled)
+            task = self.carry_out(members)
+            if wait:
+                await asyncio.shield(task)
+
+    # stopping ---------------------------------------------------------------------------------------------------------
+
+    async def _halt(self, members: Sequence[Member]) -> None:
+        """Stop actors in reverse start order; the children of a pool together, since nothing orders them."""
+        classes = {one.actor: self._class_of(one.to.kind) for one in members}
+        supervising = {one.supervisor for one in members}
+        pool: list[Member] = []
+        for one in reversed(members):
+            if pool and not (self._pooled(one, classes, supervising) and one.supervisor == pool[0].supervisor):
+                await self._halt_pool(pool)
+                pool = []
+            if self._pooled(one, classes, supervising):
+                pool.append(one)
+            else:
+                await self._floor.halt(one.actor, one.spec.shutdown)
+        await self._halt_pool(pool)
+
+    def _pooled(self, one: Member, classes: Mapping[int, type[Actor] | None], supervising: set[int | None]) -> bool:
+        above = classes.get(one.supervisor or 0)
+        strategy = None if above is None else above.__perdure__.supervision
+        return not one.declared and isinstance(strategy, OneForOne) and one.actor not in supervising
+
+    async def _halt_pool(self, pool: Sequence[Member]) -> None:
+        await asyncio.gather(*(self._floor.halt(one.actor, one.spec.shutdown) for one in pool))
+
+    # starting ---------------------------------------------------------------------------------------------------------
+
+    async def _begin(self, members: Sequence[Member], serial: int) -> list[Member]:
+        """Make actors this node's, in memory, and still; those that are to run and that nobody else has."""
+        if any(self._newest.get(one.actor, serial) != serial for one in members):
+            raise Superseded
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Placed | bool]] = []
+        for one in members:
+            futures.append(loop.create_future())
+            self._committer.submit(Begin(one.actor), self._begun, futures[-1])
+        settled = await asyncio.gather(*futures)
+        return [
+            one
+            for one, place in zip(members, settled, strict=True)
+            if isinstance(place, Placed) and place.epoch is not None
+        ]
+
+    def _begun(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
+        # held in the very moment it is this node's, or mail that comes with the same commit would be handled
+        if isinstance(settled, Placed) and settled.epoch is not None and self._class_of(settled.to.kind) is not None:
+            self._floor.hold(settled)
+        settle(write, settled, future)
+
+    async def _start(self, one: Member, serial: int) -> None:
+        for begun in await self._begin([one], serial):
+            await self._raise(begun, serial)
+
+    async def _raise(self, one: Member, serial: int) -> None:
+        """Start an actor, then its children in order; if one of them does not start, stop them all again."""
+        cls = self._class_of(one.to.kind)
+        if cls is None:
+            return
+        if self._newest.get(one.actor, serial) != serial:
+            raise Superseded
+        try:
+            here = await self._floor.start(one.actor)
+        except ActivationError:
+            await self._floor.halt(one.actor, one.spec.shutdown)
+            raise
+        if not here:
+            raise Superseded
+        actor = self._floor.instance(one.actor)
+        if actor is not None and cls.__perdure__.supervision is not None:
+            await self._raise_children(one, actor, serial)
+        self._floor.go(one.actor)
+
+    async def _raise_children(self, one: Member, actor: Actor, serial: int) -> None:
+        family = await self._family(one, actor)
+        wanted = [child for child in family if child.status != "stopped" and child.life in {"running", "restarting"}]
+        raised: list[Member] = []
+        begun = await self._begin(wanted, serial)
+        try:
+            for child in begun:
+                raised.append(child)
+                await self._raise(child, serial)
+        except ActivationError as error:
+            await self._halt([one, *begun])
+            what = f"{one.to}: its child {raised[-1].to} did not start: {error}"
+            raise StartError(what) from error
+
+    async def _family(self, one: Member, actor: Actor) -> Sequence[Member]:
+        declared: Callable[[], Iterable[Declared]] | None = getattr(actor, "children", None)
+        if declared is None or not _is_supervisor(type(actor)):
+            return [child for child in await self._store.children(one.actor) if child.life == "restarting"]
+        children = [
+            (self._floor.spawning(child.cls, _key_of(child), child.state, one.actor), child.spec)
+            for child in declared()
+        ]
+        settled = await self._committer.write(Declare(one.actor, tuple(children)))
+        return settled.children if isinstance(settled, Adopted) else ()
+
+    # what starts by itself --------------------------------------------------------------------------------------------
+
+    async def boot(self, spawn: Spawn) -> None:
+        """Start the root of the application's tree. Raises `StartError` if it, or one below it, does not start."""
+        settled = await self._committer.write(spawn)
+        if not isinstance(settled, Placed):
+            raise StartError(f"{spawn.to}: could not be made: {settled!r}")
+        self._judge.top = settled.actor
+        member = await self._store.member(spawn.to)
+        if member is None:
+            raise StartError(f"{spawn.to}: is not there after it was made. This is a bug.")
+        serial = self._mark([member])
+        try:
+            await self._start(member, serial)
+        except ActivationError as error:
+            raise error if isinstance(error, StartError) else StartError(str(error)) from error
+        finally:
+            self._unmark([member], serial)
+
+    async def recover(self, *, everything: bool) -> None:
+        """Go on with orders that nobody carries out; after a death, start supervisors that nobody has."""
+        found = await self._store.restarting()
+        if everything:
+            known = {one.actor for one in found}
+            tops = [one for one in await self._store.tops() if one.life == "running" and one.status != "stopped"]
+            found += [one for one in tops if one.actor not in known and self.raises(one)]
+        for one in found:
+            if one.actor not in self._newest and self._class_of(one.to.kind) is not None:
+                _ = self._spawn(self._recover(one, self._mark([one])))
+
+    def raises(self, one: Member) -> bool:
+        """Whether an actor's children are started with it."""
+        cls = self._class_of(one.to.kind)
+        return cls is not None and _is_supervisor(cls) and one.actor != self._judge.top
+
+    async def _recover(self, one: Member, serial: int) -> None:
+        try:
+            await self._start_again(one, serial)
+        except Superseded:
+            return
+        finally:
+            self._unmark([one], serial)
+
+    def needs_raising(self, place: Placed) -> bool:
+        """Whether an actor that came into memory by itself has children to be started with it; they are."""
+        cls = self._class_of(place.to.kind)
+        if cls is None or not _is_supervisor(cls) or place.actor in self._newest or self._closing:
+            return False
+        self._newest[place.actor] = serial = next(self._serials)
+        _ = self._spawn(self._raise_late(place, serial))
+        return True
+
+    async def _raise_late(self, place: Placed, serial: int) -> None:
+        member = await self._store.member(place.to)
+        if member is not None:
+            await self._recover(member, serial)
+
+    async def close(self, members: Iterable[Member] = ()) -> None:
+        """Give up what is under way, and stop the trees of this node in reverse start order."""
+        self._closing = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._halt(list(members))
+
+    # what supervisors are asked ---------------------------------------------------------------------------------------
+
+    async def start_child(self, supervisor: int, child: Spawn, spec: ChildSpec, cause: int | None) -> Address:
+        """Start a child at run time. Raises `ChildError`, or `ActorExists`."""
+        settled = await self._committer.write(Adopt(supervisor, child, spec, cause))
+        if not isinstance(settled, Adopted) or len(settled.children) != 1:
+            raise ChildError(f"{child.to}: could not be adopted: {settled!r}", "start_failed")
+        (one,) = settled.children
+        serial = self._mark([one])
+        try:
+            await self._start(one, serial)
+        except ActivationError as error:
+            await self._order(Order(self._timestamp(), discard=[one.actor], reason="it did not start"), wait=True)
+            raise ChildError(f"{child.to} did not start, and is forgotten: {error}", "start_failed") from None
+        except Superseded:
+            pass
+        finally:
+            self._unmark([one], serial)
+        return one.to
+
+    async def _child(self, supervisor: int, actor: Address) -> Member:
+        one = await self._store.member(actor)
+        if one is None or one.supervisor != supervisor:
+            raise ChildError(f"{actor} is no child of this supervisor.", "not_found")
+        return one
+
+    async def terminate_child(self, supervisor: int, actor: Address) -> None:
+        """Stop a child and all below it; its mail and its place are kept. Quiet if it does not run."""
+        one = await self._child(supervisor, actor)
+        if runs(one):
+            await self._order(Order(self._timestamp(), terminate=[one.actor], reason="shutdown"), wait=True)
+
+    async def restart_child(self, supervisor: int, actor: Address) -> None:
+        """Start a child that was stopped, failed or ended. Raises `ChildError` if it runs or does not start."""
+        one = await self._child(supervisor, actor)
+        _refuse_running(one)
+        now = self._timestamp()
+        order = Order(now, restart=[one.actor], cleared=[-one.actor], restart_at=now, reason="restarted")
+        settled = await self._committer.write(order)
+        if not isinstance(settled, Committed):
+            raise ChildError(f"{actor} could not be restarted: {settled!r}", "start_failed")
+        (one,) = [member for member in settled.members if member.actor == one.actor]
+        serial = self._mark(settled.members)
+        try:
+            await self._start(one, serial)
+        except ActivationError as error:
+            await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)
+            raise ChildError(f"{actor} did not start: {error}", "start_failed") from None
+        except Superseded:
+            pass
+        finally:
+            self._unmark(settled.members, serial)
+
+    async def delete_child(self, supervisor: int, actor: Address) -> None:
+        """Forget a child that does not run; its mail becomes dead letters. Raises `ChildError` if it runs."""
+        one = await self._child(supervisor, actor)
+        _refuse_running(one)
+        await self._order(Order(self._timestamp(), discard=[one.actor], reason="deleted"), wait=True)
+
+    async def children(self, supervisor: int) -> list[Member]:
+        """A supervisor's children, in start order."""
+        return await self._store.children(supervisor)
+
+
+def runs(one: Member) -> bool:
+    """Whether a child is running, or about to."""
+    return one.status != "stopped" and one.life in {"running", "restarting"}
+
+
+def _refuse_running(one: Member) -> None:
+    if one.status != "stopped" and one.life == "running":
+        raise ChildError(f"{one.to} is running. Terminate it first.", "running")
+    if one.status != "stopped" and one.life == "restarting":
+        raise ChildError(f"{one.to} is being restarted.", "restarting")
+
+
+def _key_of(child: Declared) -> str:
+    if child.key is None:
+        raise StartError(f"{child!r} is declared without a key, and would be another one at every start. Give it one.")
+    return child.key
+
+
+def _is_supervisor(cls: type[Actor]) -> bool:
+    return cls.__perdure__.raises_children
