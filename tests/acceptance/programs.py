@@ -16,6 +16,7 @@ from perdure import (
     Backoff,
     DeadLetterError,
     IdReusedError,
+    Limits,
     Rejected,
     Retry,
     handler,
@@ -327,7 +328,8 @@ PROGRAMS: dict[str, Callable[..., Awaitable[None]]] = {
 
 
 async def _main(name: str, directory: Path, args: list[str]) -> None:
-    async with ActorSystem(directory / "app.db") as system:
+    # these programs are about messages; how often an actor may fail is another matter
+    async with ActorSystem(directory / "app.db", limits=Limits(restarts=1_000_000)) as system:
         WORLD.write("up")
         await PROGRAMS[name](system, *args)
 

@@ -33,7 +33,7 @@ async def _until_input_ends() -> None:
 
 
 async def _work(options: argparse.Namespace, diary: FactFile, seen: Seen) -> None:
-    limits = Limits(deaths=_DEATHS, evict_after=_EVICT_SECONDS[int(options.run) % 2])
+    limits = Limits(restarts=1_000_000, deaths=_DEATHS, evict_after=_EVICT_SECONDS[int(options.run) % 2])
     async with ActorSystem(options.directory / "app.db", limits=limits) as system:
         diary.write("up")
         driver = Driver(system, options.seed, options.run, diary)
