@@ -142,6 +142,14 @@ class DeadLetterError(ActorError):
     """The message ran out of attempts, or of deaths of its process, and lies among the dead letters."""
 
 
+class NoSuchMessage(ActorError):
+    """There is no message with that id, or it is no longer kept."""
+
+
+class NotADeadLetter(ActorError):
+    """The message lies not among the dead letters, so it can neither be sent again nor removed by hand."""
+
+
 class MessageCancelled(ActorError):
     """The message was cancelled before it completed."""
 

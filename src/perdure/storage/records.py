@@ -72,7 +72,7 @@ class Envelope(Struct, eq=False, gc=False):
 
 
 class Mail(Struct, eq=False, gc=False):
-    """A message in a mailbox."""
+    """A message in a mailbox; with a `past`, its turn has begun before, and goes on with what `Store.past` gives."""
 
     seq: int
     number: int
@@ -84,6 +84,7 @@ class Mail(Struct, eq=False, gc=False):
     cause: int | None = None
     chain: tuple[str, ...] = ()
     expires: float | None = None
+    past: bool = False
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -130,6 +131,10 @@ class TurnRecord(Struct, eq=False, gc=False):
     executing: str | None = None
     retry_at: float | None = None
     error: str | None = None
+
+
+Past: TypeAlias = tuple[TurnRecord | None, list[Record]]
+"""What a turn that began before goes on with: its row, and its journal."""
 
 
 class Completion(Struct, frozen=True, gc=False):

@@ -28,6 +28,7 @@ from perdure.storage.writer_lock import FileLock
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 
+    from perdure.storage import records
     from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, NodeRecord, OpenAsk
     from perdure.storage.sqlite_rows import Value
     from perdure.storage.writes import Settled, Write
@@ -332,6 +333,10 @@ class SQLiteStore:
     async def mail(self, actor: int, after: int, limit: int) -> list[Mail]:
         """See `Store.mail`."""
         return await self._read(lambda connection: sqlite_read.mail(connection, actor, after, limit))
+
+    async def past(self, message: int) -> records.Past:
+        """See `Store.past`."""
+        return await self._read(lambda connection: sqlite_read.past(connection, message))
 
     async def find(self, id: str) -> Found | None:
         """See `Store.find`."""

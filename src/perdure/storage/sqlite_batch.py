@@ -22,7 +22,7 @@ from perdure.errors import (
     PerdureError,
     StorageError,
 )
-from perdure.storage import sqlite_family, sqlite_orders
+from perdure.storage import sqlite_family, sqlite_letters, sqlite_orders
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.sqlite_gather import CACHED_ROWS, ActorRow, Gathering, Known
@@ -41,11 +41,13 @@ from perdure.storage.writes import (
     Due,
     Existing,
     Fired,
+    Forget,
     Monitor,
     Order,
     Placed,
     Purge,
     Release,
+    Resend,
     Segment,
     Send,
     Spawn,
@@ -427,5 +429,7 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Declare: sqlite_family.declare,
     Adopt: sqlite_family.adopt,
     Monitor: sqlite_orders.monitor,
+    Resend: sqlite_letters.resend,
+    Forget: sqlite_letters.forget,
 }
 _HELD: dict[str, type[PerdureError]] = {"failed": ActorFailed, "terminated": ActorStopped}

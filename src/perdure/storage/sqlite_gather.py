@@ -190,6 +190,15 @@ class Gathering:
             outcome = Outcome(status, result, error) if status is not None else None
             self._known[id_] = Known(seq, Address(kind, key), handler, args, codec, outcome)
 
+    def reread(self, messages: Iterable[tuple[int, str]]) -> None:
+        """Look messages up anew whose rows other statements have changed; what is pending was put down before."""
+        ids: list[str] = []
+        for seq, id_ in messages:
+            self._ended.pop(seq, None)
+            ids.append(id_)
+        self._load_ids(ids)
+        self.evidence = None  # it may have been one of their rows
+
     def load_awaited(self, messages: Sequence[int]) -> None:
         """Learn which records await the outcomes of these messages."""
         sql = "SELECT target, message.actor, journal.message, journal.key FROM json_each(?) AS wanted \

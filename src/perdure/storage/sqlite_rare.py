@@ -16,7 +16,7 @@ from perdure.storage.writes import Appended, Buried, Committed, Fired
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from perdure.storage.sqlite_gather import ActorRow, Gathering
     from perdure.storage.writes import Bury, Due, Purge
@@ -162,14 +162,17 @@ ORDER BY outcome.message LIMIT :limit
 
 
 def purge(connection: sqlite3.Connection, write: Purge) -> int:
-    """Remove handled messages with all that belongs to them; the rows removed."""
+    """Remove handled messages; how many there were."""
     parameters = {"ids": write.ids, "history": write.history, "keep": write.keep, "limit": write.limit}
-    old = json.dumps([seq for (seq,) in connection.execute(_PURGEABLE, parameters)])
+    return remove(connection, [seq for (seq,) in connection.execute(_PURGEABLE, parameters)])
+
+
+def remove(connection: sqlite3.Connection, messages: Iterable[int]) -> int:
+    """Remove messages with all that belongs to them; how many there were."""
+    old = json.dumps(list(messages))
     # Sequence numbers are taken above the highest there is; what goes must not make room for one to be given twice.
     connection.execute("UPDATE removed SET seq = max(seq, (SELECT coalesce(max(seq), 0) FROM message))")
-    removed = 0
-    for table, column in (("journal", "message"), ("turn", "message"), ("outcome", "message"), ("message", "seq")):
-        sql = f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant names
-        count = connection.execute(sql, (old,)).rowcount
-        removed = count if table == "message" else removed
-    return removed
+    for table in ("journal", "turn", "outcome", "failure"):
+        sql = f"DELETE FROM {table} WHERE message IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant names
+        connection.execute(sql, (old,))
+    return connection.execute("DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?))", (old,)).rowcount

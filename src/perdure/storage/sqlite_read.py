@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
-    from perdure.storage.records import ActorStatus
+    from perdure.storage.records import ActorStatus, Past
 
-_MAIL = "seq, number, id, handler, args, codec, sent, cause, chain, expires"
+_MAIL = """seq, number, id, handler, args, codec, sent, cause, chain, expires,
+EXISTS (SELECT 1 FROM turn WHERE turn.message = seq) OR EXISTS (SELECT 1 FROM journal WHERE journal.message = seq)"""
 _RECORD = "key, kind, name, started, digest, status, attempt, position, result, error, target, due, finished"
 
 
@@ -57,13 +58,7 @@ def _loaded(
     turn: TurnRecord | None = None
     records: list[Record] = []
     if waiting and waiting[0].number == cursor + 1:
-        head = waiting[0].seq
-        for attempts, blame, suspect, executing, retry_at, error in fetch(
-            connection, "SELECT attempts, blame, suspect, executing, retry_at, error FROM turn WHERE message = ?", head
-        ):
-            turn = TurnRecord(attempts, blame, bool(suspect), executing, retry_at, error)
-        sql = f"SELECT {_RECORD} FROM journal WHERE message = ?"  # noqa: S608  # constant columns
-        records = [Record(*found) for found in fetch(connection, sql, head)]
+        turn, records = past(connection, waiting[0].seq)
     return Loaded(actor, Address(kind, key), epoch, cursor, tail, status, snapshot, waiting, turn, records)
 
 
@@ -71,11 +66,22 @@ def mail(connection: sqlite3.Connection, actor: int, after: int, limit: int) -> 
     """See `Store.mail`."""
     sql = f"SELECT {_MAIL} FROM message WHERE actor = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608  # constant columns
     return [
-        Mail(seq, number, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires)
-        for seq, number, id_, handler, args, codec, sent, cause, chain, expires in fetch(
+        Mail(seq, number, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires, bool(past))
+        for seq, number, id_, handler, args, codec, sent, cause, chain, expires, past in fetch(
             connection, sql, actor, after, limit
         )
     ]
+
+
+def past(connection: sqlite3.Connection, message: int) -> Past:
+    """See `Store.past`."""
+    turn = None
+    for attempts, blame, suspect, executing, retry_at, error in fetch(
+        connection, "SELECT attempts, blame, suspect, executing, retry_at, error FROM turn WHERE message = ?", message
+    ):
+        turn = TurnRecord(attempts, blame, bool(suspect), executing, retry_at, error)
+    sql = f"SELECT {_RECORD} FROM journal WHERE message = ?"  # noqa: S608  # constant columns
+    return turn, [Record(*found) for found in fetch(connection, sql, message)]
 
 
 def find(connection: sqlite3.Connection, id_: str) -> Found | None:

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, NodeRecord, OpenAsk
+    from perdure.storage.records import (
+        Address,
+        Completion,
+        Found,
+        Level,
+        Loaded,
+        Mail,
+        Member,
+        NodeRecord,
+        OpenAsk,
+        Past,
+    )
     from perdure.storage.writes import Settled, Write
 
 
@@ -56,6 +67,10 @@ class Store(Protocol):
 
     async def mail(self, actor: int, after: int, limit: int) -> list[Mail]:
         """Read up to `limit` messages of a mailbox numbered above `after`, in order."""
+        ...
+
+    async def past(self, message: int) -> Past:
+        """What is known of a turn that began before: its row, and its journal."""
         ...
 
     async def find(self, id: str) -> Found | None:

@@ -13,6 +13,8 @@
     Declare  a supervisor's declared children  -> Adopted
     Adopt    a child started at run time       -> Adopted | error
     Monitor  a watcher of an actor's end       -> Committed | error
+    Resend   a dead letter that is tried again -> Appended | error
+    Forget   dead letters removed for good     -> int, how many there were
 
 Times are seconds since the Unix epoch.
 
@@ -248,8 +250,39 @@ class Adopt(Struct, frozen=True, gc=False):
     cause: int | None
 
 
+class Resend(Struct, frozen=True, gc=False):
+    """A dead letter, named by its id, that goes to the end of its mailbox as the same message.
+
+    Its attempts, deaths and latest start are forgotten. Its journal is kept, without the steps whose errors its handler
+    let out the last time: they begin anew, and what was complete is not done again. Refused with `NoSuchMessage`,
+    `NotADeadLetter`, or `ActorStopped` if nobody will ever handle it.
+    """
+
+    message: str
+
+
+class Forget(Struct, frozen=True, gc=False):
+    """Dead letters, named by their ids, that are removed with all that belongs to them; other messages stay."""
+
+    messages: tuple[str, ...]
+
+
 Write: TypeAlias = (
-    Append | Spawn | Segment | Claim | Release | Due | Bury | Purge | Order | Begin | Declare | Adopt | Monitor
+    Append
+    | Spawn
+    | Segment
+    | Claim
+    | Release
+    | Due
+    | Bury
+    | Purge
+    | Order
+    | Begin
+    | Declare
+    | Adopt
+    | Monitor
+    | Resend
+    | Forget
 )
 
 
