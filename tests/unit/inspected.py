@@ -71,10 +71,21 @@ class Rows:
         row: dict[str, Value] = {"name": name, "started": NOW - 20, **values}
         self.insert("journal", message=seq, key=key, kind=kind, status=status, **row)
 
+    def child(self, supervisor: int, actor: int, position: int = 0, restart: str = "permanent", **values: Value) -> int:
+        """A supervisor's child."""
+        self.insert("child", actor=actor, supervisor=supervisor, position=position, restart=restart, **values)
+        return actor
 
-def failure(type_: str = "builtins.ValueError", text: str = "no") -> str:
+    def failure(self, actor: int, message: int | None = None, attempt: int = 1, **values: Value) -> None:
+        """A failure as a supervisor was told of it."""
+        row: dict[str, Value] = {"at": NOW - 5, "error": failure(), "decision": "try again", **values}
+        self.insert("failure", actor=actor, message=message, attempt=attempt, **row)
+
+
+def failure(type_: str = "builtins.ValueError", text: str = "no", **members: object) -> str:
     """A stored failure."""
-    return json.dumps({"type": type_, "text": text, "args": [text], "traceback": f"Traceback\n  {type_}: {text}\n"})
+    traceback = f"Traceback\n  {type_}: {text}\n"
+    return json.dumps({"type": type_, "text": text, "args": [text], "traceback": traceback, **members})
 
 
 @contextmanager

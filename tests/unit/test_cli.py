@@ -112,6 +112,7 @@ def test_json_keys_are_stable(rows: Rows) -> None:
     actor = document(rows, "show", "Researcher/r1")["actor"]
     assert set(actor) == {
         "address", "status", "reason", "owner", "epoch", "mail", "delayed", "handled", "created", "parent", "wait",
+        "life", "restart_at", "supervisor",
     }  # fmt: skip
     (listed,) = document(rows, "ps")["actors"]
     assert listed["wait"]["kind"] == "orphaned"
@@ -215,7 +216,7 @@ def test_version_and_help() -> None:
     """The two questions everyone asks a new command."""
     assert CliRunner().invoke(main, ["--version"]).stdout.startswith("perdure ")
     shown = CliRunner().invoke(main, ["--help"]).stdout
-    for command in ("ps", "show", "journal", "dead", "demo"):
+    for command in ("ps", "show", "journal", "tree", "dead", "demo"):
         assert command in shown
 
 

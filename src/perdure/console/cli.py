@@ -1,4 +1,4 @@
-"""The command line: `perdure ps`, `show`, `journal` and `dead` on the read model, and `perdure demo`.
+"""The command line: `perdure ps`, `show`, `journal`, `dead` and `tree` on the read model, and `perdure demo`.
 
 Exit codes: 0; 1 for an actor or message that is not there; 2 for a wrong call or a database that cannot be read.
 """
@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from perdure._version import __version__
-from perdure.console import histories, tables
+from perdure.console import histories, tables, tree
 from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
 from perdure.console.text import clean
@@ -97,13 +97,23 @@ def journal(context: click.Context, message: str, limit: int, db: str | None, *,
     _show(context, db, lambda it: it.message(message, limit=limit or None), histories.message_history, as_json=as_json)
 
 
+@main.command("tree")
+@_limit_option(50, "children of each supervisor to list")
+@_on_database
+@click.pass_context
+def show_tree(context: click.Context, limit: int, db: str | None, *, as_json: bool) -> None:
+    """Show who supervises whom, who was restarted, and who has failed."""
+    _show(context, db, lambda it: it.tree(limit=limit or None), tree.tree, as_json=as_json)
+
+
 @main.command()
+@click.option("--error", metavar="CLASS", help="Only those of this error: ValueError, or its full name.")
 @_limit_option(50, "dead letters to list")
 @_on_database
 @click.pass_context
-def dead(context: click.Context, limit: int, db: str | None, *, as_json: bool) -> None:
+def dead(context: click.Context, error: str | None, limit: int, db: str | None, *, as_json: bool) -> None:
     """List the messages that were given up, newest first, and why."""
-    _show(context, db, lambda it: it.dead(limit=limit or None), tables.dead_letters, as_json=as_json)
+    _show(context, db, lambda it: it.dead(error=error, limit=limit or None), tables.dead_letters, as_json=as_json)
 
 
 @main.command()

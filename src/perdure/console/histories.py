@@ -14,8 +14,10 @@ from perdure.console.tables import (
     changed,
     did_text,
     facts,
+    failures,
     gave,
     grid,
+    idle_or_why,
     message_line,
     node_text,
     open_text,
@@ -67,6 +69,10 @@ def actor_history(view: ActorHistory) -> Iterator[RenderableType]:
     yield Text.assemble((clean(str(actor.address)), "bold"), "  ", (word, STYLES.get(word, "")))
     yield facts(_actor_facts(actor, view.read))
     yield from _state(view.state)
+    if view.failures:
+        yield ""
+        yield Text("Failures", style="bold")
+        yield failures(view.failures, view.read, named=True)
     yield ""
     if not view.messages:
         yield "No messages are kept."
@@ -83,11 +89,15 @@ def _actor_facts(actor: ActorView, now: float) -> Iterator[tuple[str, Renderable
     if actor.wait is not None:
         yield "why", plain(why_text(actor.wait, now), STYLES.get(actor.wait.kind, ""))
         yield from _wait_facts(actor.wait, now)
+    elif actor.life != "running" and actor.status != "stopped":
+        yield "why", plain(idle_or_why(actor, now), STYLES.get(actor.life, ""))
     elif actor.reason:
         yield "reason", plain(actor.reason)
     yield "process", plain(node_text(actor.owner, now) if actor.owner else "none has it")
     if actor.parent is not None:
         yield "parent", plain(str(actor.parent))
+    if actor.supervisor is not None:
+        yield "supervisor", plain(str(actor.supervisor))
 
 
 def _wait_facts(wait: Wait, now: float) -> Iterator[tuple[str, RenderableType]]:
@@ -161,6 +171,10 @@ def message_history(view: MessageHistory) -> Iterator[RenderableType]:
             yield Text(f"The first {len(view.steps):,} steps; all: --limit 0", style="dim")
     else:
         yield Text("No steps: the journal of this message is empty.", style="dim")
+    if view.failures:
+        yield ""
+        yield Text("Failures", style="bold")
+        yield failures(view.failures, view.read, named=False)
     came_of_it = list(_came_of_it(message))
     if came_of_it:
         yield ""

@@ -7,6 +7,7 @@ It works beside a live system, of this process or another, and on what a dead on
     inspector.actor("Researcher/r1").messages
     inspector.message("r1/why").steps
     inspector.dead().messages
+    inspector.tree().members
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from perdure.console.views import ActorView, Caused, MessageView, StepView
+    from perdure.console.views import ActorView, Caused, MessageView, StepView, TreeView
     from perdure.storage.records import Address
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class Inspector:
         """The actors, those with mail or parked first, and the processes that have them."""
 
         def query(reading: Reading) -> Overview:
-            total, busy, parked = rows.actor_counts(reading.connection, kind)
+            total, busy, parked, failed = rows.actor_counts(reading.connection, kind)
             return Overview(
                 database=self.location,
                 read=reading.now,
@@ -73,6 +74,7 @@ class Inspector:
                 total=total,
                 busy=busy,
                 parked=parked,
+                failed=failed,
                 nodes=reading.nodes(),
                 dead_letters=rows.dead_count(reading.connection),
             )
@@ -85,7 +87,8 @@ class Inspector:
         after = None
         if found:
             last = found[-1]
-            after = (last.mail <= 0 and last.status != "parked", last.address.kind, last.address.key)
+            idle = last.mail <= 0 and last.status != "parked" and last.life == "running"
+            after = (idle, last.address.kind, last.address.key)
 
         def query(reading: Reading) -> list[ActorView]:
             delayed = rows.delayed(reading.connection)
@@ -116,6 +119,7 @@ class Inspector:
                 state=reading.state(row.id),
                 messages=reading.messages([*reversed(newest[:limit]), *undue]),
                 more=len(newest) > limit,
+                failures=reading.failures("actor", row.id),
             )
 
         return self._read(query)
@@ -143,6 +147,7 @@ class Inspector:
                 wait=reading.wait(row, content) if row.is_head else None,
                 steps=steps[:page],
                 more=len(steps) > page,
+                failures=reading.failures("message", row.seq),
             )
 
         history = self._read(query)
@@ -167,21 +172,33 @@ class Inspector:
                 break
         return self._read(lambda reading: family.tree(reading.refs(family.members))), family.complete
 
-    def dead(self, *, limit: int | None = 50) -> DeadLetters:
-        """The dead letters, newest first."""
+    def dead(self, *, error: str | None = None, limit: int | None = 50) -> DeadLetters:
+        """The dead letters, newest first.
+
+        Args:
+            error: Only those whose error is of this class or of one below it: `builtins.ValueError`, or `ValueError`.
+            limit: How many at most.
+        """
 
         def query(reading: Reading) -> DeadLetters:
-            return DeadLetters(self.location, reading.now, (), more=False, total=rows.dead_count(reading.connection))
+            total = rows.dead_count(reading.connection, error)
+            return DeadLetters(self.location, reading.now, (), more=False, total=total)
 
         letters = self._read(query)
-        messages, more = _collect(self._dead, limit)
+        messages, more = _collect(lambda count, found: self._dead(error, count, found), limit)
         return evolve(letters, messages=tuple(messages), more=more)
 
-    def _dead(self, count: int, found: list[MessageView]) -> list[MessageView]:
+    def _dead(self, error: str | None, count: int, found: list[MessageView]) -> list[MessageView]:
         before = found[-1].seq if found else None
         return self._read(
-            lambda reading: list(reading.messages(rows.dead(reading.connection, count, before, reading.now)))
+            lambda reading: list(reading.messages(rows.dead(reading.connection, error, count, before, reading.now)))
         )
+
+    # supervision ------------------------------------------------------------------------------------------------------
+
+    def tree(self, *, limit: int | None = 50) -> TreeView:
+        """The supervision tree: of each supervisor up to `limit` children, and those that supervise or do not run."""
+        return self._read(lambda reading: reading.tree(limit))
 
 
 def _collect(fetch: Callable[[int, list[T]], list[T]], limit: int | None) -> tuple[list[T], bool]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Literal
 
-from perdure.console import rows
+from perdure.console import rows, supervised
 from perdure.console.nodes import node_view
 from perdure.console.views import (
     ActorView,
     Did,
     Failure,
+    FailureView,
+    MemberView,
     MessageRef,
     MessageView,
     StateView,
     StepView,
     Stored,
+    TreeView,
 )
 from perdure.console.why import Place, why
 from perdure.storage.records import Address
@@ -26,9 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from perdure.console.rows import ActorRow, Content, MessageRow, RecordRow
-    from perdure.console.views import NodeView, Wait
+    from perdure.console.supervised import MemberRow
+    from perdure.console.views import MemberState, NodeView, Wait
 
 _DIGEST_DIGITS = 8
+_FAILURES = {"actor": 10, "message": 200}
+_HELD = 50
+_EVERYONE = 2**62
 
 
 class Reading:
@@ -60,7 +67,6 @@ class Reading:
     def actor(self, row: ActorRow, delayed: int) -> ActorView:
         """An actor and why its mailbox waits."""
         head = rows.head(self.connection, row, self.now) if row.cursor < row.tail else None
-        parent = rows.actor_numbered(self.connection, row.parent) if row.parent is not None else None
         return ActorView(
             address=Address(row.kind, row.key),
             status=row.status,
@@ -71,8 +77,23 @@ class Reading:
             delayed=delayed,
             handled=row.cursor,
             created=row.created,
-            parent=Address(parent.kind, parent.key) if parent else None,
+            parent=self._address(row.parent),
             wait=self.wait(*head) if head else None,
+            life=row.life,
+            restart_at=row.restart_at,
+            supervisor=self._address(row.supervisor),
+        )
+
+    def _address(self, actor: int | None) -> Address | None:
+        row = None if actor is None else rows.actor_numbered(self.connection, actor)
+        return None if row is None else Address(row.kind, row.key)
+
+    def failures(self, of: Literal["actor", "message"], number: int) -> tuple[FailureView, ...]:
+        """The newest failures of an actor or of a message, oldest first."""
+        found = supervised.failures(self.connection, of, number, _FAILURES[of])
+        return tuple(
+            FailureView(at, message, attempt, Failure.parse(error) or Failure("", ""), decision)
+            for at, message, attempt, error, decision in found
         )
 
     def state(self, actor: int) -> StateView | None:
@@ -95,7 +116,10 @@ class Reading:
         owned: Literal["no", "live", "gone"] = "no" if row.owner is None else "gone"
         if owner is not None and owner.live is not False:
             owned = "live"
-        return Place(row.outcome, row.number, row.cursor, row.actor_status, owned, row.retry_at, row.steps, row.waits)
+        return Place(
+            row.outcome, row.number, row.cursor, row.actor_status, owned, row.retry_at, row.steps, row.waits, row.life,
+            row.restart_at,
+        )  # fmt: skip
 
     def ref(self, row: MessageRow) -> MessageRef:
         """A message in few words."""
@@ -146,12 +170,58 @@ class Reading:
             did=tuple(did),
         )
 
+    # supervision ------------------------------------------------------------------------------------------------------
+
+    def tree(self, limit: int | None) -> TreeView:
+        """The supervision tree, with so many children of each supervisor."""
+        below: dict[int | None, list[MemberRow]] = {}
+        for row in supervised.children(self.connection, _EVERYONE if limit is None else limit):
+            below.setdefault(row.supervisor, []).append(row)
+        sizes = supervised.family_sizes(self.connection)
+        members: list[MemberView] = []
+        coming: list[tuple[int, Address | None, MemberRow]] = [
+            (0, None, row) for row in reversed(supervised.tops(self.connection))
+        ]
+        while coming:
+            depth, supervisor, row = coming.pop()
+            young = below.pop(row.id, [])
+            one = _member(row, depth, supervisor, sizes.get(row.id, 0) - len(young))
+            members.append(one)
+            coming.extend((depth + 1, one.address, child) for child in reversed(young))
+        others, held_count = supervised.alone(self.connection)
+        held = tuple(_member(row, 0, None, 0) for row in supervised.held_alone(self.connection, _HELD))
+        return TreeView(str(self._database), self.now, tuple(members), others, held, held_count)
+
     # journals ---------------------------------------------------------------------------------------------------------
 
     def steps(self, found: Sequence[RecordRow]) -> tuple[StepView, ...]:
         """Rows of a journal, with the messages they wait for."""
         targets = self.refs(row.target for row in found)
         return tuple(_step(row, targets) for row in found)
+
+
+def _member(row: MemberRow, depth: int, supervisor: Address | None, hidden: int) -> MemberView:
+    return MemberView(
+        depth=depth,
+        address=Address(row.kind, row.key),
+        supervisor=supervisor,
+        restart=row.restart,
+        declared=bool(row.declared),
+        significant=bool(row.significant),
+        state=_state(row),
+        reason=row.reason,
+        restart_at=row.restart_at,
+        restarts=row.restarts,
+        counted=row.counted,
+        failures=row.failures,
+        hidden=hidden,
+    )
+
+
+def _state(row: MemberRow) -> MemberState:
+    if row.status == "stopped" or row.life == "terminated":
+        return "stopped"
+    return row.life
 
 
 def _step(row: RecordRow, targets: dict[int, MessageRef]) -> StepView:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from perdure.storage.records import ActorStatus, Address, OutcomeStatus, RecordKind, RecordStatus
+from perdure.storage.records import ActorStatus, Address, Life, OutcomeStatus, RecordKind, RecordStatus
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,6 +35,9 @@ class ActorRow:
     reason: str | None
     parent: int | None
     created: float
+    life: Life
+    restart_at: float | None
+    supervisor: int | None
 
 
 @frozen
@@ -55,6 +58,8 @@ class MessageRow:
     steps: int
     waits: int
     reason: str | None
+    life: Life
+    restart_at: float | None
 
     @property
     def is_head(self) -> bool:
@@ -103,9 +108,12 @@ class RecordRow:
     finished: float | None
 
 
-_ACTOR = "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, parent, created"
+_ACTOR = """
+actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, parent, created, life, restart_at,
+(SELECT supervisor FROM child WHERE child.actor = actor.id)
+"""
 _RECORD = "key, kind, name, digest, status, attempt, position, result, error, target, due, started, finished"
-_IDLE = "(cursor >= tail AND status <> 'parked')"
+_IDLE = "(cursor >= tail AND status <> 'parked' AND life = 'running')"
 _OPEN = "SELECT count(*) FROM journal WHERE journal.message = message.seq AND journal.status = 'started'"
 _IS_HEAD = "outcome.status IS NULL AND number = actor.cursor + 1"
 _PLACE = f"""
@@ -113,8 +121,9 @@ message.seq, message.id, actor.kind, actor.key, handler, number, outcome.status,
 actor.owner, retry_at,
 CASE WHEN {_IS_HEAD} THEN ({_OPEN} AND journal.kind = 'step' AND coalesce(journal.due <= :now, 1)) ELSE 0 END,
 CASE WHEN {_IS_HEAD} THEN ({_OPEN} AND journal.kind IN ('ask', 'receipt', 'sleep')) ELSE 0 END,
-actor.reason
+actor.reason, actor.life, actor.restart_at
 """
+_PLACES = 16  # columns of _PLACE
 _CONTENT = """
 args, codec, sent, message.due, expires, cause, chain, result, outcome.error, changes, outcome.started, finished,
 coalesce(attempts, 0), coalesce(blame, 0), turn.error,
@@ -126,7 +135,16 @@ LEFT JOIN turn ON turn.message = message.seq
 """
 
 
-def _fetch(connection: sqlite3.Connection, sql: str, **parameters: Any) -> list[Any]:  # noqa: ANN401  # what SQLite stores
+_NAMED = "({0} = :error OR substr({0}, -length(:error) - 1) = '.' || :error)"
+_LINEAGE = "json_each(outcome.error, '$.lineage') AS base"
+_OF_CLASS = f"""
+(:error IS NULL OR CASE WHEN json_valid(outcome.error) THEN {_NAMED.format("outcome.error ->> '$.type'")}
+ OR EXISTS (SELECT 1 FROM {_LINEAGE} WHERE {_NAMED.format("base.value")}) ELSE 0 END)
+"""  # noqa: S608  # constant condition
+
+
+def fetch(connection: sqlite3.Connection, sql: str, **parameters: Any) -> list[Any]:  # noqa: ANN401  # what SQLite stores
+    """All rows of a query."""
     return connection.execute(sql, parameters).fetchall()
 
 
@@ -137,7 +155,7 @@ def nodes(connection: sqlite3.Connection, ids: Iterable[str] | None = None) -> l
     """Rows of `node`: those with these ids, or those that have not left."""
     sql = """SELECT id, pid, host, python, version, started, status FROM node WHERE CASE WHEN :ids IS NULL
              THEN status = 'live' ELSE id IN (SELECT value FROM json_each(:ids)) END ORDER BY started DESC LIMIT 1000"""
-    return _fetch(connection, sql, ids=None if ids is None else json.dumps(list(ids)))
+    return fetch(connection, sql, ids=None if ids is None else json.dumps(list(ids)))
 
 
 def actors(
@@ -148,42 +166,42 @@ def actors(
               AND (:after_kind IS NULL OR ({_IDLE}, kind, key) > (:idle, :after_kind, :after_key))
               ORDER BY {_IDLE}, kind, key LIMIT :limit"""  # noqa: S608  # constant columns
     idle, after_kind, after_key = after or (None, None, None)
-    found = _fetch(connection, sql, kind=kind, limit=limit, idle=idle, after_kind=after_kind, after_key=after_key)
+    found = fetch(connection, sql, kind=kind, limit=limit, idle=idle, after_kind=after_kind, after_key=after_key)
     return [ActorRow(*row) for row in found]
 
 
 def actor(connection: sqlite3.Connection, address: Address) -> ActorRow | None:
     """An actor by its address."""
     sql = f"SELECT {_ACTOR} FROM actor WHERE kind = :kind AND key = :key"  # noqa: S608  # constant columns
-    found = _fetch(connection, sql, kind=address.kind, key=address.key)
+    found = fetch(connection, sql, kind=address.kind, key=address.key)
     return ActorRow(*found[0]) if found else None
 
 
 def actor_numbered(connection: sqlite3.Connection, number: int) -> ActorRow | None:
     """An actor by its row's number."""
-    found = _fetch(connection, f"SELECT {_ACTOR} FROM actor WHERE id = :id", id=number)  # noqa: S608  # constant columns
+    found = fetch(connection, f"SELECT {_ACTOR} FROM actor WHERE id = :id", id=number)  # noqa: S608  # constant columns
     return ActorRow(*found[0]) if found else None
 
 
-def actor_counts(connection: sqlite3.Connection, kind: str | None) -> tuple[int, int, int]:
-    """How many actors there are, how many have mail, how many are parked."""
-    sql = """SELECT count(*), coalesce(sum(cursor < tail), 0), coalesce(sum(status = 'parked'), 0) FROM actor
-             WHERE :kind IS NULL OR kind = :kind"""
-    ((total, busy, parked),) = _fetch(connection, sql, kind=kind)
-    return total, busy, parked
+def actor_counts(connection: sqlite3.Connection, kind: str | None) -> tuple[int, int, int, int]:
+    """How many actors there are, how many have mail, are parked, have failed."""
+    sql = """SELECT count(*), coalesce(sum(cursor < tail), 0), coalesce(sum(status = 'parked'), 0),
+             coalesce(sum(life = 'failed'), 0) FROM actor WHERE :kind IS NULL OR kind = :kind"""
+    ((total, busy, parked, failed),) = fetch(connection, sql, kind=kind)
+    return total, busy, parked, failed
 
 
 def delayed(connection: sqlite3.Connection) -> dict[int, int]:
     """How many messages that are not yet due each actor has."""
     sql = """SELECT actor, count(*) FROM (SELECT seq, actor FROM message WHERE number IS NULL LIMIT :limit)
              WHERE NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.message = seq) GROUP BY actor"""
-    return dict(_fetch(connection, sql, limit=DELAYED_COUNTED))
+    return dict(fetch(connection, sql, limit=DELAYED_COUNTED))
 
 
 def snapshot(connection: sqlite3.Connection, number: int) -> tuple[int, str, str, str | None] | None:
     """An actor's version, codec, state and initial state."""
     sql = "SELECT version, codec, state, initial FROM snapshot WHERE actor = :actor"
-    found = _fetch(connection, sql, actor=number)
+    found = fetch(connection, sql, actor=number)
     return found[0] if found else None
 
 
@@ -193,7 +211,7 @@ def snapshot(connection: sqlite3.Connection, number: int) -> tuple[int, str, str
 def message(connection: sqlite3.Connection, id_: str, now: float) -> tuple[MessageRow, Content] | None:
     """A message by its id."""
     sql = f"SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE message.id = :id"  # noqa: S608  # constant columns
-    found = _contents(_fetch(connection, sql, id=id_, now=now))
+    found = _contents(fetch(connection, sql, id=id_, now=now))
     return found[0] if found else None
 
 
@@ -201,7 +219,7 @@ def head(connection: sqlite3.Connection, row: ActorRow, now: float) -> tuple[Mes
     """The message at the head of a mailbox."""
     sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE}
               WHERE message.actor = :actor AND number = :number"""  # noqa: S608  # constant columns
-    found = _contents(_fetch(connection, sql, actor=row.id, number=row.cursor + 1, now=now))
+    found = _contents(fetch(connection, sql, actor=row.id, number=row.cursor + 1, now=now))
     return found[0] if found else None
 
 
@@ -209,7 +227,7 @@ def newest(connection: sqlite3.Connection, number: int, limit: int, now: float) 
     """An actor's newest messages in its mailbox, newest first."""
     sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE message.actor = :actor AND number IS NOT NULL
               ORDER BY number DESC LIMIT :limit"""  # noqa: S608  # constant columns
-    return _contents(_fetch(connection, sql, actor=number, limit=limit, now=now))
+    return _contents(fetch(connection, sql, actor=number, limit=limit, now=now))
 
 
 def undue(connection: sqlite3.Connection, number: int, limit: int, now: float) -> list[tuple[MessageRow, Content]]:
@@ -217,34 +235,49 @@ def undue(connection: sqlite3.Connection, number: int, limit: int, now: float) -
     sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE message.seq IN (
               SELECT seq FROM (SELECT seq, actor FROM message WHERE number IS NULL LIMIT {DELAYED_COUNTED})
               WHERE actor = :actor) AND outcome.status IS NULL ORDER BY message.due, message.seq LIMIT :limit"""  # noqa: S608  # constant columns
-    return _contents(_fetch(connection, sql, actor=number, limit=limit, now=now))
+    return _contents(fetch(connection, sql, actor=number, limit=limit, now=now))
 
 
 def dead(
-    connection: sqlite3.Connection, limit: int, before: int | None, now: float
+    connection: sqlite3.Connection, error: str | None, limit: int, before: int | None, now: float
 ) -> list[tuple[MessageRow, Content]]:
-    """Dead letters, newest first, older than message number `before`."""
-    sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE outcome.status = 'dead'
+    """Dead letters, newest first, older than message number `before`; of one class of errors, if it is named."""
+    sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE outcome.status = 'dead' AND {_OF_CLASS}
               AND (:before IS NULL OR outcome.message < :before)
               ORDER BY outcome.message DESC LIMIT :limit"""  # noqa: S608  # constant columns
-    return _contents(_fetch(connection, sql, limit=limit, before=before, now=now))
+    return _contents(fetch(connection, sql, error=error, limit=limit, before=before, now=now))
 
 
-def dead_count(connection: sqlite3.Connection) -> int:
+def dead_ids(connection: sqlite3.Connection, error: str | None) -> list[str]:
+    """Ids of dead letters, oldest first."""
+    sql = f"""SELECT id FROM outcome JOIN message ON message.seq = outcome.message
+              WHERE outcome.status = 'dead' AND {_OF_CLASS} ORDER BY outcome.message"""  # noqa: S608  # constant condition
+    return [id_ for (id_,) in fetch(connection, sql, error=error)]
+
+
+def dead_count(connection: sqlite3.Connection, error: str | None = None) -> int:
     """How many dead letters there are."""
-    ((count,),) = _fetch(connection, "SELECT count(*) FROM outcome WHERE status = 'dead'")
+    sql = f"SELECT count(*) FROM outcome WHERE outcome.status = 'dead' AND {_OF_CLASS}"  # noqa: S608  # constant condition
+    ((count,),) = fetch(connection, sql, error=error)
     return int(count)
 
 
+def states(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, OutcomeStatus | None]:
+    """How messages ended, if they have, by their ids; those that are not there are left out."""
+    sql = """SELECT id, status FROM message LEFT JOIN outcome ON outcome.message = message.seq
+             WHERE id IN (SELECT value FROM json_each(:ids))"""
+    return dict(fetch(connection, sql, ids=json.dumps(list(ids))))
+
+
 def _contents(found: list[Any]) -> list[tuple[MessageRow, Content]]:
-    return [(MessageRow(*row[:14]), Content(*row[14:])) for row in found]
+    return [(MessageRow(*row[:_PLACES]), Content(*row[_PLACES:])) for row in found]
 
 
 def places(connection: sqlite3.Connection, seqs: Iterable[int], now: float) -> dict[int, MessageRow]:
     """Messages by their numbers; those no longer kept are left out."""
     sql = f"""SELECT {_PLACE} FROM {_MESSAGE}
               WHERE message.seq IN (SELECT value FROM json_each(:seqs))"""  # noqa: S608  # constant columns
-    return {row[0]: MessageRow(*row) for row in _fetch(connection, sql, seqs=json.dumps(sorted(set(seqs))), now=now)}
+    return {row[0]: MessageRow(*row) for row in fetch(connection, sql, seqs=json.dumps(sorted(set(seqs))), now=now)}
 
 
 def sent_after(
@@ -253,7 +286,7 @@ def sent_after(
     """The messages after one, in order: number, cause, when sent and when ended."""
     sql = """SELECT seq, cause, sent, finished FROM message LEFT JOIN outcome ON outcome.message = seq
              WHERE seq > :seq ORDER BY seq LIMIT :limit"""
-    return _fetch(connection, sql, seq=seq, limit=limit)
+    return fetch(connection, sql, seq=seq, limit=limit)
 
 
 # journals -------------------------------------------------------------------------------------------------------------
@@ -263,14 +296,14 @@ def records(connection: sqlite3.Connection, seq: int, limit: int, offset: int = 
     """A turn's journal in order of start; items of one fan_out start at once, so then by their keys' numbers."""
     sql = f"""SELECT {_RECORD} FROM journal WHERE message = :seq
               ORDER BY started, length(key), key LIMIT :limit OFFSET :offset"""  # noqa: S608  # constant columns
-    return [RecordRow(*row) for row in _fetch(connection, sql, seq=seq, limit=limit, offset=offset)]
+    return [RecordRow(*row) for row in fetch(connection, sql, seq=seq, limit=limit, offset=offset)]
 
 
 def begun(connection: sqlite3.Connection, seq: int) -> list[RecordRow]:
     """What a turn has begun and not ended, in order of start."""
     sql = f"""SELECT {_RECORD} FROM journal WHERE message = :seq AND status = 'started' AND kind <> 'value'
               ORDER BY started, length(key), key"""  # noqa: S608  # constant columns
-    return [RecordRow(*row) for row in _fetch(connection, sql, seq=seq)]
+    return [RecordRow(*row) for row in fetch(connection, sql, seq=seq)]
 
 
 def did(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[tuple[Any, ...]]]:
@@ -279,7 +312,7 @@ def did(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[t
              sum(status = 'started') FROM journal WHERE message IN (SELECT value FROM json_each(:seqs))
              GROUP BY message, kind, name ORDER BY message, min(started), kind, name"""
     grouped: dict[int, list[tuple[Any, ...]]] = {}
-    for seq, *counted in _fetch(connection, sql, seqs=json.dumps(list(seqs))):
+    for seq, *counted in fetch(connection, sql, seqs=json.dumps(list(seqs))):
         grouped.setdefault(seq, []).append(tuple(counted))
     return grouped
 
@@ -292,22 +325,22 @@ def kinds(connection: sqlite3.Connection) -> list[str]:
     sql = """WITH RECURSIVE known (kind) AS (SELECT min(kind) FROM actor UNION ALL
              SELECT (SELECT min(kind) FROM actor WHERE kind > known.kind) FROM known WHERE known.kind IS NOT NULL)
              SELECT kind FROM known WHERE kind IS NOT NULL LIMIT 1000"""
-    return [kind for (kind,) in _fetch(connection, sql)]
+    return [kind for (kind,) in fetch(connection, sql)]
 
 
 def keys(connection: sqlite3.Connection, kind: str) -> list[str]:
     """Keys of a kind."""
     sql = "SELECT key FROM actor WHERE kind = :kind ORDER BY key LIMIT :limit"
-    return [key for (key,) in _fetch(connection, sql, kind=kind, limit=NAMES_COMPARED)]
+    return [key for (key,) in fetch(connection, sql, kind=kind, limit=NAMES_COMPARED)]
 
 
 def addresses_with_key(connection: sqlite3.Connection, key: str) -> list[str]:
     """Addresses of up to three actors with a key, of whatever kind."""
     sql = "SELECT kind, key FROM actor WHERE key = :key LIMIT 3"
-    return [f"{kind}/{found}" for kind, found in _fetch(connection, sql, key=key)]
+    return [f"{kind}/{found}" for kind, found in fetch(connection, sql, key=key)]
 
 
 def ids(connection: sqlite3.Connection) -> list[str]:
     """Ids of the newest messages."""
     sql = "SELECT id FROM message ORDER BY seq DESC LIMIT :limit"
-    return [id_ for (id_,) in _fetch(connection, sql, limit=NAMES_COMPARED)]
+    return [id_ for (id_,) in fetch(connection, sql, limit=NAMES_COMPARED)]

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from perdure.console.text import Cut, ago, assignments, call_text, clean, count, cut, duration, moment, value_text
+from perdure.console.why import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         ActorView,
         DeadLetters,
         Did,
+        FailureView,
         MessageRef,
         MessageView,
         NodeView,
@@ -31,6 +33,7 @@ STYLES = {
     **dict.fromkeys(("succeeded", "completed"), "green"),
     **dict.fromkeys(("dead", "failed", "parked", "rejected", "orphaned", "died"), "red"),
     **dict.fromkeys(("cancelled", "expired", "retry", "step_retry", "unclaimed"), "yellow"),
+    **dict.fromkeys(("restarting", "terminated"), "yellow"),
     **dict.fromkeys(("running", "step", "started"), "cyan"),
 }
 """Colours of states, where there are colours."""
@@ -87,7 +90,7 @@ def overview(view: Overview) -> Iterator[RenderableType]:
                 Text(word, style=STYLES.get(word, "")),
                 f"{actor.mail:,}" + (f" +{actor.delayed:,}" if actor.delayed else ""),
                 f"{actor.handled:,}",
-                plain(why_text(actor.wait, view.read) if actor.wait else actor.reason or ""),
+                plain(idle_or_why(actor, view.read)),
                 process(actor.owner),
             )
         yield table
@@ -103,6 +106,8 @@ def _summary(view: Overview) -> str:
         parts[0] = f"{len(view.actors):,} of {parts[0]} (all: --limit 0)"
     if view.parked:
         parts.append(f"{view.parked:,} parked")
+    if view.failed:
+        parts.append(f"{view.failed:,} failed (perdure tree)")
     letters = f"; {count(view.dead_letters, 'dead letter')} (perdure dead)" if view.dead_letters else ""
     live = sum(node.live is not False for node in view.nodes)
     return f"{', '.join(parts)}{letters}; {count(live, 'live process', 'live processes')}"
@@ -110,9 +115,28 @@ def _summary(view: Overview) -> str:
 
 def status_word(actor: ActorView) -> str:
     """An actor's state in one word."""
+    if actor.wait is None and actor.life != "running" and actor.status != "stopped":
+        return actor.life
     if actor.wait is None:
         return "idle" if actor.status in {"ready", "waiting"} else actor.status
     return _WORDS.get(actor.wait.kind, actor.wait.kind)
+
+
+def idle_or_why(actor: ActorView, now: float) -> str:
+    """Why an actor does not move on, or does nothing although there is no mail."""
+    if actor.wait is not None:
+        return why_text(actor.wait, now)
+    stopped = held(actor.address, actor.life, actor.reason) if actor.status != "stopped" else None
+    if stopped is None:
+        return actor.reason or ""
+    return when(stopped[1], actor.restart_at, now)
+
+
+def when(text: str, until: float | None, now: float) -> str:
+    """What someone waits for, and until when."""
+    if until is None:
+        return text
+    return text + (f" (goes on {ago(until, now)})" if until > now else f" (was due {ago(until, now)})")
 
 
 def process(node: NodeView | None) -> Text:
@@ -133,12 +157,28 @@ def node_text(node: NodeView, now: float) -> str:
 def why_text(wait: Wait, now: float) -> str:
     """Why a mailbox waits, and since or until when."""
     if wait.until is not None:
-        when = f" (goes on {ago(wait.until, now)})" if wait.until > now else f" (was due {ago(wait.until, now)})"
-        return wait.text + when
+        return when(wait.text, wait.until, now)
     since = min((step.started for step in wait.open), default=None)
     if since is not None and wait.kind in {"step", "reply", "outcome"}:
         return f"{wait.text} (for {duration(max(0.0, now - since))})"
     return wait.text
+
+
+# failures -------------------------------------------------------------------------------------------------------------
+
+
+def failures(found: Iterable[FailureView], now: float, *, named: bool) -> Table:
+    """Failures and what came of each; `named` if they are of several messages."""
+    table = grid("WHEN", *(["MESSAGE"] if named else []), ">TRY", "ERROR", "THEN")
+    for failure in found:
+        table.add_row(
+            moment(failure.at, now),
+            *([plain(failure.message or "-")] if named else []),
+            str(failure.attempt),
+            plain(cut(failure.error.short, _ERROR_CELLS), STYLES["failed"]),
+            plain(failure.decision),
+        )
+    return table
 
 
 # messages -------------------------------------------------------------------------------------------------------------
@@ -214,4 +254,5 @@ def dead_letters(view: DeadLetters) -> Iterator[RenderableType]:
     yield ""
     shown = f"{len(view.messages):,} of " if view.more else ""
     more = " (all: --limit 0)" if view.more else ""
-    yield Text(f"{shown}{count(view.total, 'dead letter')}{more}; one in full: perdure journal MESSAGE", style="dim")
+    yield Text(f"{shown}{count(view.total, 'dead letter')}{more}", style="dim")
+    yield Text("One in full: perdure journal MESSAGE.", style="dim")

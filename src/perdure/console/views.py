@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from attrs import field, frozen
 
-from perdure.storage.records import ActorStatus, Address, RecordKind, RecordStatus
+from perdure.storage.records import ActorStatus, Address, Life, RecordKind, RecordStatus, Restart
 
 MessageState: TypeAlias = Literal[
     "delayed", "pending", "running", "waiting", "parked", "succeeded", "rejected", "cancelled", "expired", "dead"
@@ -18,8 +18,9 @@ MessageState: TypeAlias = Literal[
 """Where a message is. The last five are outcomes, which never change."""
 
 WaitKind: TypeAlias = Literal[
-    "running", "step", "step_retry", "reply", "outcome", "sleep", "retry", "parked", "unclaimed", "orphaned"
-]
+    "running", "step", "step_retry", "reply", "outcome", "sleep", "retry", "parked", "unclaimed", "orphaned",
+    "restarting", "terminated", "failed",
+]  # fmt: skip
 """Why a mailbox does not move on: see `Wait`."""
 
 
@@ -105,6 +106,23 @@ def _text(value: object) -> str | None:
 
 
 @frozen
+class FailureView:
+    """A failure as a supervisor was told of it.
+
+    Attributes:
+        message: The id of the message that failed; none where no message was to blame, or it is no longer kept.
+        attempt: Which failure of that message it was, or how often in a row the actor had not started.
+        decision: What came of it.
+    """
+
+    at: float
+    message: str | None
+    attempt: int
+    error: Failure
+    decision: str
+
+
+@frozen
 class StepView:
     """A row of a turn's journal: one thing the turn did.
 
@@ -139,7 +157,8 @@ class Wait:
         kind: `running` the handler computes; `step` steps run; `step_retry` failed steps wait for their next attempt;
             `reply` it asked another actor; `outcome` it waits for a receipt; `sleep` it sleeps; `retry` the handler
             failed and waits for its next attempt; `parked` a person must act; `unclaimed` no process has taken it;
-            `orphaned` the process that had it is gone.
+            `orphaned` the process that had it is gone; `restarting` its supervisor restarts it; `terminated` its
+            supervisor stopped it; `failed` it failed too often, and a person must restart it.
         text: The same in one sentence.
         message: The message at the head of the mailbox.
         until: When it goes on by itself, where that is known.
@@ -165,6 +184,9 @@ class ActorView:
         delayed: Messages that are not yet due.
         handled: Messages that have ended.
         wait: Why the mailbox waits; none when it is empty.
+        life: What its supervisor wants of it.
+        restart_at: When it begins again, not before, if it is restarted.
+        supervisor: Who supervises it; none under the system's root.
     """
 
     address: Address
@@ -178,6 +200,9 @@ class ActorView:
     created: float
     parent: Address | None
     wait: Wait | None
+    life: Life
+    restart_at: float | None
+    supervisor: Address | None
 
 
 @frozen
@@ -249,6 +274,7 @@ class Overview:
     Attributes:
         busy: Actors with mail.
         parked: Actors that a person must look at.
+        failed: Actors that a person must restart.
         total: All actors, or all of the kind that was asked for.
         nodes: Processes that have not left.
         dead_letters: Dead letters in the whole database.
@@ -262,13 +288,19 @@ class Overview:
     total: int
     busy: int
     parked: int
+    failed: int
     nodes: tuple[NodeView, ...]
     dead_letters: int
 
 
 @frozen
 class ActorHistory:
-    """What `perdure show` shows: `messages` are the newest of the actor, in the order of its mailbox."""
+    """What `perdure show` shows.
+
+    Attributes:
+        messages: The newest of the actor, in the order of its mailbox.
+        failures: Its newest, oldest first.
+    """
 
     database: str
     read: float
@@ -276,6 +308,7 @@ class ActorHistory:
     state: StateView | None
     messages: tuple[MessageView, ...]
     more: bool
+    failures: tuple[FailureView, ...] = ()
 
 
 @frozen
@@ -295,6 +328,7 @@ class MessageHistory:
         steps: The journal in order of start.
         more: Whether the journal is longer than `steps`.
         wait: Why the mailbox waits, if this message is at its head.
+        failures: The failures of its handler, oldest first; the newest of them, if there are very many.
         caused: The messages its turn sent, theirs beneath them, depth first.
         caused_complete: False if there may be more.
     """
@@ -305,16 +339,69 @@ class MessageHistory:
     wait: Wait | None
     steps: tuple[StepView, ...]
     more: bool
+    failures: tuple[FailureView, ...] = ()
     caused: tuple[Caused, ...] = ()
     caused_complete: bool = True
 
 
 @frozen
 class DeadLetters:
-    """What `perdure dead` shows: newest first."""
+    """What `perdure dead` shows: newest first. `total` are all of the kind of error that was asked for."""
 
     database: str
     read: float
     messages: tuple[MessageView, ...]
     more: bool
     total: int = field(default=0)
+
+
+MemberState: TypeAlias = Literal["running", "restarting", "stopped", "failed"]
+"""What an actor does in the supervision tree; `running` says nothing of whether it is in memory."""
+
+
+@frozen
+class MemberView:
+    """An actor in the supervision tree.
+
+    Attributes:
+        depth: 0 under the system's root.
+        restart: When it is restarted: always, after a failure, or never.
+        declared: Whether its supervisor's class declares it; others were started at run time.
+        restart_at: When it begins again, not before, if it is restarted.
+        restarts: How often it was restarted, as its supervisor counts.
+        counted: How many restarts it counts as a supervisor.
+        failures: How many of its failures are kept.
+        hidden: How many children of it are not listed.
+    """
+
+    depth: int
+    address: Address
+    supervisor: Address | None
+    restart: Restart
+    declared: bool
+    significant: bool
+    state: MemberState
+    reason: str | None
+    restart_at: float | None
+    restarts: int
+    counted: int
+    failures: int
+    hidden: int = 0
+
+
+@frozen
+class TreeView:
+    """What `perdure tree` shows.
+
+    Attributes:
+        members: Supervisors, each followed by its children in start order, depth first.
+        others: How many actors are under the system's root that supervise nobody and have not stopped.
+        held: Those among them that do not run; `held_count` may be more than are listed.
+    """
+
+    database: str
+    read: float
+    members: tuple[MemberView, ...]
+    others: int
+    held: tuple[MemberView, ...]
+    held_count: int

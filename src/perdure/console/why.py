@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perdure.console.views import Failure, MessageRef, MessageState, StepView, WaitKind
-    from perdure.storage.records import ActorStatus, OutcomeStatus
+    from perdure.storage.records import ActorStatus, Address, Life, OutcomeStatus
 
 _OPEN_SHOWN = 20
 
@@ -30,6 +30,7 @@ class Place:
         owned: Whether a process has the actor: `no`, `live`, or `gone` if that process is.
         steps: How many of its steps run.
         waits: How many asks, receipts and sleeps of it are open.
+        life: What its supervisor wants of its actor, which begins again at `restart_at`, if it is restarted.
     """
 
     outcome: OutcomeStatus | None
@@ -40,6 +41,8 @@ class Place:
     retry_at: float | None = None
     steps: int = 0
     waits: int = 0
+    life: Life = "running"
+    restart_at: float | None = None
 
     def state(self, now: float) -> MessageState:
         """Where the message is."""
@@ -52,7 +55,7 @@ class Place:
         return "parked" if self.actor == "parked" else self._state_of_head(now)
 
     def _state_of_head(self, now: float) -> MessageState:
-        if self.actor == "waiting" or (self.retry_at is not None and self.retry_at > now):
+        if self.life != "running" or self.actor == "waiting" or (self.retry_at is not None and self.retry_at > now):
             return "waiting"
         if self.owned != "live":
             return "pending"
@@ -80,6 +83,9 @@ def why(
 def _cause(
     head: MessageRef, place: Place, reason: str | None, failure: Failure | None, begun: Sequence[StepView], now: float
 ) -> tuple[WaitKind, str, float | None]:
+    stopped = held(head.actor, place.life, reason)
+    if stopped is not None:
+        return *stopped, place.restart_at
     if place.actor == "parked":
         return "parked", f"parked, and waits for a person: {reason or 'no reason was recorded'}", None
     if place.retry_at is not None and place.retry_at > now:
@@ -90,6 +96,16 @@ def _cause(
     if place.owned == "gone":
         return "orphaned", "its process died; the next to start takes over", None
     return "unclaimed", "no process has taken it; start one that knows this kind", None
+
+
+def held(actor: Address, life: Life, reason: str | None) -> tuple[WaitKind, str] | None:
+    """Why an actor does nothing, mail or not; none if it runs."""
+    because = reason or "no reason was recorded"
+    if life == "failed":
+        return "failed", f"failed: {because}; perdure restart {actor}"
+    if life == "terminated":
+        return "terminated", f"stopped by its supervisor: {because}; perdure restart {actor}"
+    return ("restarting", f"restarts: {because}") if life == "restarting" else None
 
 
 def _in_turn(head: MessageRef, begun: Sequence[StepView], now: float) -> tuple[WaitKind, str, float | None]:
