@@ -216,7 +216,7 @@ def test_version_and_help() -> None:
     """The two questions everyone asks a new command."""
     assert CliRunner().invoke(main, ["--version"]).stdout.startswith("perdure ")
     shown = CliRunner().invoke(main, ["--help"]).stdout
-    for command in ("ps", "show", "journal", "tree", "dead", "demo"):
+    for command in ("ps", "show", "journal", "tree", "dead", "restart", "demo"):
         assert command in shown
 
 

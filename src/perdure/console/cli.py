@@ -1,10 +1,12 @@
-"""The command line: `perdure ps`, `show`, `journal`, `dead` and `tree` on the read model, and `perdure demo`.
+"""The command line: what people see on the read model, what they do by hand, and `perdure demo`.
 
-Exit codes: 0; 1 for an actor or message that is not there; 2 for a wrong call or a database that cannot be read.
+Exit codes: 0; 1 for an actor or message that is not there or does not allow what is asked; 2 for a wrong call or a
+database that cannot be used.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shutil
@@ -17,17 +19,20 @@ import click
 from rich.console import Console
 
 from perdure._version import __version__
-from perdure.console import histories, tables, tree
+from perdure.console import done, histories, tables, tree
 from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
-from perdure.console.text import clean
+from perdure.console.operate import Operator
+from perdure.console.text import clean, count
 from perdure.errors import ActorError, PerdureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from attrs import AttrsInstance
     from rich.console import RenderableType
+
+    from perdure.console.operate import Refusal, Removed, Retried
 
 View = TypeVar("View", bound="AttrsInstance")
 Function = TypeVar("Function", bound="Callable[..., object]")
@@ -47,9 +52,10 @@ _WIDEST = 500
 )
 @click.pass_context
 def main(context: click.Context, db: str | None) -> None:
-    """See what actors did, do and wait for.
+    """See what actors did, do and wait for, and act where they cannot help themselves.
 
-    The commands read a database of perdure, of a running system or of a dead one, and never write.
+    The commands work on a database of perdure, of a running system or of a dead one. Only `restart`, `dead retry` and
+    `dead purge` write.
     """
     context.obj = db
 
@@ -65,6 +71,23 @@ def _limit_option(default: int, what: str) -> Callable[[Function], Function]:
     return click.option(
         "--limit", type=click.IntRange(min=0), default=default, show_default=True, help=f"Most {what}; 0 for all."
     )
+
+
+_error_option = click.option("--error", metavar="CLASS", help="Only those of this error: ValueError, or its full name.")
+
+
+def _letters(function: Function) -> Function:
+    """How dead letters are named."""
+    messages = click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
+    every = click.option("--all", "every", is_flag=True, help="All dead letters.")
+    return messages(_error_option(every(function)))
+
+
+def _chosen(messages: tuple[str, ...], error: str | None, *, every: bool) -> tuple[str, ...] | None:
+    """The letters that were named; none if they are to be looked for."""
+    if bool(messages) + (error is not None) + every != 1:
+        raise click.UsageError("name dead letters by their ids, or give --error CLASS, or --all.")
+    return messages or None
 
 
 @main.command()
@@ -106,14 +129,81 @@ def show_tree(context: click.Context, limit: int, db: str | None, *, as_json: bo
     _show(context, db, lambda it: it.tree(limit=limit or None), tree.tree, as_json=as_json)
 
 
-@main.command()
-@click.option("--error", metavar="CLASS", help="Only those of this error: ValueError, or its full name.")
+@main.group(invoke_without_command=True)
+@_error_option
 @_limit_option(50, "dead letters to list")
 @_on_database
 @click.pass_context
 def dead(context: click.Context, error: str | None, limit: int, db: str | None, *, as_json: bool) -> None:
-    """List the messages that were given up, newest first, and why."""
-    _show(context, db, lambda it: it.dead(error=error, limit=limit or None), tables.dead_letters, as_json=as_json)
+    """List the messages that were given up, newest first, and why; or do something about them."""
+    if context.invoked_subcommand is None:
+        _show(context, db, lambda it: it.dead(error=error, limit=limit or None), tables.dead_letters, as_json=as_json)
+    elif error or as_json:
+        raise click.UsageError(f"give options after the command: perdure dead {context.invoked_subcommand} ...")
+    elif db:
+        context.obj = db
+
+
+@dead.command()
+@_letters
+@_on_database
+@click.pass_context
+def retry(
+    context: click.Context,
+    messages: tuple[str, ...],
+    error: str | None,
+    db: str | None,
+    *,
+    every: bool,
+    as_json: bool,
+) -> None:
+    """Send dead letters again: each goes to the end of its mailbox, and goes on after the steps it had done."""
+    chosen = _chosen(messages, error, every=every)
+
+    def send(operator: Operator) -> Retried:
+        return asyncio.run(operator.retry(*(operator.letters(error) if chosen is None else chosen)))
+
+    view = _act(context, db, send, done.retried, as_json=as_json)
+    _tell_refused(context, view.refused, as_json=as_json)
+
+
+@dead.command()
+@_letters
+@click.option("--yes", is_flag=True, help="Remove them without naming each.")
+@_on_database
+@click.pass_context
+def purge(
+    context: click.Context,
+    messages: tuple[str, ...],
+    error: str | None,
+    db: str | None,
+    *,
+    every: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Remove dead letters for good, with all that is known of them."""
+    chosen = _chosen(messages, error, every=every)
+
+    def remove(operator: Operator) -> Removed:
+        letters = operator.letters(error) if chosen is None else chosen
+        if chosen is None and letters and not yes:
+            raise click.UsageError(
+                f"this removes {count(len(letters), 'dead letter')} for good. Say --yes if you mean it."
+            )
+        return asyncio.run(operator.purge(*letters))
+
+    view = _act(context, db, remove, done.removed, as_json=as_json)
+    _tell_refused(context, view.refused, as_json=as_json)
+
+
+@main.command()
+@click.argument("actor", metavar="KIND/KEY")
+@_on_database
+@click.pass_context
+def restart(context: click.Context, actor: str, db: str | None, *, as_json: bool) -> None:
+    """Have an actor go on that failed or was stopped by its supervisor, with all it supervises."""
+    _act(context, db, lambda it: asyncio.run(it.restart(actor)), done.restarting, as_json=as_json)
 
 
 @main.command()
@@ -139,15 +229,52 @@ def _show(
     *,
     as_json: bool,
 ) -> None:
+    target = _target(context, db)
+    _report(context, lambda: read(Inspector(target)), draw, as_json=as_json)
+
+
+def _act(
+    context: click.Context,
+    db: str | None,
+    act: Callable[[Operator], View],
+    draw: Callable[[View], Iterable[RenderableType]],
+    *,
+    as_json: bool,
+) -> View:
+    target = _target(context, db)
+    return _report(context, lambda: act(Operator(target)), draw, as_json=as_json)
+
+
+def _target(context: click.Context, db: str | None) -> str:
     target = db or context.obj or os.environ.get("PERDURE_DB")
     if not target:
         raise click.UsageError("no database was named. Give --db PATH, or set PERDURE_DB.")
+    return str(target)
+
+
+def _report(
+    context: click.Context,
+    make: Callable[[], View],
+    draw: Callable[[View], Iterable[RenderableType]],
+    *,
+    as_json: bool,
+) -> View:
     try:
-        view = read(Inspector(target))
+        view = make()
     except PerdureError as error:
         click.echo(f"perdure: {clean(str(error))}", err=True)
         context.exit(NOT_FOUND if isinstance(error, ActorError) else WRONG_TARGET)
     _write(render_json(view) + "\n" if as_json else _drawn(draw(view)))
+    return view
+
+
+def _tell_refused(context: click.Context, refused: Sequence[Refusal], *, as_json: bool) -> None:
+    """Say what was left as it is, and fail for it."""
+    for one in refused:
+        if not as_json:
+            click.echo(f"perdure: {clean(one.text)}", err=True)
+    if refused:
+        context.exit(NOT_FOUND)
 
 
 def _drawn(parts: Iterable[RenderableType]) -> str:

@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from perdure.console import rows
-from perdure.errors import ActorError
+from perdure.errors import ActorError, NoSuchMessage
 from perdure.storage.records import Address
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class UnknownActor(_UnknownNameError):
     """There is no such actor in the database."""
 
 
-class UnknownMessage(_UnknownNameError):
+class UnknownMessage(_UnknownNameError, NoSuchMessage):
     """There is no such message in the database, or it is no longer kept."""
 
 

@@ -255,4 +255,4 @@ def dead_letters(view: DeadLetters) -> Iterator[RenderableType]:
     shown = f"{len(view.messages):,} of " if view.more else ""
     more = " (all: --limit 0)" if view.more else ""
     yield Text(f"{shown}{count(view.total, 'dead letter')}{more}", style="dim")
-    yield Text("One in full: perdure journal MESSAGE.", style="dim")
+    yield Text("One in full: perdure journal MESSAGE. Once more: perdure dead retry MESSAGE", style="dim")

@@ -45,9 +45,10 @@ _WRITES_A_TRANSACTION = 8
 
 
 class SQLiteStore:
-    """A `Store` in one SQLite file, or in memory."""
+    """A `Store` in one SQLite file, or in memory; unless it `resumes`, turns that are parked stay so when it opens."""
 
-    def __init__(self, target: str | os.PathLike[str]) -> None:
+    def __init__(self, target: str | os.PathLike[str], *, resumes: bool = True) -> None:
+        self._resumes = resumes
         self._target = os.fspath(target)
         self._path: Path | None = None
         self._name = ""
@@ -148,8 +149,9 @@ class SQLiteStore:
                 "INSERT INTO node (id, pid, host, python, version, started) VALUES (?, ?, ?, ?, ?, ?)",
                 (node.id, node.pid, node.host, node.python, node.version, node.started),
             )
-            # The code may have been mended: a parked turn is tried again, and parks again if not.
-            connection.execute("UPDATE actor SET status = 'ready', reason = NULL WHERE status = 'parked'")
+            if self._resumes:
+                # The code may have been mended: a parked turn is tried again, and parks again if not.
+                connection.execute("UPDATE actor SET status = 'ready', reason = NULL WHERE status = 'parked'")
 
     async def close(self) -> None:
         """Leave the deployment and close both connections."""

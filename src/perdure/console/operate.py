@@ -1,0 +1,267 @@
+"""What people do by hand: try dead letters again or remove them, and have an actor go on that failed.
+
+It works beside a live system of another process, or on what a dead one left: as a node that runs no actor, which enters
+the database, writes, and leaves. Whoever runs the actors notices, now or when it starts.
+
+    operator = Operator("agents.db")
+    await operator.retry(*operator.letters("ValueError"))
+    await operator.restart("Researcher/r1")
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import socket
+import time
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from attrs import frozen
+
+from perdure._version import __version__
+from perdure.console import rows
+from perdure.console.database import Database
+from perdure.console.names import parse_address, unknown_actor, unknown_message
+from perdure.console.reading import Reading
+from perdure.console.why import held
+from perdure.errors import ActorError, ActorStopped, NoSuchMessage, NotADeadLetter, PerdureError
+from perdure.storage.records import Address, NodeRecord
+from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.writes import Appended, Committed, Forget, Order, Resend
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+
+    from perdure.console.views import MessageRef
+    from perdure.storage.records import Member
+    from perdure.storage.store import Store
+
+T = TypeVar("T")
+
+_A_TRANSACTION = 500
+_REASON = "restarted by hand"
+
+
+class ActorRuns(ActorError):
+    """The actor runs, so there is nothing to restart."""
+
+
+class StoppedForGood(ActorStopped):
+    """The actor ended, and nobody supervises it, so it is not started again."""
+
+
+class SupervisorDown(ActorError):
+    """The actor's supervisor does not run, so nobody would supervise it. `supervisor` is the one to restart."""
+
+    supervisor: Address
+
+    def __init__(self, text: str, supervisor: Address) -> None:
+        super().__init__(text)
+        self.supervisor = supervisor
+
+
+@frozen
+class Refusal:
+    """A message that was left as it is. `error` is the name of the error's class."""
+
+    message: str
+    error: str
+    text: str
+
+
+@frozen
+class HeldUp:
+    """An actor that does not run, and so handles no letter yet."""
+
+    actor: Address
+    why: str
+
+
+@frozen
+class Retried:
+    """What `perdure dead retry` did: the messages are in their mailboxes again."""
+
+    database: str
+    read: float
+    messages: tuple[MessageRef, ...]
+    held: tuple[HeldUp, ...]
+    refused: tuple[Refusal, ...]
+
+
+@frozen
+class Removed:
+    """What `perdure dead purge` did."""
+
+    database: str
+    read: float
+    removed: int
+    refused: tuple[Refusal, ...]
+
+
+@frozen
+class Restarting:
+    """What `perdure restart` did.
+
+    Attributes:
+        actor: The one that was named.
+        others: Those it supervises, which begin again with it, in start order.
+        processes: How many processes are there now that may run them.
+    """
+
+    database: str
+    read: float
+    actor: Address
+    others: tuple[Address, ...]
+    processes: int
+
+
+class Operator:
+    """Writes into a database that is there. All methods raise `TargetError` where it is not one of perdure's."""
+
+    def __init__(self, target: str | os.PathLike[str], clock: Callable[[], float] = time.time) -> None:
+        self._database = Database(target)
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<Operator {self._database.path}>"
+
+    @asynccontextmanager
+    async def _store(self) -> AsyncGenerator[Store]:
+        # A store would make the file that it does not find, and migrate an older one beneath whoever runs on it.
+        self._database.read(lambda _: None)
+        store = SQLiteStore(self._database.path, resumes=False)
+        name, python = f"by-hand-{secrets.token_hex(6)}", platform.python_version()
+        node = NodeRecord(name, os.getpid(), socket.gethostname(), python, __version__, self._clock())
+        await store.open(node, lambda _: False)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    # dead letters -----------------------------------------------------------------------------------------------------
+
+    def letters(self, error: str | None = None) -> list[str]:
+        """Ids of the dead letters, oldest first; of one class of errors, as `Inspector.dead` has it."""
+        return self._database.read(lambda connection: rows.dead_ids(connection, error))
+
+    async def retry(self, *messages: str) -> Retried:
+        """Put dead letters back into their mailboxes, at the end, in this order; each goes on from its journal."""
+        seqs: list[int] = []
+        refused: list[Refusal] = []
+        async with self._store() as store:
+            for some in _portions(list(dict.fromkeys(messages))):
+                for id_, settled in zip(some, await store.write([Resend(id_) for id_ in some]), strict=True):
+                    if isinstance(settled, Appended):
+                        seqs.append(settled.mail.seq)
+                    elif isinstance(settled, PerdureError):
+                        refused.append(self._refusal(id_, settled))
+        refs, waiting = self._look(seqs)
+        return Retried(str(self._database.path), self._clock(), refs, waiting, tuple(refused))
+
+    def _look(self, seqs: Sequence[int]) -> tuple[tuple[MessageRef, ...], tuple[HeldUp, ...]]:
+        """Where messages are now, and whose actors do not run."""
+        refs: list[MessageRef] = []
+        waiting: dict[Address, HeldUp] = {}
+
+        def look(connection: sqlite3.Connection, some: Sequence[int]) -> None:
+            reading = Reading(connection, self._database.path, self._clock())
+            found = rows.places(connection, some, reading.now)
+            for row in (found[seq] for seq in some if seq in found):
+                ref = reading.ref(row)
+                refs.append(ref)
+                why = held(ref.actor, row.life, row.reason)
+                if why is not None:
+                    waiting[ref.actor] = HeldUp(ref.actor, why[1])
+
+        for some in _portions(seqs):
+            self._database.read(partial(look, some=some))
+        return tuple(refs), tuple(waiting.values())
+
+    async def purge(self, *messages: str) -> Removed:
+        """Remove dead letters for good, with their journals and failures. Their ids are free again."""
+        ids = list(dict.fromkeys(messages))
+        states = self._database.read(lambda connection: rows.states(connection, ids))
+        refused: list[Refusal] = []
+        for id_ in ids:
+            if id_ not in states:
+                refused.append(self._refusal(id_, NoSuchMessage(id_)))
+            elif states[id_] != "dead":
+                refused.append(self._refusal(id_, _not_dead(id_, states[id_])))
+        removed = 0
+        async with self._store() as store:
+            for some in _portions(ids):
+                (settled,) = await store.write([Forget(tuple(some))])
+                removed += settled if isinstance(settled, int) else _refuse(settled)
+        return Removed(str(self._database.path), self._clock(), removed, tuple(refused))
+
+    def _refusal(self, id_: str, error: PerdureError) -> Refusal:
+        if isinstance(error, NoSuchMessage):
+            error = self._database.read(lambda connection: unknown_message(connection, id_))
+        return Refusal(id_, type(error).__name__, str(error))
+
+    # supervision ------------------------------------------------------------------------------------------------------
+
+    async def restart(self, actor: Address | str) -> Restarting:
+        """Have an actor go on that failed or was stopped by its supervisor, with all it supervises; counts begin anew.
+
+        Raises:
+            UnknownActor: There is no such actor; the error names those most like it.
+            ActorRuns: It runs already.
+            StoppedForGood: It has ended, and is no supervisor's child.
+            SupervisorDown: Its supervisor does not run either.
+        """
+        address = parse_address(actor) if isinstance(actor, str) else actor
+        async with self._store() as store:
+            member = await store.member(address)
+            if member is None:
+                raise self._database.read(lambda connection: unknown_actor(connection, address))
+            _check_restartable(member, [level.child for level in await store.lineage(member.actor)][1:])
+            now = self._clock()
+            me = member.actor
+            order = Order(now, restart=[me], cleared=[-me, me], restart_at=now, reason=_REASON)
+            (settled,) = await store.write([order])
+            if not isinstance(settled, Committed):
+                _refuse(settled)
+        others = tuple(one.to for one in settled.members if one.actor != me and one.life == "restarting")
+        processes = self._database.read(
+            lambda connection: sum(
+                node.live is not False for node in Reading(connection, self._database.path, now).nodes()
+            )
+        )
+        return Restarting(str(self._database.path), now, address, others, processes)
+
+
+def _portions(all_: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Parts that nobody waits long for."""
+    return (all_[start : start + _A_TRANSACTION] for start in range(0, len(all_), _A_TRANSACTION))
+
+
+def _not_dead(id_: str, status: str | None) -> NotADeadLetter:
+    what = "has not ended yet" if status is None else f"ended as {status}"
+    return NotADeadLetter(f"message '{id_}': {what}, and is no dead letter; only those are removed by hand.")
+
+
+def _check_restartable(member: Member, above: Sequence[Member]) -> None:
+    """Raise if an actor cannot be restarted; `above` are its supervisors, nearest first."""
+    to, reason = member.to, member.reason or "no reason was recorded"
+    if member.status == "stopped" and member.supervisor is None:
+        raise StoppedForGood(
+            f"actor '{to}': has stopped for good ({reason}), and is no supervisor's child. Use another key."
+        )
+    for one in reversed(above):
+        if one.status == "stopped" or one.life in {"failed", "terminated"}:
+            raise SupervisorDown(
+                f"actor '{to}': its supervisor {one.to} does not run ({one.reason or 'no reason was recorded'}), and "
+                f"restarts it when it is restarted itself: perdure restart {one.to}",
+                one.to,
+            )
+    if member.status != "stopped" and member.life == "running":
+        raise ActorRuns(f"actor '{to}': runs, so there is nothing to restart. What it does: perdure show {to}")
+
+
+def _refuse(settled: object) -> NoReturn:
+    raise settled if isinstance(settled, PerdureError) else TypeError(f"unexpected answer {settled!r}")
