@@ -298,6 +298,8 @@ class Activation(Mailbox):
     async def _handle(self, mail: Mail) -> None:
         """See one message to its outcome, or stop."""
         (past, records), self._head = self._head, _NO_PAST
+        if mail.past and past is None and not records:  # a dead letter that is tried again beside us
+            past, records = await self.host.store.past(mail.seq)
         if mail.expires is not None and self.host.timestamp() > mail.expires and past is None and not records:
             self._finish_unstarted(mail, _LATE)
             return

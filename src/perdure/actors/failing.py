@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import TurnStopped
-from perdure.errors import PerdureError, StaleDecision, StepError
+from perdure.errors import PerdureError, StaleDecision
 from perdure.storage.failure import encode_failure, failure_fields
 from perdure.storage.records import Outcome, TurnRecord
 from perdure.storage.writes import End
@@ -32,12 +32,8 @@ if TYPE_CHECKING:
 def failure_of(actor: Reference, message: str | None, attempt: int, error: BaseException) -> Failure:
     """A failure as a supervisor is told of it."""
     stored = failure_fields(encode_failure(error))
-    lineage = tuple(stored.get("lineage", ()))
-    if isinstance(error, StepError):
-        lineage += error.lineage
-    return Failure(
-        cast("Actor", actor), message, attempt, stored["type"], stored["text"], stored.get("traceback", ""), lineage
-    )
+    type_, text, traceback = (str(stored.get(name, "")) for name in ("type", "text", "traceback"))
+    return Failure(cast("Actor", actor), message, attempt, type_, text, traceback, tuple(stored.get("lineage", ())))
 
 
 async def fail(attempt: Attempt, error: BaseException, decision: Decision) -> Again | None:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from perdure import errors
-from perdure.errors import DeadLetterError, DeadlockError, MessageCancelled, MessageExpired, PerdureError, Rejected
+from perdure.errors import (
+    DeadLetterError,
+    DeadlockError,
+    MessageCancelled,
+    MessageExpired,
+    PerdureError,
+    Rejected,
+    StepError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +46,8 @@ def encode_failure(error: BaseException, *, with_traceback: bool = True) -> str:
         "text": _clean(str(error))[:_TEXT_CHARACTERS],
         "lineage": [type_name(base) for base in type(error).__mro__ if issubclass(base, BaseException)],
     }
+    if isinstance(error, StepError):
+        stored["lineage"] += error.lineage  # found by what went wrong in the step, too
     args = _plain(error)
     if args is not None:
         stored["args"] = args
