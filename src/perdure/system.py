@@ -140,6 +140,7 @@ class ActorSystem:
         for task in self._tasks:
             task.add_done_callback(_report)
         try:
+            await self._sweep.bury()
             if self._root is not None:
                 await self._orders.boot(host.spawning(self._root, "root", {}, None))
             await self._sweep.adopt()

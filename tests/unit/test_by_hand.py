@@ -65,7 +65,7 @@ async def test_a_failed_actor_is_restarted_beside_a_running_system(tmp_path: Pat
             await worker.fail()
         broken.clear()
         kept = await worker.work.tell(last="kept")
-        with pytest.raises(ActorFailed, match="perdure restart by hand.worker/w"):
+        with pytest.raises(ActorFailed, match=r"perdure restart by hand\.worker/w"):
             await worker.work(last="refused")
         await Operator(tmp_path / "a.db").restart("by hand.worker/w")
         assert await kept.result(timeout=5) == ["first", "kept"]

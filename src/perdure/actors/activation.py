@@ -79,6 +79,8 @@ class Activation(Mailbox):
         self.gone = False
         self.still = False
         """Its supervisor starts or stops it: it begins nothing."""
+        self.halted = False
+        """Its supervisor stops it: it does not even start any more."""
         self.starter: asyncio.Task[Actor] | None = None
         self.idle_since = host.timestamp()
         self.careful = False
@@ -351,6 +353,8 @@ class Activation(Mailbox):
         """Have the live object made, if it is not there. Raises `ActivationError`, or `FencedError` if it is halted."""
         if self.living.instance is not None:
             return
+        if self.halted:
+            raise FencedError(f"{self.address}: was halted before it started.")
         self.starter = starter = self.host.loop.create_task(self.living.start(), name=f"{self._name} starts")
         try:
             await starter

@@ -25,6 +25,7 @@ from perdure.errors import (
     ArgumentsError,
     DeadlockError,
     EncodingError,
+    FencedError,
     LeakedTaskError,
     NestedStepError,
     NondeterminismError,
@@ -206,6 +207,10 @@ class Attempt:
         seat = self.seat
         try:
             await seat.start()
+        except FencedError as error:
+            self.turn.stop(Drained(str(error)))
+            self.turn.check()
+            raise
         except StateMisfit as error:
             failure, stored = seat.host.floor.failure(seat.address, error)
             misfit = Ended(seat.actor, "failure", None, failure, stored, hopeless=True)

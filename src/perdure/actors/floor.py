@@ -74,7 +74,7 @@ class Floor:
         activation = self._host.activations.get(actor)
         if activation is None:
             return
-        activation.still = True
+        activation.still = activation.halted = True
         loop = self._host.loop
         end = loop.time() + (math.inf if seconds is None else seconds)
         if activation.starter is not None:

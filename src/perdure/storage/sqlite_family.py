@@ -33,7 +33,7 @@ LEFT JOIN child ON child.actor = actor.id"""
 _CHILDREN = f"""{_MEMBER} FROM json_each(?) AS wanted CROSS JOIN child ON child.supervisor = wanted.value
 JOIN actor ON actor.id = child.actor ORDER BY supervisor, declared DESC, position"""
 _EVERYONE = f"{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id"
-_RESTARTING = f"{_EVERYONE} WHERE life = 'restarting' AND owner IS NULL"
+_RESTARTING = f"{_EVERYONE} WHERE life = 'restarting' AND owner IS NULL ORDER BY declared DESC, position"
 _TOPS = f"{_EVERYONE} WHERE child.actor IS NULL AND actor.id IN (SELECT supervisor FROM child)"  # noqa: S608  # constant parts
 
 _DEEPEST = 1_000
@@ -127,6 +127,9 @@ def begin(transaction: Transaction, write: Begin) -> Placed | bool:
         return False
     if row.life == "restarting":
         transaction.flush()
+        ((at,),) = fetch(transaction.connection, "SELECT restart_at FROM actor WHERE id = ?", row.id)
+        if at != write.restart_at:
+            return False
         transaction.connection.execute("UPDATE actor SET life = 'running', restart_at = NULL WHERE id = ?", (row.id,))
         row.life, row.reason = "running", None
         transaction.touch(row)

@@ -40,7 +40,10 @@ _KEPT_FAILURES = 20
 
 
 def stale(transaction: Transaction, order: Order) -> StaleDecision | None:
-    """Whether others counted restarts since this was decided."""
+    """Whether something else was decided of the same actor, or counted, since this was decided."""
+    row = None if order.about is None else transaction.row(order.about)
+    if row is not None and row.life != "running":
+        return StaleDecision(f"{row.kind}/{row.key} is {row.life} by now. Decide anew.")
     for count in order.counts:
         sql = "SELECT coalesce(max(number), 0) FROM restart WHERE supervisor = ?"
         ((last,),) = fetch(transaction.connection, sql, count.supervisor)

@@ -130,7 +130,9 @@ class Order(Struct, eq=False, gc=False):
     """What a supervisor decided. Each actor stands for itself and all it supervises.
 
     Attributes:
-        counts: The restarts it rests on; if any is otherwise by now, the order is refused with `StaleDecision`.
+        about: The actor that ended; if it is not running any more, the order is refused with `StaleDecision`, for
+            another one has come first.
+        counts: The restarts it rests on; if any is otherwise by now, the order is refused alike.
         cleared: Counts that begin from nothing; those of supervisors that are restarted do so anyway.
         restart: Actors to stop and to start again, not before `restart_at`. Those that had ended run again, too.
         terminate: Actors to stop; their mail is kept.
@@ -141,6 +143,7 @@ class Order(Struct, eq=False, gc=False):
     """
 
     now: float
+    about: int | None = None
     counts: Sequence[Count] = ()
     cleared: Sequence[int] = ()
     restart: Sequence[int] = ()
@@ -229,9 +232,13 @@ class Purge(Struct, frozen=True, gc=False):
 
 
 class Begin(Struct, frozen=True, gc=False):
-    """An actor that was to be restarted runs from now on; it becomes this node's if nobody has it."""
+    """An actor that was to be restarted runs from now on; it becomes this node's if nobody has it.
+
+    With another `restart_at` than this, a newer order is about it, and it does not begin.
+    """
 
     actor: int
+    restart_at: float | None
 
 
 class Declare(Struct, frozen=True, gc=False):

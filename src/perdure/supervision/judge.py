@@ -69,15 +69,21 @@ class Judge:
         """What follows. Whoever writes the order asks anew if that is refused with `StaleDecision`."""
         levels = await self._store.lineage(ended.actor)
         now = self._timestamp()
+        if levels[0].child.life != "running":
+            # It is to be stopped, or stopped already: how it ends changes nothing.
+            order = Order(now, failure=_record(ended, now, levels[0].child.life))
+            return Judgement(Verdict("leave", 0), order, here=False)
 
         def decide(at: int) -> Directive:
             return self._decide(levels[at], ended.failure)
 
         rungs = [self._rung(level) for level in levels]
         if ended.hopeless and decide(0) in {"restart", "resume"}:
-            return Judgement(Verdict("resume", 0), Order(now, failure=_record(ended, now, "park")), here=True)
+            return Judgement(
+                Verdict("resume", 0), Order(now, ended.actor, failure=_record(ended, now, "park")), here=True
+            )
         verdict = judge(rungs, ended.how, ended.message, now, decide)
-        order = Order(now, counts=[_count(tally) for tally in verdict.tallies])
+        order = Order(now, ended.actor, counts=[_count(tally) for tally in verdict.tallies])
         order.reason = _reason(ended, verdict, rungs)
         here = await self._aim(order, verdict, levels, rungs, ended)
         order.failure = _record(ended, now, _said(verdict, levels))

@@ -83,8 +83,8 @@ class Sweep:
         self._warned: set[str] = set()
         self._started = timestamp()
 
-    async def adopt(self) -> None:
-        """Bury the dead and claim what has work."""
+    async def bury(self) -> None:
+        """End dead nodes: their actors are anybody's."""
         for node in await self._store.dead_nodes():
             self._anew = True
             settled = await self._committer.write(Bury(node, self._deaths, self._timestamp()))
@@ -95,6 +95,10 @@ class Sweep:
                     "node %s is dead; %d actors adopted, blamed: %s, dead letters: %s",
                     node, settled.actors, settled.blamed, settled.dead,
                 )  # fmt: skip
+
+    async def adopt(self) -> None:
+        """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
+        await self.bury()
         while True:
             claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
             if not isinstance(claimed, Claimed) or not claimed.actors:

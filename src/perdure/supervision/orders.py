@@ -81,10 +81,6 @@ class Floor(Protocol):
         ...
 
 
-class Superseded(Exception):
-    """A newer order is about the same actors."""
-
-
 class Orders:
     """What carries out orders on one node."""
 
@@ -152,8 +148,6 @@ class Orders:
             for one in restarting.values():
                 if one.supervisor not in restarting:
                     await self._start_again(one, serial)
-        except Superseded:
-            return
         finally:
             self._unmark(members, serial)
 
@@ -165,7 +159,6 @@ class Orders:
             await self._start(one, serial)
         except ActivationError as error:
             await self._did_not_start(one, error)
-            raise Superseded from error
 
     async def _did_not_start(self, one: Member, error: ActivationError) -> None:
         failure, text = self._floor.failure(one.to, error)
@@ -174,7 +167,7 @@ class Orders:
             ended = Ended(one.actor, "failure", None, failure, text, alone=False)
             judgement = await self._judge.judge(ended)
             order = judgement.order
-            if judgement.here:  # to go on as it is, it must start first
+            if judgement.here:  # to go on as it is, it must start
                 order.restart, order.restart_at = [one.actor], order.now + judgement.delay
             try:
                 await self._order(order)
@@ -220,19 +213,19 @@ class Orders:
 
     async def _begin(self, members: Sequence[Member], serial: int) -> list[Member]:
         """Make actors this node's, in memory, and still; those that are to run and that nobody else has."""
-        if any(self._newest.get(one.actor, serial) != serial for one in members):
-            raise Superseded
         loop = asyncio.get_running_loop()
+        mine = [one for one in members if self._is_newest(one, serial)]
         futures: list[asyncio.Future[Placed | bool]] = []
-        for one in members:
+        for one in mine:
             futures.append(loop.create_future())
-            self._committer.submit(Begin(one.actor), self._begun, futures[-1])
+            self._committer.submit(Begin(one.actor, one.restart_at), self._begun, futures[-1])
         settled = await asyncio.gather(*futures)
-        return [
-            one
-            for one, place in zip(members, settled, strict=True)
-            if isinstance(place, Placed) and place.epoch is not None
-        ]
+        placed = zip(mine, settled, strict=True)
+        return [one for one, place in placed if isinstance(place, Placed) and place.epoch is not None]
+
+    def _is_newest(self, one: Member, serial: int) -> bool:
+        """Whether no newer order is about an actor; if one is, that sees to it."""
+        return self._newest.get(one.actor, serial) == serial
 
     def _begun(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
         # held in the very moment it is this node's, or mail that comes with the same commit would be handled
@@ -247,25 +240,26 @@ class Orders:
     async def _raise(self, one: Member, serial: int) -> None:
         """Start an actor, then its children in order; if one of them does not start, stop them all again."""
         cls = self._class_of(one.to.kind)
-        if cls is None:
+        if cls is None or not self._is_newest(one, serial):
             return
-        if self._newest.get(one.actor, serial) != serial:
-            raise Superseded
         try:
             here = await self._floor.start(one.actor)
         except ActivationError:
             await self._floor.halt(one.actor, one.spec.shutdown)
             raise
-        if not here:
-            raise Superseded
+        if not here or not self._is_newest(one, serial):
+            return
         actor = self._floor.instance(one.actor)
         if actor is not None and cls.__perdure__.supervision is not None:
             await self._raise_children(one, actor, serial)
-        self._floor.go(one.actor)
+        if self._is_newest(one, serial):
+            self._floor.go(one.actor)
 
     async def _raise_children(self, one: Member, actor: Actor, serial: int) -> None:
         family = await self._family(one, actor)
-        wanted = [child for child in family if child.status != "stopped" and child.life in {"running", "restarting"}]
+        # one whose backoff still runs is started when it is over, by `recover`
+        now = self._timestamp()
+        wanted = [child for child in family if runs(child) and (child.restart_at or 0.0) <= now]
         raised: list[Member] = []
         begun = await self._begin(wanted, serial)
         try:
@@ -311,25 +305,25 @@ class Orders:
         """Go on with orders that nobody carries out; after a death, start supervisors that nobody has."""
         found = await self._store.restarting()
         if everything:
-            known = {one.actor for one in found}
-            tops = [one for one in await self._store.tops() if one.life == "running" and one.status != "stopped"]
-            found += [one for one in tops if one.actor not in known and self.raises(one)]
+            found += [one for one in await self._store.tops() if one.life == "running" and self._raises(one)]
+        families: dict[int, list[Member]] = {}
         for one in found:
-            if one.actor not in self._newest and self._class_of(one.to.kind) is not None:
-                _ = self._spawn(self._recover(one, self._mark([one])))
+            if one.actor not in self._newest and runs(one) and self._class_of(one.to.kind) is not None:
+                families.setdefault(one.supervisor or -one.actor, []).append(one)
+        for family in families.values():
+            _ = self._spawn(self._recover(family, self._mark(family)))
 
-    def raises(self, one: Member) -> bool:
-        """Whether an actor's children are started with it."""
+    def _raises(self, one: Member) -> bool:
+        """Whether an actor has children to be started with it, and is not here."""
         cls = self._class_of(one.to.kind)
-        return cls is not None and _is_supervisor(cls) and one.actor != self._judge.top
+        return cls is not None and _is_supervisor(cls) and self._floor.instance(one.actor) is None
 
-    async def _recover(self, one: Member, serial: int) -> None:
+    async def _recover(self, family: Sequence[Member], serial: int) -> None:
         try:
-            await self._start_again(one, serial)
-        except Superseded:
-            return
+            for one in family:
+                await self._start_again(one, serial)
         finally:
-            self._unmark([one], serial)
+            self._unmark(family, serial)
 
     def needs_raising(self, place: Placed) -> bool:
         """Whether an actor that came into memory by itself has children to be started with it; they are."""
@@ -343,15 +337,31 @@ class Orders:
     async def _raise_late(self, place: Placed, serial: int) -> None:
         member = await self._store.member(place.to)
         if member is not None:
-            await self._recover(member, serial)
+            await self._recover([member], serial)
 
-    async def close(self, members: Iterable[Member] = ()) -> None:
+    async def close(self) -> None:
         """Give up what is under way, and stop the trees of this node in reverse start order."""
         self._closing = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._halt(list(members))
+        try:
+            members = await self._trees()
+        except PerdureError as error:
+            _LOG.error("the trees are stopped in no order: %s", error)
+            return
+        await self._halt(members)
+
+    async def _trees(self) -> list[Member]:
+        """Everybody who supervises or is supervised, each before its children, siblings in start order."""
+        members: list[Member] = []
+        rest = (await self._store.tops())[::-1]
+        while rest:
+            members.append(one := rest.pop())
+            cls = self._class_of(one.to.kind)
+            if cls is not None and cls.__perdure__.supervision is not None:
+                rest += (await self._store.children(one.actor))[::-1]
+        return members
 
     # what supervisors are asked ---------------------------------------------------------------------------------------
 
@@ -367,8 +377,6 @@ class Orders:
         except ActivationError as error:
             await self._order(Order(self._timestamp(), discard=[one.actor], reason="it did not start"), wait=True)
             raise ChildError(f"{child.to} did not start, and is forgotten: {error}", "start_failed") from None
-        except Superseded:
-            pass
         finally:
             self._unmark([one], serial)
         return one.to
@@ -401,8 +409,6 @@ class Orders:
         except ActivationError as error:
             await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)
             raise ChildError(f"{actor} did not start: {error}", "start_failed") from None
-        except Superseded:
-            pass
         finally:
             self._unmark(settled.members, serial)
 
