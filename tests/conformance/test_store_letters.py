@@ -189,7 +189,7 @@ async def test_an_actor_that_does_not_run_keeps_the_letter(node: Node, fate: str
     assert (again.mail.number, again.place.epoch) == (2, None)
     assert want(Claimed, await node.settle(Claim(("Till",)))).actors == ()
     await order(node, restart=[first.place.actor])
-    place = want(Placed, await node.settle(Begin(first.place.actor)))
+    place = want(Placed, await node.settle(Begin(first.place.actor, None)))
     await node.finish(Appended(place, again.mail))
 
 
@@ -201,7 +201,7 @@ async def test_a_letter_to_an_actor_that_has_stopped(node: Node) -> None:
     assert f"perdure dead purge {second.mail.id}" in str(refused)
     assert want(Outcome, await node.outcome(second)).status == "dead"
     await order(node, restart=[first.place.actor])
-    place = want(Placed, await node.settle(Begin(first.place.actor)))
+    place = want(Placed, await node.settle(Begin(first.place.actor, None)))
     again = await resend(node, second)
     assert not (await node.look(first.place.actor)).mail[0].past
     await node.finish(Appended(place, again.mail))
