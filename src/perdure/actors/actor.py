@@ -360,6 +360,11 @@ def bind(actor: Actor, cell: Cell) -> None:
     actor.__dict__["_perdure_cell"] = cell
 
 
+def lives(actor: Actor) -> bool:
+    """Whether an actor lives in a system."""
+    return "_perdure_cell" in actor.__dict__
+
+
 def cell_of(actor: Actor) -> Cell:
     """The activation of a live actor."""
     cell = actor.__dict__.get("_perdure_cell")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from attrs import frozen
 
-from perdure.actors.actor import Actor, cell_of
+from perdure.actors.actor import Actor, cell_of, lives
 from perdure.actors.child import Child
 from perdure.actors.handler import Handler, query
 from perdure.actors.ref import class_of
@@ -25,6 +25,7 @@ from perdure.supervision.strategy import OneForOne
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
+    from perdure.actors.ref import Reference
     from perdure.storage.records import Member
     from perdure.supervision.strategy import AutoShutdown, Strategy
 
@@ -141,17 +142,20 @@ class Supervisor(Actor, kind="perdure.Supervisor"):
     async def which_children(self) -> list[ChildStatus]:
         """The children, in start order."""
         return [
-            ChildStatus(cast("Actor", child), one.spec.restart, _state(one))
-            for child, one in await cell_of(self).relatives.members()
+            ChildStatus(cast("Actor", child), one.spec.restart, _state(one)) for child, one in await self._members()
         ]
 
     @query
     async def count_children(self) -> ChildCounts:
         """How many children there are."""
-        members = await cell_of(self).relatives.members()
+        members = await self._members()
         active = sum(_state(one) == "running" for _, one in members)
         supervisors = sum(class_of(child).__perdure__.supervision is not None for child, _ in members)
         return ChildCounts(len(members), active, supervisors, len(members) - supervisors)
+
+    async def _members(self) -> list[tuple[Reference, Member]]:
+        # a question to a supervisor that was never begun is answered by an instance that lives nowhere
+        return await cell_of(self).relatives.members() if lives(self) else []
 
 
 def _state(one: Member) -> Literal["running", "restarting", "stopped", "failed"]:
