@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from perdure import ActorSystem, Limits
+from perdure import ActorSystem, Limits, Supervisor
 from perdure.actors.host import Host
 from perdure.actors.stops import Lost
 from perdure.clock import Clock
@@ -25,12 +25,15 @@ async def crash(system: ActorSystem) -> None:
     host, committer, store = host_of(system), system._committer, sqlite_of(system)
     assert committer is not None
     host.closing = True
-    tasks = [*system._tasks, *host._tasks, committer._task]
+    orders = system._orders
+    assert orders is not None
+    orders._closing = True
+    tasks = [*system._tasks, *host._tasks, *orders._tasks, committer._task]
     for activation in host.activations.values():
         if activation.turn is not None:
             activation.turn.stopped = Lost("crash")  # no orderly stop
         activation.gone = True
-        tasks.append(activation.worker)
+        tasks += [activation.worker, activation.starter]
     running = [task for task in tasks if task is not None]
     for task in running:
         task.cancel()
@@ -41,10 +44,14 @@ async def crash(system: ActorSystem) -> None:
 
 @asynccontextmanager
 async def crashing(
-    target: str | os.PathLike[str] | Store, *, limits: Limits | None = None, clock: Clock | None = None
+    target: str | os.PathLike[str] | Store,
+    *,
+    root: type[Supervisor] | None = None,
+    limits: Limits | None = None,
+    clock: Clock | None = None,
 ) -> AsyncGenerator[ActorSystem]:
     """A system that ends in a crash instead of closing."""
-    system = ActorSystem(target, limits=limits, clock=clock)
+    system = ActorSystem(target, root=root, limits=limits, clock=clock)
     await system.__aenter__()
     try:
         yield system
