@@ -22,7 +22,7 @@ from perdure.storage.sqlite_rows import fetch
 from perdure.storage.writes import Appended, Committed, Monitor, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from perdure.errors import PerdureError
     from perdure.storage.records import FailureRecord, Life, Member
@@ -91,12 +91,19 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
     gone = json.dumps([actor for actor, fate in fates.items() if fate == "gone"])
     transaction.connection.execute("DELETE FROM child WHERE actor IN (SELECT value FROM json_each(?))", (gone,))
     end(transaction, [one for one in done.members if fates[one.actor] in {"ended", "gone"}], write, done)
-    for one in done.members:
-        if fates[one.actor] in _LIVES:
-            one.life, one.restart_at = cast("Life", fates[one.actor]), write.restart_at
+    _as_written(done.members, fates, write)
     held = [one for one in done.members if fates[one.actor] in {"terminated", "failed"}]
     _refuse_askers(transaction, held, write, done)
     tell_watchers(transaction, held, write.reason, write.now, done)
+
+
+def _as_written(members: Iterable[Member], fates: Mapping[int, str], write: Order) -> None:
+    """Have members, read before the order was put down, say what it says."""
+    for one in members:
+        if fates[one.actor] in _LIVES:
+            one.life, one.restart_at = cast("Life", fates[one.actor]), write.restart_at
+        if fates[one.actor] == "restarting" and one.status in {"stopped", "parked"}:
+            one.status = "ready"
 
 
 def _wanted(write: Order) -> dict[int, str]:
