@@ -46,11 +46,12 @@ async def fail(attempt: Attempt, error: BaseException, decision: Decision) -> Ag
     escaped = [key for key in escaped_keys(error) if key in turn.records]
     completed = turn.take_completions()
     failure = failure_of(seat.reference, turn.mail.id, attempts, error)
-    ended = Ended(seat.actor, "failure", turn.mail.seq, failure, stored, tuple(escaped))
+    no_more = isinstance(decision, GiveUp)
+    ended = Ended(seat.actor, "failure", turn.mail.seq, failure, stored, tuple(escaped), given_up=no_more)
 
     def segment(judgement: Judgement) -> Segment:
         """What is written of the failure, under one judgement."""
-        given_up = isinstance(decision, GiveUp) or (judgement.verdict.action, judgement.verdict.at) == ("end", 0)
+        given_up = no_more or (judgement.verdict.action, judgement.verdict.at) == ("end", 0)
         part = replace(completed, order=judgement.order)
         if given_up:
             now = seat.host.timestamp()

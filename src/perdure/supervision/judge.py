@@ -134,7 +134,9 @@ class Judge:
             if supervisor is not None and type(strategy) is not OneForOne:
                 siblings = [one.actor for one in await self._store.children(supervisor)]
                 group = list(strategy.group(siblings, child))
-            if verdict.at == 0 and group == [child] and ended.alone:
+            # a supervised child is started again whether it has mail or not; under the system's root, with its mail
+            waits = ended.given_up and supervisor is not None
+            if verdict.at == 0 and group == [child] and ended.alone and not waits:
                 return True
             order.restart, order.restart_at = group, order.now + verdict.delay
         elif verdict.action == "stop":

@@ -186,6 +186,7 @@ class Ended:
         failure: What the supervisor is told; none where nothing failed.
         error: The failure's exception, as JSON.
         escaped: Keys of the steps whose errors the handler let out.
+        given_up: Whether the message that failed is a dead letter, so that no retry of it starts the actor again.
         hopeless: Whether a restart could not help; unless the supervisor wants it stopped, it parks.
         alone: Whether the actor can be restarted where it is, without an order, if nobody else is.
     """
@@ -197,6 +198,7 @@ class Ended:
     error: str = ""
     escaped: tuple[str, ...] = ()
     alone: bool = True
+    given_up: bool = False
     hopeless: bool = False
 
 
