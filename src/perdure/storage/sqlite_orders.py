@@ -101,7 +101,7 @@ def _as_written(members: Iterable[Member], fates: Mapping[int, str], write: Orde
     """Have members, read before the order was put down, say what it says."""
     for one in members:
         if fates[one.actor] in _LIVES:
-            one.life, one.restart_at = cast("Life", fates[one.actor]), write.restart_at
+            one.life, one.restart_at, one.reason = cast("Life", fates[one.actor]), write.restart_at, write.reason
         if fates[one.actor] == "restarting" and one.status in {"stopped", "parked"}:
             one.status = "ready"
 

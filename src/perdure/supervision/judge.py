@@ -84,7 +84,7 @@ class Judge:
             )
         verdict = judge(rungs, ended.how, ended.message, now, decide)
         order = Order(now, ended.actor, counts=[_count(tally) for tally in verdict.tallies])
-        order.reason = _reason(ended, verdict, rungs)
+        order.reason = _reason(ended, verdict)
         here = await self._aim(order, verdict, levels, rungs, ended)
         order.failure = _record(ended, now, _said(verdict, levels))
         return Judgement(verdict, order, here)
@@ -164,13 +164,14 @@ def _count(tally: Tally) -> Count:
     return Count(supervisor, last, tally.add, rung.child, tally.message, tally.at, tally.since)
 
 
-def _reason(ended: Ended, verdict: Verdict, rungs: list[Rung]) -> str:
+def _reason(ended: Ended, verdict: Verdict) -> str:
     """What people see of it."""
     why = "normal" if ended.how == "normal" else "shutdown"
     if ended.failure is not None:
         why = f"{ended.failure.error_type.rpartition('.')[2]}: {ended.failure.error}"[:_SHORT]
-    if len(verdict.tallies) > (verdict.action == "restart"):
-        strategy = rungs[verdict.at].strategy
+    exceeded = verdict.tallies[:-1] if verdict.action == "restart" else verdict.tallies
+    if exceeded:
+        strategy = exceeded[-1].rung.strategy
         why += f"; more than {strategy.max_restarts} restarts in {strategy.within:g} s"
     return why
 
