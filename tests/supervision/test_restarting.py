@@ -11,33 +11,15 @@ from perdure import (
     ActorStopped,
     ActorSystem,
     Child,
-    DeadLetterError,
     OneForAll,
     OneForOne,
     RestForOne,
     Strategy,
-    Supervisor,
 )
 from perdure.storage.records import Restart
 from tests.supervision.family import AT_ONCE, Stubborn, Worker, broken, crew, events, gates, workers
+from tests.supervision.seeing import crash, is_in, states
 from tests.unit.observing import until
-
-
-async def states(system: ActorSystem, supervisor: type[Supervisor], key: str = "root") -> dict[str, str]:
-    """Its children's states, by key."""
-    return {one.actor.key: one.state for one in await system.get(supervisor, key).which_children()}
-
-
-async def is_in(system: ActorSystem, supervisor: type[Supervisor], key: str, state: str) -> bool:
-    """Whether a child of the root is in a state; `forgotten` where it is none."""
-    return (await states(system, supervisor)).get(key, "forgotten") == state
-
-
-async def crash(worker: Worker) -> None:
-    """Have it fail once, its message a dead letter."""
-    with pytest.raises(DeadLetterError):
-        await worker.crash()
-
 
 LIVES: list[tuple[Restart, str, str]] = [
     ("permanent", "leave", "running"),
@@ -59,7 +41,7 @@ async def test_who_runs_again(tmp_path: Path, life: Restart, end: str, state: st
             await worker.leave()
         else:
             await crash(worker)
-        await until(lambda: is_in(system, root, "a", state))
+        await until(lambda: is_in(system, root, "root", "a", state))
         if state == "running":
             assert await worker.add(1) == 1
             await until(lambda: events == ["+root", "+a", "-a", "+a"])
@@ -152,7 +134,7 @@ async def test_a_group_restart_starts_terminated_and_ended_siblings(tmp_path: Pa
         await system.get(Worker, "ended").leave()
         assert await states(system, root) == {"stopped": "stopped", "ended": "stopped", "a": "running"}
         await crash(system.get(Worker, "a"))
-        await until(lambda: is_in(system, root, "a", "running"))
+        await until(lambda: is_in(system, root, "root", "a", "running"))
         assert set((await states(system, root)).values()) == {"running"}
         assert await system.get(Worker, "ended").add(1) == 1
         assert await system.get(Worker, "stopped").add(1) == 1
