@@ -336,7 +336,8 @@ class Attempt:
             _LOG.error("%s parks at '%s': %s", self.seat.address, turn.mail.id, turn.reason)
         if (segment.status or segment.records or segment.numbered) and not self.seat.gone:
             await self.seat.commit(segment)
-        await self.seat.retire(waiting=turn.mail.seq if isinstance(why, Evicted) else None)
+        if not self.seat.still:  # or whoever halts it does, in the time it has
+            await self.seat.retire(waiting=turn.mail.seq if isinstance(why, Evicted) else None)
         raise why or Drained()
 
 

@@ -87,7 +87,7 @@ class Floor:
                 return
             await asyncio.wait([activation.worker], timeout=_LOOK_SECONDS)
         if seconds == 0:
-            activation.living.instance = None  # brutal: not even stopping()
+            activation.living.drop()  # brutal: not even stopping()
         await activation.retire(seconds=None if seconds is None else max(0.0, end - loop.time()))
 
     def committed(self, committed: Committed) -> None:

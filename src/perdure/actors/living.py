@@ -107,6 +107,10 @@ class Living:
         if self.instance is not None:
             self.instance, self._crashed = None, self.instance
 
+    def drop(self) -> None:
+        """Leave the instance as it is; it is not even ended."""
+        self.instance = self._crashed = None
+
     # life -------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> Actor:
