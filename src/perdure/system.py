@@ -176,7 +176,7 @@ class ActorSystem:
         if os.getpid() == self._pid:
             host.leaving = True
             if self._orders is not None:
-                await self._orders.close()
+                await self._orders.close(self._limits.grace)
             await host.close(self._limits.grace)
             for task in self._tasks:
                 task.cancel()

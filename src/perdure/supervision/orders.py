@@ -16,10 +16,13 @@ import logging
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec.structs import replace
+
 from perdure.errors import ActivationError, ChildError, PerdureError, StaleDecision, StartError
 from perdure.storage.committer import settle
 from perdure.storage.writes import Adopt, Adopted, Begin, Committed, Declare, Order, Placed
 from perdure.supervision.strategy import Ended, OneForOne
+from perdure.supervision.trees import trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -131,6 +134,8 @@ class Orders:
         task = asyncio.get_running_loop().create_task(work, name="perdure-order")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        if self._closing:
+            task.cancel()  # what is on disk is carried out where it is opened again
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -339,29 +344,28 @@ class Orders:
         if member is not None:
             await self._recover([member], serial)
 
-    async def close(self) -> None:
-        """Give up what is under way, and stop the trees of this node in reverse start order."""
+    async def close(self, grace: float) -> None:
+        """Give up what is under way, and stop the trees of this node in reverse start order.
+
+        Each has its own time to stop in; where that is without limit, `grace` seconds.
+        """
         self._closing = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
-            members = await self._trees()
+            here = await trees(self._store, lambda actor: self._floor.instance(actor) is not None, self._supervises)
         except PerdureError as error:
             _LOG.error("the trees are stopped in no order: %s", error)
             return
-        await self._halt(members)
+        for one in here:
+            if one.spec.shutdown is None:
+                one.spec = replace(one.spec, shutdown=grace)
+        await self._halt(here)
 
-    async def _trees(self) -> list[Member]:
-        """Everybody who supervises or is supervised, each before its children, siblings in start order."""
-        members: list[Member] = []
-        rest = (await self._store.tops())[::-1]
-        while rest:
-            members.append(one := rest.pop())
-            cls = self._class_of(one.to.kind)
-            if cls is not None and cls.__perdure__.supervision is not None:
-                rest += (await self._store.children(one.actor))[::-1]
-        return members
+    def _supervises(self, one: Member) -> bool:
+        cls = self._class_of(one.to.kind)
+        return cls is not None and cls.__perdure__.supervision is not None
 
     # what supervisors are asked ---------------------------------------------------------------------------------------
 
