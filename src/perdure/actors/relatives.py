@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from perdure.actors.names import kinds
 from perdure.actors.ref import Reference, address_of
+from perdure.errors import ActorExists, ChildError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,10 @@ class Kin:
         # a key made from the message: asked again after a crash, it is the same child
         key = child.key if child.key is not None else f"{seat.address.key}-{cause}"
         spawn = seat.host.spawning(child.cls, key, child.state, parent=seat.actor)
-        address = await seat.host.overseer.start_child(seat.actor, spawn, child.spec, cause)
+        try:
+            address = await seat.host.overseer.start_child(seat.actor, spawn, child.spec, cause)
+        except ActorExists as error:
+            raise ChildError(str(error), "already_started") from None  # the caller's mistake: no failure of this one
         return Reference(child.cls, address, seat.host)
 
     async def terminate_child(self, child: Actor) -> None:

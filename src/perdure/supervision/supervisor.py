@@ -102,9 +102,8 @@ class Supervisor(Actor, kind="perdure.Supervisor"):
         """Start a child at run time, and wait until its `started()` has returned.
 
         Raises:
-            ChildError: It is a child already (`already_started`, `already_present`), or did not start (`start_failed`)
-                and is forgotten.
-            ActorExists: The actor exists, with other initial state.
+            ChildError: It is a child already (`already_started`, `already_present`), or exists with other initial state
+                (`already_started`), or did not start (`start_failed`) and is forgotten.
         """
         return cast("A", await cell_of(self).relatives.start_child(child))
 
