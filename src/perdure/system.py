@@ -31,7 +31,7 @@ from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Store
 from perdure.supervision.judge import Judge
 from perdure.supervision.nodes import Sweep
-from perdure.supervision.orders import Orders
+from perdure.supervision.overseer import Overseer
 from perdure.supervision.strategy import BlameRule, OneForOne, Retry
 from perdure.supervision.supervisor import Supervisor
 
@@ -80,7 +80,7 @@ class ActorSystem:
         self._on_escalation = on_escalation
         self._escalation = ""
         self._inside: asyncio.Task[Any] | None = None
-        self._orders: Orders | None = None
+        self._overseer: Overseer | None = None
         self._host: Host | None = None
         self._committer: Committer | None = None
         self._sweep: Sweep | None = None
@@ -115,9 +115,9 @@ class ActorSystem:
         self._host, self._committer = host, committer
         root = OneForOne(max_restarts=self._limits.restarts, within=self._limits.restart_period)
         host.judge = Judge(self._store, kinds.get, root, host.timestamp)
-        self._orders = Orders(self._store, committer, host.floor, host.judge, kinds.get, host.timestamp)
-        self._orders.escalated = self._escalated
-        host.overseer = self._orders
+        self._overseer = Overseer(self._store, committer, host.floor, host.judge, kinds.get, host.timestamp)
+        self._overseer.escalated = self._escalated
+        host.overseer = self._overseer
         self._sweep = Sweep(
             self._store,
             committer,
@@ -125,7 +125,7 @@ class ActorSystem:
             kinds=lambda: list(kinds),
             timestamp=host.timestamp,
             deaths=self._limits.deaths,
-            orders=self._orders,
+            orders=self._overseer,
         )
         limits = self._limits
         background = {
@@ -142,7 +142,7 @@ class ActorSystem:
         try:
             await self._sweep.bury()
             if self._root is not None:
-                await self._orders.boot(host.spawning(self._root, "root", {}, None))
+                await self._overseer.boot(host.spawning(self._root, "root", {}, None))
             await self._sweep.adopt()
         except BaseException:
             await self._close()
@@ -175,8 +175,8 @@ class ActorSystem:
             return
         if os.getpid() == self._pid:
             host.leaving = True
-            if self._orders is not None:
-                await self._orders.close(self._limits.grace)
+            if self._overseer is not None:
+                await self._overseer.close(self._limits.grace)
             await host.close(self._limits.grace)
             for task in self._tasks:
                 task.cancel()

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
-from perdure.errors import ActivationError, ChildError, PerdureError, StaleDecision, StartError
+from perdure.errors import ActivationError, PerdureError, StaleDecision, StartError
 from perdure.storage.committer import settle
-from perdure.storage.writes import Adopt, Adopted, Begin, Committed, Declare, Order, Placed
+from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed
 from perdure.supervision.strategy import Ended, OneForOne
 from perdure.supervision.trees import trees
 
@@ -367,76 +367,10 @@ class Orders:
         cls = self._class_of(one.to.kind)
         return cls is not None and cls.__perdure__.supervision is not None
 
-    # what supervisors are asked ---------------------------------------------------------------------------------------
-
-    async def start_child(self, supervisor: int, child: Spawn, spec: ChildSpec, cause: int | None) -> Address:
-        """Start a child at run time. Raises `ChildError`, or `ActorExists`."""
-        settled = await self._committer.write(Adopt(supervisor, child, spec, cause))
-        if not isinstance(settled, Adopted) or len(settled.children) != 1:
-            raise ChildError(f"{child.to}: could not be adopted: {settled!r}", "start_failed")
-        (one,) = settled.children
-        serial = self._mark([one])
-        try:
-            await self._start(one, serial)
-        except ActivationError as error:
-            await self._order(Order(self._timestamp(), discard=[one.actor], reason="it did not start"), wait=True)
-            raise ChildError(f"{child.to} did not start, and is forgotten: {error}", "start_failed") from None
-        finally:
-            self._unmark([one], serial)
-        return one.to
-
-    async def _child(self, supervisor: int, actor: Address) -> Member:
-        one = await self._store.member(actor)
-        if one is None or one.supervisor != supervisor:
-            raise ChildError(f"{actor} is no child of this supervisor.", "not_found")
-        return one
-
-    async def terminate_child(self, supervisor: int, actor: Address) -> None:
-        """Stop a child and all below it; its mail and its place are kept. Quiet if it does not run."""
-        one = await self._child(supervisor, actor)
-        if runs(one):
-            await self._order(Order(self._timestamp(), terminate=[one.actor], reason="shutdown"), wait=True)
-
-    async def restart_child(self, supervisor: int, actor: Address) -> None:
-        """Start a child that was stopped, failed or ended. Raises `ChildError` if it runs or does not start."""
-        one = await self._child(supervisor, actor)
-        _refuse_running(one)
-        now = self._timestamp()
-        order = Order(now, restart=[one.actor], cleared=[-one.actor], restart_at=now, reason="restarted")
-        settled = await self._committer.write(order)
-        if not isinstance(settled, Committed):
-            raise ChildError(f"{actor} could not be restarted: {settled!r}", "start_failed")
-        (one,) = [member for member in settled.members if member.actor == one.actor]
-        serial = self._mark(settled.members)
-        try:
-            await self._start(one, serial)
-        except ActivationError as error:
-            await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)
-            raise ChildError(f"{actor} did not start: {error}", "start_failed") from None
-        finally:
-            self._unmark(settled.members, serial)
-
-    async def delete_child(self, supervisor: int, actor: Address) -> None:
-        """Forget a child that does not run; its mail becomes dead letters. Raises `ChildError` if it runs."""
-        one = await self._child(supervisor, actor)
-        _refuse_running(one)
-        await self._order(Order(self._timestamp(), discard=[one.actor], reason="deleted"), wait=True)
-
-    async def children(self, supervisor: int) -> list[Member]:
-        """A supervisor's children, in start order."""
-        return await self._store.children(supervisor)
-
 
 def runs(one: Member) -> bool:
     """Whether a child is running, or about to."""
     return one.status != "stopped" and one.life in {"running", "restarting"}
-
-
-def _refuse_running(one: Member) -> None:
-    if one.status != "stopped" and one.life == "running":
-        raise ChildError(f"{one.to} is running. Terminate it first.", "running")
-    if one.status != "stopped" and one.life == "restarting":
-        raise ChildError(f"{one.to} is being restarted.", "restarting")
 
 
 def _key_of(child: Declared) -> str:
