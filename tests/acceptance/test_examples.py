@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -109,6 +110,32 @@ def test_any_model_can_be_plugged_in(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert "IS A PAGE ABOUT YIELD" in run.stdout
+
+
+def test_the_order_pipeline_survives_a_kill(tmp_path: Path) -> None:
+    """The nested tree keeps its promise: killed in the middle, every order is shipped once, the poisonous one is dead."""
+    database = tmp_path / "orders.db"
+    command = [sys.executable, str(EXAMPLES / "order_pipeline.py"), "--db", str(database), "--orders", "30"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    wait_for(first, database, steps=5)
+    first.kill()
+    first.communicate()
+
+    second = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS, env=environment
+    )
+    assert second.returncode == 0, second.stderr
+    assert sum(": shipped" in line for line in second.stdout.splitlines()) == 30
+    assert "not enough values to unpack" in second.stdout
+    assert "the shop is open: stock running, till running, packing running" in second.stdout
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        sql = "SELECT state FROM snapshot JOIN actor ON id = actor WHERE kind = 'packer'"
+        ((state,),) = connection.execute(sql).fetchall()
+        shipped = [line.partition(" -> ")[0] for line in json.loads(state)["shipped"]]
+        (failures,) = connection.execute("SELECT count(*) FROM failure WHERE decision = 'resume'").fetchone()
+    assert sorted(shipped) == sorted(f"o{n}" for n in range(30))
+    assert failures, "the line to the bank never dropped"
 
 
 def test_deep_research_fits_on_a_screen() -> None:

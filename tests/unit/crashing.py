@@ -25,7 +25,7 @@ async def crash(system: ActorSystem) -> None:
     host, committer, store = host_of(system), system._committer, sqlite_of(system)
     assert committer is not None
     host.closing = True
-    orders = system._orders
+    orders = system._overseer
     assert orders is not None
     orders._closing = True
     tasks = [*system._tasks, *host._tasks, *orders._tasks, committer._task]

@@ -1,0 +1,41 @@
+"""What the pages in docs/ show runs, as it stands there: a page's Python blocks are one program."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(page.name for page in DOCS.glob("*.md") if "```python" in page.read_text(encoding="utf-8"))
+
+
+def _run(command: list[str], folder: Path) -> str:
+    environment = {**os.environ, "PERDURE_DB": "shop.db"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs(tmp_path: Path, page: str) -> None:
+    """A reader can paste what a page shows; started again it goes on; its commands work on what it made."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    first = _run([sys.executable, "program.py"], tmp_path)
+    assert first.strip()
+    assert _run([sys.executable, "program.py"], tmp_path).count("\n") == first.count("\n")
+    perdure = shutil.which("perdure", path=str(Path(sys.executable).parent)) or "perdure"
+    for command in re.findall(r"^\$ perdure (.*?)(?:\s+#.*)?$", text, re.MULTILINE):
+        assert _run([perdure, *command.split()], tmp_path).strip()
+
+
+def test_supervision_has_its_page() -> None:
+    """The page that this test is for is there and has a program."""
+    assert "supervision.md" in PAGES
