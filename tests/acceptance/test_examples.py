@@ -113,7 +113,7 @@ def test_any_model_can_be_plugged_in(tmp_path: Path) -> None:
 
 
 def test_the_order_pipeline_survives_a_kill(tmp_path: Path) -> None:
-    """The nested tree keeps its promise: killed in the middle, every order is shipped once, the poisonous one is dead."""
+    """The nested tree keeps its promise: killed in the middle, each order is shipped once, the bad one is dead."""
     database = tmp_path / "orders.db"
     command = [sys.executable, str(EXAMPLES / "order_pipeline.py"), "--db", str(database), "--orders", "30"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from perdure.errors import ChildError
+from perdure.errors import ChildError, StorageError
 from perdure.storage.records import Address, ChildSpec, Level, Member, Restarted
 from perdure.storage.sqlite_rows import fetch
-from perdure.storage.writes import Adopted
+from perdure.storage.writes import Adopted, Begin, Placed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from perdure.errors import PerdureError
     from perdure.storage.sqlite_batch import Transaction
     from perdure.storage.sqlite_gather import ActorRow
-    from perdure.storage.writes import Adopt, Begin, Declare, Placed, Spawn
+    from perdure.storage.writes import Adopt, Declare, Spawn
 
 # Who has no row in `child` is under the system's root.
 _MEMBER = """
@@ -141,7 +141,8 @@ def enter(transaction: Transaction, supervisor: int, actor: int, spec: ChildSpec
     """Make an actor the youngest child of a supervisor."""
     transaction.connection.execute(
         "INSERT INTO child (actor, supervisor, position, restart, shutdown, significant, cause) SELECT ?1, ?2, \
-         (SELECT coalesce(max(position), 0) + 1 FROM child WHERE supervisor = ?2), ?3, ?4, ?5, ?6",
+         coalesce((SELECT position FROM child WHERE supervisor = ?2 AND declared = 0 \
+         ORDER BY position DESC LIMIT 1), 0) + 1, ?3, ?4, ?5, ?6",
         (actor, supervisor, spec.restart, spec.shutdown, int(spec.significant), cause),
     )
 
@@ -154,7 +155,7 @@ def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
     for supervisor, cause in fetch(transaction.connection, sql, row.id if row is not None else None):
         if (supervisor, cause) != (write.supervisor, write.cause) or cause is None:
             return _taken(row, supervisor, write)
-        return _family(transaction, write.supervisor, write.child.to)
+        return _adopted(transaction, write)
     if row is not None and row.status == "stopped":
         _renew(transaction, row, write.child)
     else:
@@ -164,7 +165,17 @@ def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
     row = transaction.row_at(write.child.to)
     if row is not None:
         enter(transaction, write.supervisor, row.id, write.spec, write.cause)
-    return _family(transaction, write.supervisor, write.child.to)
+    return _adopted(transaction, write)
+
+
+def _adopted(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
+    """The child, which runs from now on."""
+    transaction.flush()
+    one = member(transaction.connection, write.child.to)
+    if one is None:
+        raise StorageError(f"{write.child.to}: is not there after it was adopted. This is a bug.")
+    place = begin(transaction, Begin(one.actor, one.restart_at))
+    return Adopted((one,), place if isinstance(place, Placed) else None)
 
 
 def _taken(row: ActorRow | None, supervisor: int, write: Adopt) -> ChildError:
@@ -188,12 +199,6 @@ def _renew(transaction: Transaction, row: ActorRow, spawn: Spawn) -> None:
     row.status, row.reason = "ready", None
     transaction.touch(row)
     transaction.flush()
-
-
-def _family(transaction: Transaction, supervisor: int, only: Address | None = None) -> Adopted:
-    transaction.flush()
-    family = children(transaction.connection, supervisor)
-    return Adopted(tuple(one for one in family if only is None or one.to == only))
 
 
 def declare(transaction: Transaction, write: Declare) -> Adopted:
@@ -221,4 +226,5 @@ def declare(transaction: Transaction, write: Declare) -> Adopted:
         "DELETE FROM child WHERE supervisor = ? AND declared = 1 AND actor NOT IN (SELECT value FROM json_each(?))",
         (write.supervisor, json.dumps(kept)),
     )
-    return _family(transaction, write.supervisor)
+    transaction.flush()
+    return Adopted(tuple(children(connection, write.supervisor)))

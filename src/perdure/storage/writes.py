@@ -339,9 +339,10 @@ class Committed(Struct, eq=False, gc=False):
 
 
 class Adopted(Struct, frozen=True, gc=False):
-    """A supervisor's children, in start order."""
+    """A supervisor's children, in start order; with `place`, the one that was adopted runs from now on."""
 
     children: tuple[Member, ...]
+    place: Placed | None = None
 
 
 class Claimed(Struct, frozen=True, gc=False):

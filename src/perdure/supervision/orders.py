@@ -234,8 +234,9 @@ class Orders:
 
     def _begun(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
         # held in the very moment it is this node's, or mail that comes with the same commit would be handled
-        if isinstance(settled, Placed) and settled.epoch is not None and self._class_of(settled.to.kind) is not None:
-            self._floor.hold(settled)
+        place = settled.place if isinstance(settled, Adopted) else settled
+        if isinstance(place, Placed) and place.epoch is not None and self._class_of(place.to.kind) is not None:
+            self._floor.hold(place)
         settle(write, settled, future)
 
     async def _start(self, one: Member, serial: int) -> None:

@@ -5,6 +5,7 @@ What is asked changes the database first, like any order, and answers when this 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from perdure.errors import ActivationError, ChildError
@@ -21,13 +22,15 @@ class Overseer(Orders):
 
     async def start_child(self, supervisor: int, child: Spawn, spec: ChildSpec, cause: int | None) -> Address:
         """Start a child at run time. Raises `ChildError`, or `ActorExists`."""
-        settled = await self._committer.write(Adopt(supervisor, child, spec, cause))
-        if not isinstance(settled, Adopted) or len(settled.children) != 1:
-            raise ChildError(f"{child.to}: could not be adopted: {settled!r}", "start_failed")
+        future: asyncio.Future[Adopted] = asyncio.get_running_loop().create_future()
+        self._committer.submit(Adopt(supervisor, child, spec, cause), self._begun, future)
+        settled = await future
         (one,) = settled.children
+        if settled.place is None or settled.place.epoch is None:
+            return one.to  # stopped meanwhile, or another node's
         serial = self._mark([one])
         try:
-            await self._start(one, serial)
+            await self._raise(one, serial)
         except ActivationError as error:
             await self._order(Order(self._timestamp(), discard=[one.actor], reason="it did not start"), wait=True)
             raise ChildError(f"{child.to} did not start, and is forgotten: {error}", "start_failed") from None
