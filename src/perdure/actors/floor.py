@@ -30,7 +30,7 @@ _STUBBORN_SECONDS = 1.0
 
 
 class Floor:
-    """See `supervision.orders.Floor`."""
+    """See `supervision.floor.Floor`."""
 
     def __init__(self, host: Host) -> None:
         self._host = host

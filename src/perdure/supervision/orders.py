@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from perdure.storage.records import Address, ChildSpec, Member
     from perdure.storage.store import Store
     from perdure.storage.writes import Settled, Spawn, Write
+    from perdure.supervision.floor import Floor
     from perdure.supervision.judge import Judge
-    from perdure.supervision.strategy import Failure
 
 _LOG = logging.getLogger("perdure.supervision")
 _LONGEST_WAIT_SECONDS = 3600.0
