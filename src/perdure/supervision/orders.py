@@ -104,6 +104,7 @@ class Orders:
         self._timestamp = timestamp
         self._serials = count(1)
         self._newest: dict[int, int] = {}
+        self._late: dict[int, Placed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self.escalated: Callable[[str], None] = _LOG.critical
@@ -128,6 +129,8 @@ class Orders:
         for one in members:
             if self._newest.get(one.actor) == serial:
                 del self._newest[one.actor]
+                late = self._late.pop(one.actor, None)
+                _ = late is not None and self.needs_raising(late)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work beside others, cancelled when the system closes."""
@@ -334,8 +337,11 @@ class Orders:
     def needs_raising(self, place: Placed) -> bool:
         """Whether an actor that came into memory by itself has children to be started with it; they are."""
         cls = self._class_of(place.to.kind)
-        if cls is None or not _is_supervisor(cls) or place.actor in self._newest or self._closing:
+        if cls is None or not _is_supervisor(cls) or self._closing:
             return False
+        if place.actor in self._newest:
+            self._late[place.actor] = place  # whoever is at it lets it go, or else it begins when that one is done
+            return True
         self._newest[place.actor] = serial = next(self._serials)
         _ = self._spawn(self._raise_late(place, serial))
         return True
