@@ -18,7 +18,7 @@ events: list[str] = []
 broken: Counter[str] = Counter()
 """How often `started()` of the actor with a key is still to raise."""
 gates: dict[str, asyncio.Event] = {}
-"""What `stopping()`, or the handler `hold`, of the actor with a key waits for."""
+"""What `stopping()` of the actor with a key waits for; `hold key`: what its handler `hold` waits for."""
 failures: list[Failure] = []
 """What `decide` was told."""
 _tries: Counter[str] = Counter()
@@ -73,7 +73,7 @@ class Worker(Noting, kind="family.worker", retry=Retry(1)):
     @handler
     async def hold(self) -> str:
         events.append(f"holding {self.key}")
-        await gates[self.key].wait()
+        await gates[f"hold {self.key}"].wait()
         return self.key
 
     @handler

@@ -156,13 +156,13 @@ async def test_terminating_tells_those_who_wait(tmp_path: Path) -> None:
     root = crew(*workers("a"))
     async with ActorSystem(tmp_path / "a.db", root=root) as system:
         supervisor, worker = system.get(root, "root"), system.get(Worker, "a")
-        gates["a"] = asyncio.Event()
+        gates["hold a"] = asyncio.Event()
         asks: list[asyncio.Future[Any]] = [asyncio.ensure_future(worker.hold()), asyncio.ensure_future(worker.add(1))]
         await until(lambda: "holding a" in events)
         stopping = asyncio.ensure_future(supervisor.terminate_child(worker))
         heard = await asyncio.gather(*asks, return_exceptions=True)
         assert [type(one) for one in heard] == [ActorStopped, ActorStopped]
-        gates["a"].set()
+        gates["hold a"].set()
         await stopping
         await supervisor.restart_child(worker)
         assert await worker.add(1) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -25,23 +24,9 @@ from perdure import (
 from perdure.errors import SystemClosedError
 from perdure.storage.records import Restart
 from tests.supervision.family import AT_ONCE, Stubborn, Worker, broken, crew, events, workers
+from tests.supervision.hands import Hands
 from tests.supervision.seeing import crash, is_in, states
 from tests.unit.observing import until
-
-
-class Hands:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.at = datetime(2030, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        """See `Clock.now`."""
-        return self.at
-
-    def move(self, seconds: float) -> None:
-        """Let time pass."""
-        self.at += timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])

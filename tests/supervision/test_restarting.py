@@ -80,13 +80,13 @@ async def test_a_group_keeps_its_state_and_mail(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db", root=root) as system:
         a, b = system.get(Worker, "a"), system.get(Worker, "b")
         assert await a.add(1) == 1
-        gates["a"] = asyncio.Event()
+        gates["hold a"] = asyncio.Event()
         holding = await a.hold.tell()
         waiting = await a.add.tell(2)
         await until(lambda: "holding a" in events)
         crashing = asyncio.ensure_future(crash(b))
         await until(lambda: "-a" in events)
-        gates["a"].set()
+        gates["hold a"].set()
         await crashing
         assert await holding.result(timeout=10) == "a"
         assert await waiting.result(timeout=10) == 3
