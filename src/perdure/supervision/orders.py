@@ -284,10 +284,15 @@ class Orders:
         declared: Callable[[], Iterable[Declared]] | None = getattr(actor, "children", None)
         if declared is None or not _is_supervisor(type(actor)):
             return [child for child in await self._store.children(one.actor) if child.life == "restarting"]
+        try:
+            made = list(declared())
+        except Exception as error:
+            raise StartError(f"{one.to}: children() raised {type(error).__name__}: {error}") from error
         children = [
-            (self._floor.spawning(child.cls, _key_of(child), child.state, one.actor), child.spec)
-            for child in declared()
+            (self._floor.spawning(child.cls, _key_of(child), child.state, one.actor), child.spec) for child in made
         ]
+        if len({spawn.to for spawn, _ in children}) < len(children):
+            raise StartError(f"{one.to} declares a child twice. Give each its own key.")
         settled = await self._committer.write(Declare(one.actor, tuple(children)))
         return settled.children if isinstance(settled, Adopted) else ()
 
