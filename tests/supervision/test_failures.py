@@ -185,9 +185,7 @@ WRONG: list[Any] = [RuntimeError("decide"), "retsart", None]
 
 
 @pytest.mark.parametrize("answer", WRONG, ids=repr)
-async def test_a_decide_that_is_wrong_restarts(
-    tmp_path: Path, answer: object, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_wrong_decide_restarts(tmp_path: Path, answer: object, caplog: pytest.LogCaptureFixture) -> None:
     """A mistake in `decide` does not leave a child in limbo: it is restarted, and the log says why."""
 
     def decides(_: Failure) -> Any:  # noqa: ANN401  # what no decide should give

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure import ActorSystem, Child, StartError, Supervisor
+from perdure import ActorSystem, Child, ChildError, StartError, Supervisor
 from perdure.errors import ActorDefinitionError
 from tests.supervision.family import Worker, broken, crew, events, workers
 
@@ -82,6 +82,28 @@ async def test_declared_children_are_known_by_key(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="key"):
         async with ActorSystem(tmp_path / "a.db", root=crew(Child(Worker))):
             pass
+
+
+async def test_a_child_declared_twice(tmp_path: Path) -> None:
+    """Two children of one key would be one actor that is started twice, so they are refused."""
+    with pytest.raises(StartError, match="twice"):
+        async with ActorSystem(tmp_path / "a.db", root=crew(*workers("a", "b", "a"))):
+            pass
+    assert "+a" not in events
+
+
+async def test_children_that_cannot_be_told(tmp_path: Path) -> None:
+    """A mistake in `children()` fails the start by name, and with it whoever starts that supervisor."""
+
+    class Wrong(Supervisor, kind="starting.wrong"):
+        def children(self) -> list[Child[Worker]]:
+            raise LookupError("no list")
+
+    root = crew()
+    async with ActorSystem(tmp_path / "a.db", root=root) as system:
+        with pytest.raises(ChildError, match="LookupError: no list"):
+            await system.get(root, "root").start_child(Child(Wrong, "wrong"))
+        assert (await system.get(root, "root").count_children()).specs == 0
 
 
 async def test_children_begin_with_their_first_state(tmp_path: Path) -> None:
