@@ -62,6 +62,10 @@ class Floor:
         activation = self._host.activations.get(actor)
         return None if activation is None else activation.living.instance
 
+    def supervises(self) -> bool:
+        """Whether any actor here supervises others."""
+        return any(activation.spec.supervision is not None for activation in self._host.activations.values())
+
     def go(self, actor: int) -> None:
         """Let it handle its mail."""
         activation = self._host.activations.get(actor)

@@ -28,6 +28,10 @@ class Floor(Protocol):
         """The live actor, if it is here and has started."""
         ...
 
+    def supervises(self) -> bool:
+        """Whether any actor here supervises others."""
+        ...
+
     def go(self, actor: int) -> None:
         """Let it handle its mail."""
         ...
