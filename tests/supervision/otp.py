@@ -37,6 +37,8 @@ ROWS: list[tuple[str, str, str]] = [
     ("strategy", "a restart that fails is tried again, counting each time, until the intensity is reached",
      "test_a_restart_that_fails_counts_again"),
     ("strategy", "the same for a child that is restarted alone", "test_a_single_restart_that_fails_counts_again"),
+    ("strategy", "several that fail at once: each is an exit of its own", "test_many_that_fail_at_once"),
+    ("terminate_child", "a child that is being restarted is stopped too", "test_terminated_in_the_middle_of_a_restart"),
     # intensity and escalation
     ("intensity", "more restarts than that in the period: all children are stopped, then the supervisor",
      "test_one_restart_too_many_ends_the_supervisor"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,15 @@ from perdure import (
     ActorStopped,
     ActorSystem,
     Child,
+    ChildCounts,
+    DeadLetterError,
     OneForAll,
     OneForOne,
     RestForOne,
     Strategy,
 )
 from perdure.storage.records import Restart
-from tests.supervision.family import AT_ONCE, Stubborn, Worker, broken, crew, events, gates, workers
+from tests.supervision.family import AT_ONCE, Stubborn, Worker, broken, crew, events, failures, gates, workers
 from tests.supervision.seeing import crash, is_in, states
 from tests.unit.observing import until
 
@@ -176,3 +180,44 @@ async def test_a_child_that_was_restarted_runs_without_mail(tmp_path: Path) -> N
     async with ActorSystem(tmp_path / "a.db", root=crew(*workers("a"))) as system:
         await crash(system.get(Worker, "a"))
         await until(lambda: events == ["+root", "+a", "-a", "+a"])
+
+
+@pytest.mark.parametrize("strategy", [OneForOne, OneForAll, RestForOne])
+async def test_many_that_fail_at_once(tmp_path: Path, strategy: type[Strategy]) -> None:
+    """However many fail in one moment, each is judged, all run again, and no message is lost or handled twice."""
+    keys = [f"w{number}" for number in range(8)]
+    root = crew(*workers(*keys), strategy=strategy(max_restarts=100, backoff=AT_ONCE))
+    async with ActorSystem(tmp_path / "a.db", root=root) as system:
+        team = [system.get(Worker, key) for key in keys]
+        receipts = [await worker.crash.tell() for worker in team]
+        receipts += [await worker.add.tell(1) for worker in team]
+        results = await asyncio.gather(*(one.result(timeout=20) for one in receipts), return_exceptions=True)
+        assert [type(one) for one in results[:8]] == [DeadLetterError] * 8
+        assert results[8:] == [1] * 8
+        assert {one.actor.key for one in failures} == set(keys)
+        with closing(sqlite3.connect(tmp_path / "a.db")) as beside:
+            assert beside.execute("SELECT count(*), count(DISTINCT child) FROM restart").fetchall() == [(8, 8)]
+
+        async def all_run() -> bool:
+            return set((await states(system, root)).values()) == {"running"}
+
+        await until(all_run)
+
+
+async def test_terminated_in_the_middle_of_a_restart(tmp_path: Path) -> None:
+    """A newer order wins: a branch that is terminated while it restarts stays stopped, all of it."""
+    inner = crew(*workers(*"abc"), strategy=OneForAll(backoff=AT_ONCE))
+    root = crew(Child(inner, "inner"))
+    async with ActorSystem(tmp_path / "a.db", root=root) as system:
+        gates["b"] = asyncio.Event()
+        await crash(system.get(Worker, "a"))
+        await until(lambda: events[-1] == "-b")
+        stopping = asyncio.ensure_future(system.get(root, "root").terminate_child(system.get(inner, "inner")))
+        await until(lambda: is_in(system, root, "root", "inner", "stopped"))
+        gates["b"].set()
+        await stopping
+        events.clear()
+        assert await system.get(root, "root").count_children() == ChildCounts(1, 0, 1, 0)
+        await system.get(root, "root").restart_child(system.get(inner, "inner"))
+        assert events == ["+inner", "+a", "+b", "+c"]
+        assert [await system.get(Worker, key).add(1) for key in "abc"] == [1, 1, 1]
