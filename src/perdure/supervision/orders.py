@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from perdure.actors.actor import Actor
     from perdure.storage.committer import Committer
-    from perdure.storage.records import Address, ChildSpec, Member
+    from perdure.storage.records import ChildSpec, Member
     from perdure.storage.store import Store
     from perdure.storage.writes import Settled, Spawn, Write
     from perdure.supervision.floor import Floor
@@ -46,42 +46,6 @@ class Declared(Protocol):
     key: str | None
     state: Mapping[str, object]
     spec: ChildSpec
-
-
-class Floor(Protocol):
-    """The actors of this node, as orders need them."""
-
-    def hold(self, place: Placed) -> None:
-        """Have an actor in memory that handles nothing yet."""
-        ...
-
-    async def start(self, actor: int) -> bool:
-        """Run its `started()`; false if it is not here any more. Raises `ActivationError`."""
-        ...
-
-    def instance(self, actor: int) -> Actor | None:
-        """The live actor, if it is here and has started."""
-        ...
-
-    def go(self, actor: int) -> None:
-        """Let it handle its mail."""
-        ...
-
-    async def halt(self, actor: int, seconds: float | None) -> None:
-        """Stop it: running steps have so long to complete, `stopping()` to return; no time means at once."""
-        ...
-
-    def committed(self, committed: Committed) -> None:
-        """Let out what a commit released."""
-        ...
-
-    def spawning(self, cls: type[Actor], key: str, state: Mapping[str, object], parent: int | None) -> Spawn:
-        """An actor's beginning."""
-        ...
-
-    def failure(self, actor: Address, error: BaseException) -> tuple[Failure, str]:
-        """A failure that no message is to blame for, and its exception as JSON."""
-        ...
 
 
 class Orders:
@@ -365,6 +329,8 @@ class Orders:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._floor.supervises():
+            return
         try:
             here = await trees(self._store, lambda actor: self._floor.instance(actor) is not None, self._supervises)
         except PerdureError as error:
