@@ -79,6 +79,20 @@ class LeakedTaskError(ActorError):
     """A handler returned while a task it had started was still using perdure."""
 
 
+class StuckError(ActorError):
+    """A handler did not give way. `stack` is where it was, as text."""
+
+    stack: str = ""
+
+    def __init__(self, text: str, stack: str = "") -> None:
+        super().__init__(text)
+        self.stack = stack
+
+
+class StubbornHandlerError(StuckError):
+    """A handler was cancelled and did not stop within `Limits(grace=…)`: left behind, a failure of its actor."""
+
+
 class ArgumentsError(ActorError, TypeError):
     """A message's arguments do not fit the handler's signature."""
 

@@ -19,7 +19,8 @@ class Limits:
         restart_period: Seconds.
         deaths: Deaths of the process that a message may be blamed for before it is a dead letter.
         evict_after: Seconds that a turn waits before it leaves memory.
-        grace: Seconds that running steps have to complete when the system closes.
+        grace: Seconds that running steps have to complete when the system closes; and that a handler has to stop once
+            its timeout has cancelled it, before it is left behind.
         retention: Seconds that handled messages and their journals stay readable.
         history: How many handled messages stay readable.
         results: Seconds that ids chosen by senders, and their results, are remembered.

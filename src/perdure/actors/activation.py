@@ -367,14 +367,22 @@ class Activation(Mailbox):
                 self.starter = None
         self.host.failed_starts.pop(self.address, None)
 
-    async def abandon(self) -> None:
-        """Leave a handler behind that nothing stops; whatever it does now, nothing of it is written."""
+    async def abandon(self, *, anew: bool = False) -> None:
+        """Leave a handler behind that nothing stops; whatever it does now, nothing of it is written.
+
+        The actor is given up, or goes on here in another activation.
+        """
         self.gone = True
+        self.host.workers.leave(self.worker, self.starter)
         if self.turn is not None:
             self.turn.stop(Lost("it did not stop"))
-        self.living.instance = None
+            self.host.workers.leave(*self.turn.leaked())
+            self.turn.close()
+        self.living.drop()
         self.host.forget(self)
-        if not self.host.leaving:
+        if anew:
+            self.host.again(self)
+        elif not self.host.leaving:
             await self.host.committer.write(Release(self.actor, self.epoch))
 
     async def retire(self, *, waiting: int | None = None, seconds: float | None = STOPPING_SECONDS) -> None:

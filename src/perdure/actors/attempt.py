@@ -11,73 +11,55 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
 from perdure.actors.failing import did_not_start, fail
 from perdure.actors.scope import current
+from perdure.actors.segments import retrieve
 from perdure.actors.stops import Drained, Evicted, Expired, Parked
+from perdure.actors.stubborn import expired, stop_handler
 from perdure.actors.turn import Turn
 from perdure.errors import (
     ActivationError,
-    ActorDefinitionError,
-    ArgumentsError,
     DeadlockError,
-    EncodingError,
     FencedError,
     LeakedTaskError,
-    NestedStepError,
     NondeterminismError,
-    NotAMessageError,
     PerdureError,
     Rejected,
     StaleDecision,
     StateError,
     StateMisfit,
-    StepNameError,
 )
 from perdure.storage.failure import encode_failure
 from perdure.storage.record_codec import join
 from perdure.storage.records import Outcome, Record, TurnRecord
 from perdure.storage.writes import End
-from perdure.supervision.strategy import Ended, GiveUp, after_failure
+from perdure.supervision.strategy import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
+    from perdure.actors.failing import Again
     from perdure.actors.handler import Handler
     from perdure.storage.records import Mail
     from perdure.storage.writes import Order, Segment, Send
 
-Again: TypeAlias = "tuple[TurnRecord, list[Record]]"
-"""What the next attempt begins with: the message's past, and its journal."""
-
 _LOG = logging.getLogger("perdure.actors")
-
-# Mistakes in the code itself, which the next attempt would only repeat.
-_HOPELESS = (
-    ActorDefinitionError,
-    ArgumentsError,
-    EncodingError,
-    NestedStepError,
-    NotAMessageError,
-    StateError,
-    StepNameError,
-)
 
 
 class Attempt:
     """One run of a handler."""
 
-    __slots__ = ("_fields_before", "_misfit", "seat", "started", "turn", "unstarted")
+    __slots__ = ("_fields_before", "_misfit", "seat", "turn", "unstarted")
 
     def __init__(self, seat: Activation, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
         self.turn = Turn(seat, mail, past, records)
-        self.started = 0.0
         self._fields_before: dict[str, bytes] = {}
         self._misfit: Order | None = None
         self.unstarted: ActivationError | None = None
@@ -88,7 +70,7 @@ class Attempt:
     async def run(self) -> Again | None:
         """Run the handler to its outcome; what to begin again with, if it failed."""
         seat, turn = self.seat, self.turn
-        self.started = turn.last_change = seat.host.timestamp()
+        turn.started = turn.last_change = seat.host.timestamp()
         seat.begin(turn)
         current.set(turn.scope)
         before = copy_context()
@@ -130,8 +112,7 @@ class Attempt:
     async def _cancelled(self, error: asyncio.CancelledError) -> Again | None:
         """The turn was stopped, or the handler's own code cancelled it, or this worker is being ended."""
         if self.turn.stopped is not None:
-            await self._stopped()
-            return None
+            return await self._stopped()
         seat, turn, task = self.seat, self.turn, asyncio.current_task()
         if task is not None and task.cancelling():
             if seat.host.closing or turn.ended or seat.gone:
@@ -150,7 +131,7 @@ class Attempt:
                 return None
             while task.cancelling():
                 task.uncancel()
-        return await self._fail(StateError(f"the handler was cancelled by its own code: {error!r}"))
+        return await fail(seat, turn, StateError(f"the handler was cancelled by its own code: {error!r}"))
 
     async def _check_course(self) -> None:
         """Raise if the turn was stopped or refused, left tasks behind, or did not ask for what its journal holds."""
@@ -165,12 +146,11 @@ class Attempt:
         """The handler raised: the turn was stopped, or refuses its message, or failed."""
         turn = self.turn
         if turn.stopped is not None:
-            await self._stopped()
-            return None
+            return await self._stopped()
         if self.unstarted is not None and error is self.unstarted:
-            return await did_not_start(self, self.unstarted)
+            return await did_not_start(self.seat, turn, self.unstarted)
         if turn.refused is not None or not isinstance(error, Rejected | DeadlockError):
-            return await self._fail(turn.refused or error)
+            return await fail(self.seat, turn, turn.refused or error)
         self.seat.living.rollback()
         self._finish(Outcome("rejected", error=encode_failure(error)))
         await self.seat.settle_pipeline()
@@ -197,7 +177,8 @@ class Attempt:
         turn = self.turn
         first = min([turn.timestamp(), *(record.started for record in turn.records.values())])
         why = Expired(f"its handler ran past {timeout:g} s")
-        timer = self.seat.host.loop.call_later(max(0.0, first + timeout - turn.timestamp()), turn.stop, why)
+        left = max(0.0, first + timeout - turn.timestamp())
+        timer = self.seat.host.loop.call_later(left, stop_handler, self.seat, turn, why)
         try:
             return await handling
         finally:
@@ -229,7 +210,11 @@ class Attempt:
     async def _end_tasks(self, leaked: list[asyncio.Task[Any]]) -> None:
         for task in leaked:
             task.cancel()
-        await asyncio.gather(*leaked, return_exceptions=True)
+        host = self.seat.host
+        ended, stubborn = await asyncio.wait(leaked, timeout=host.limits.grace)
+        host.workers.leave(*stubborn)
+        for task in ended:
+            retrieve(task)
         raise LeakedTaskError(
             f"the handler of '{self.turn.mail.id}' returned while {len(leaked)} of its tasks still used perdure. "
             "Await every task that a handler starts, for instance with a task group."
@@ -297,7 +282,7 @@ class Attempt:
             changes = snapshot.state if len(changed) == len(seat.living.fields) else join(changed)
         number = turn.mail.number
         segment.end = End(
-            number, outcome, self.started, seat.host.timestamp(), changes, snapshot, turn.stop_actor and good
+            number, outcome, turn.started, seat.host.timestamp(), changes, snapshot, turn.stop_actor and good
         )
         if turn.past is not None:
             segment.turn = replace(turn.past, executing=None, suspect=False, retry_at=None)
@@ -306,20 +291,14 @@ class Attempt:
         seat.cursor = number
         return segment
 
-    async def _fail(self, error: BaseException) -> Again | None:
-        """The handler raised: count the attempt, and begin again or give up."""
-        turn, seat = self.turn, self.seat
-        attempts = (turn.past.attempts if turn.past is not None else 0) + 1
-        handler = seat.spec.by_stored_name[turn.mail.handler]
-        retry = handler.retry or seat.spec.retry or seat.host.retry
-        decision = GiveUp() if isinstance(error, _HOPELESS) else after_failure(retry, attempts, error)
-        _LOG.warning("%s: '%s' failed, attempt %d: %r", seat.address, turn.mail.id, attempts, error)
-        return await fail(self, error, decision)
-
-    async def _stopped(self) -> None:
+    async def _stopped(self) -> Again | None:
         """The turn was stopped from outside its handler."""
         turn = self.turn
-        why = turn.stopped
+        why = turn.stopped or Drained()
+        if turn.ended:
+            raise why  # the handler was left behind, and its end is decided
+        if turn.patience is not None:
+            turn.patience.cancel()
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()  # the cancellation was the turn's, and this task handles the next message
@@ -327,9 +306,9 @@ class Attempt:
         if isinstance(why, Expired):
             await self.seat.living.end()
             turn.stopped = None
-            self._finish(Outcome("expired", error=encode_failure(PerdureError(str(why)), with_traceback=False)))
+            self._finish(expired(why))
             await self.seat.settle_pipeline()
-            return
+            return None
         segment = turn.take_completions()
         if isinstance(why, Parked):
             segment.status, segment.reason, segment.order = "parked", turn.reason, self._misfit
@@ -338,7 +317,7 @@ class Attempt:
             await self.seat.commit(segment)
         if not self.seat.still:  # or whoever halts it does, in the time it has
             await self.seat.retire(waiting=turn.mail.seq if isinstance(why, Evicted) else None)
-        raise why or Drained()
+        raise why
 
 
 def _refusable(sends: Iterable[Send]) -> bool:

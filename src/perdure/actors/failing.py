@@ -6,27 +6,56 @@ supervisor's count, the failure, the order ──► again from here, or gone un
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import logging
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from msgspec.structs import replace
 
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import TurnStopped
-from perdure.errors import PerdureError, StaleDecision
+from perdure.errors import (
+    ActorDefinitionError,
+    ArgumentsError,
+    EncodingError,
+    NestedStepError,
+    NotAMessageError,
+    PerdureError,
+    StaleDecision,
+    StateError,
+    StepNameError,
+)
 from perdure.storage.failure import encode_failure, failure_fields
 from perdure.storage.records import Outcome, TurnRecord
 from perdure.storage.writes import End
-from perdure.supervision.strategy import Ended, Failure, GiveUp, TryAgain
+from perdure.supervision.strategy import Ended, Failure, GiveUp, TryAgain, after_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
-    from perdure.actors.attempt import Again, Attempt
     from perdure.actors.ref import Reference
+    from perdure.actors.turn import Turn
+    from perdure.storage.records import Record
     from perdure.storage.writes import Segment
     from perdure.supervision.judge import Judgement
     from perdure.supervision.strategy import Decision
+
+Again: TypeAlias = "tuple[TurnRecord, list[Record]]"
+"""What the next attempt begins with: the message's past, and its journal."""
+
+_LOG = logging.getLogger("perdure.actors")
+
+# Mistakes in the code itself, which the next attempt would only repeat.
+_HOPELESS = (
+    ActorDefinitionError,
+    ArgumentsError,
+    EncodingError,
+    NestedStepError,
+    NotAMessageError,
+    StateError,
+    StepNameError,
+)
 
 
 def failure_of(actor: Reference, message: str | None, attempt: int, error: BaseException) -> Failure:
@@ -36,12 +65,40 @@ def failure_of(actor: Reference, message: str | None, attempt: int, error: BaseE
     return Failure(cast("Actor", actor), message, attempt, type_, text, traceback, tuple(stored.get("lineage", ())))
 
 
-async def fail(attempt: Attempt, error: BaseException, decision: Decision) -> Again | None:
+async def fail(seat: Activation, turn: Turn, error: BaseException) -> Again | None:
     """The handler raised: count the attempt, and begin again, give the message up, or leave it to an order."""
-    turn, seat = attempt.turn, attempt.seat
+    settled = await settle_failure(seat, turn, error)
+    if settled is None:
+        return None
+    judgement, part = settled
+    if not await _go_on(seat, judgement) or part.end is not None or part.turn is None:
+        return None
+    return part.turn, [r for key, r in turn.records.items() if key not in part.erased and key not in turn.dropped]
+
+
+def _decide(seat: Activation, turn: Turn, error: BaseException, attempts: int) -> Decision:
+    """Whether the message is tried again."""
+    handler = seat.spec.by_stored_name[turn.mail.handler]
+    retry = handler.retry or seat.spec.retry or seat.host.retry
+    return GiveUp() if isinstance(error, _HOPELESS) else after_failure(retry, attempts, error)
+
+
+async def settle_failure(
+    seat: Activation, turn: Turn, error: BaseException, outcome: Outcome | None = None
+) -> tuple[Judgement, Segment] | None:
+    """Judge a failure of a turn and commit what follows; none if the activation was lost.
+
+    Args:
+        seat: Where the turn runs.
+        turn: It; has ended with this.
+        error: Why it failed.
+        outcome: How its message ends, whatever is decided about the actor; without it, that depends.
+    """
     turn.ended = True  # nothing stops it any more, and its end is decided here
     past = turn.past or TurnRecord()
     attempts = past.attempts + 1
+    _LOG.warning("%s: '%s' failed, attempt %d: %r", seat.address, turn.mail.id, attempts, error)
+    decision = _decide(seat, turn, error, attempts)
     stored = encode_failure(error)
     escaped = [key for key in escaped_keys(error) if key in turn.records]
     completed = turn.take_completions()
@@ -51,11 +108,11 @@ async def fail(attempt: Attempt, error: BaseException, decision: Decision) -> Ag
 
     def segment(judgement: Judgement) -> Segment:
         """What is written of the failure, under one judgement."""
-        given_up = no_more or (judgement.verdict.action, judgement.verdict.at) == ("end", 0)
+        over = no_more or (judgement.verdict.action, judgement.verdict.at) == ("end", 0)
         part = replace(completed, order=judgement.order)
-        if given_up:
+        if over or outcome is not None:
             now = seat.host.timestamp()
-            part.end = End(turn.mail.number, Outcome("dead", error=stored), attempt.started, now)
+            part.end = End(turn.mail.number, outcome or Outcome("dead", error=stored), turn.started, now)
             part.turn = replace(past, attempts=attempts, error=stored, executing=None, suspect=False, retry_at=None)
             return part
         delay = decision.delay if isinstance(decision, TryAgain) else 0.0
@@ -65,21 +122,15 @@ async def fail(attempt: Attempt, error: BaseException, decision: Decision) -> Ag
         part.turn = replace(past, attempts=attempts, retry_at=at, error=stored, executing=None)
         return part
 
-    settled = await _settle(attempt, ended, segment)
-    if settled is None:
-        return None
-    judgement, part = settled
-    if part.end is not None:
+    settled = await _settle(seat, ended, segment)
+    if settled is not None and settled[1].end is not None:
         seat.host.interrupted.discard(turn.mail.seq)
         seat.cursor = turn.mail.number
-    if not await go_on(attempt, judgement) or part.end is not None or part.turn is None:
-        return None
-    return part.turn, [r for key, r in turn.records.items() if key not in escaped and key not in turn.dropped]
+    return settled
 
 
-async def did_not_start(attempt: Attempt, error: PerdureError) -> Again | None:
+async def did_not_start(seat: Activation, turn: Turn, error: PerdureError) -> Again | None:
     """`started()` raised: no attempt of the message is spent; it waits for the actor."""
-    turn, seat = attempt.turn, attempt.seat
     turn.ended = True
     past = replace(turn.past or TurnRecord(), executing=None)
     failure, stored = seat.host.floor.failure(seat.address, error)
@@ -92,38 +143,37 @@ async def did_not_start(attempt: Attempt, error: PerdureError) -> Again | None:
         part.turn = replace(past, retry_at=seat.host.timestamp() + judgement.delay)
         return part
 
-    settled = await _settle(attempt, ended, segment)
-    if settled is None or not await go_on(attempt, settled[0]) or settled[1].turn is None:
+    settled = await _settle(seat, ended, segment)
+    if settled is None or not await _go_on(seat, settled[0]) or settled[1].turn is None:
         return None
     return settled[1].turn, list(turn.records.values())
 
 
 async def _settle(
-    attempt: Attempt, ended: Ended, segment: Callable[[Judgement], Segment]
+    seat: Activation, ended: Ended, segment: Callable[[Judgement], Segment]
 ) -> tuple[Judgement, Segment] | None:
     """Judge and commit, again if others were judged meanwhile; none if the activation was lost."""
     while True:
         try:
-            judgement = await attempt.seat.host.judge.judge(ended)
+            judgement = await seat.host.judge.judge(ended)
             part = segment(judgement)
             if judgement.verdict.action == "resume":
-                attempt.seat.living.rollback()
+                seat.living.rollback()
             else:
-                attempt.seat.living.crash()
-            await attempt.seat.commit(part)
+                seat.living.crash()
+            await seat.commit(part)
         except StaleDecision:
             continue
         except TurnStopped:
             return None
         except PerdureError as problem:
-            attempt.seat.lose(problem)
+            seat.lose(problem)
             return None
         return judgement, part
 
 
-async def go_on(attempt: Attempt, judgement: Judgement) -> bool:
+async def _go_on(seat: Activation, judgement: Judgement) -> bool:
     """Do in memory what was decided; whether the actor goes on here."""
-    seat = attempt.seat
     if not judgement.here:
         seat.still = True
         await seat.retire()

@@ -17,7 +17,6 @@ from perdure.storage.failure import encode_failure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
     from perdure.actors.host import Host
     from perdure.storage.records import Address
@@ -83,13 +82,15 @@ class Floor:
         end = loop.time() + (math.inf if seconds is None else seconds)
         if activation.starter is not None:
             activation.starter.cancel()
-            await asyncio.wait([activation.starter])
-        while activation.worker is not None and not activation.gone:
-            if not _stop(activation, late=loop.time() >= end) or loop.time() >= end + _STUBBORN_SECONDS:
+        while (busy := activation.starter or activation.worker) is not None and not activation.gone:
+            if loop.time() >= end + _STUBBORN_SECONDS:
                 _LOG.error("%s did not stop when it was cancelled; it is left behind", activation.address)
                 await activation.abandon()
                 return
-            await asyncio.wait([activation.worker], timeout=_LOOK_SECONDS)
+            turn = activation.turn
+            if turn is not None and (loop.time() >= end or not turn.running_steps):
+                turn.stop(Drained("its supervisor stops it"))
+            await asyncio.wait([busy], timeout=_LOOK_SECONDS)
         if seconds == 0:
             activation.living.drop()  # brutal: not even stopping()
         await activation.retire(seconds=None if seconds is None else max(0.0, end - loop.time()))
@@ -107,11 +108,3 @@ class Floor:
         attempt = self._host.failed_starts[actor] = self._host.failed_starts.get(actor, 0) + 1
         reference = Reference(kinds[actor.kind], actor, self._host)
         return failure_of(reference, None, attempt, error), encode_failure(error)
-
-
-def _stop(activation: Activation, *, late: bool) -> bool:
-    """Stop a turn whose steps have completed or have had their time; false if nothing can stop it."""
-    turn = activation.turn
-    if turn is not None and (late or not turn.running_steps):
-        turn.stop(Drained("its supervisor stops it"))
-    return True

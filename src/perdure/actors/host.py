@@ -363,9 +363,10 @@ class Host:
         self.forget(activation)
         if isinstance(error, FencedError) or self.closing:
             return
-        asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self._return, activation)
+        asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self.again, activation)
 
-    def _return(self, activation: Activation) -> None:
+    def again(self, activation: Activation) -> None:
+        """Have an actor that is still this node's in memory again, in another activation than the one it had."""
         if not self.closing and activation.actor not in self.activations:
             self.activation(Placed(activation.actor, activation.address, activation.epoch)).wake()
 
@@ -433,9 +434,8 @@ class Host:
                     turn.stop(Drained("the system is closing"))
             if self.loop.time() >= end + _STUBBORN_SECONDS:
                 _LOG.error("%d handlers did not stop when they were cancelled; they are left behind", len(workers))
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.wait(workers, timeout=_STUBBORN_SECONDS)
+                for activation in self.activations.values():
+                    self.workers.leave(activation.worker, *(activation.turn.leaked() if activation.turn else ()))
                 break
             await asyncio.wait(workers, timeout=_LOOK_SECONDS)
         await self.workers.close()

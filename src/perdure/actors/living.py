@@ -108,7 +108,7 @@ class Living:
             self.instance, self._crashed = None, self.instance
 
     def drop(self) -> None:
-        """Leave the instance as it is; it is not even ended."""
+        """Leave the instance to a handler that does not let go of it; not even `stopping()` runs."""
         self.instance = self._crashed = None
 
     # life -------------------------------------------------------------------------------------------------------------

@@ -42,6 +42,9 @@ class Segments:
     stopped: TurnStopped | None = None
     ended = False
     refused: PerdureError | None = None
+    started = 0.0
+    patience: asyncio.TimerHandle | None = None
+    """When a handler that was stopped is left behind."""
     reason = ""
     running_steps = 0
     stop_actor = False
@@ -115,7 +118,7 @@ class Segments:
     @property
     def plain(self) -> bool:
         """Whether its handler has run as if there were no turn: nobody stopped it, and it called nothing of perdure."""
-        return not (self._tasks or self._handout is not None or self.stopped is not None or self.refused is not None)
+        return not (self._tasks or self._handout or self.stopped or self.refused)
 
     @property
     def unclaimed(self) -> str | None:

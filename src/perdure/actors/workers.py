@@ -14,13 +14,15 @@ import asyncio
 import logging
 from collections import deque
 from contextvars import copy_context
-from typing import Protocol
+from typing import Any, Protocol
 
 from perdure.actors.scope import current
 
 _LOG = logging.getLogger("perdure.actors")
 _KEPT = 64
 """Workers that may wait for work; a burst of waiting handlers leaves no more behind."""
+
+_STUBBORN_SECONDS = 1.0
 
 
 class Workload(Protocol):
@@ -40,6 +42,7 @@ class Workers:
         self._ready: deque[Workload] = deque()
         self._idle: dict[asyncio.Task[None], asyncio.Future[None]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.left: set[asyncio.Task[Any]] = set()
         self._coming = False
         self._closing = False
 
@@ -96,8 +99,20 @@ class Workers:
             waiting = self._idle[me] = self._loop.create_future()
             await waiting
 
+    def leave(self, *tasks: asyncio.Task[Any] | None) -> None:
+        """Go on without tasks whose handler does not stop. They are told once more."""
+        for task in tasks:
+            if task is not None and not task.done():
+                self.left.add(task)
+                task.add_done_callback(self.left.discard)
+                task.cancel()
+
     async def close(self) -> None:
-        """Let the idle ones end, and the others as they get ready; returns when the idle ones have."""
+        """Let the idle ones end, and the others as they get ready; returns when the idle ones have.
+
+        Tasks that were left behind may end now. Those that do not are let go, so that `asyncio.run`, which waits for
+        every task there is, ends all the same.
+        """
         self._closing = True
         idle = list(self._idle.items())
         for _, waiting in idle:
@@ -105,3 +120,12 @@ class Workers:
                 waiting.set_result(None)
         if idle:
             await asyncio.wait([task for task, _ in idle])
+        if self.left:
+            for task in self.left:
+                task.cancel()
+            _, stubborn = await asyncio.wait(self.left, timeout=_STUBBORN_SECONDS)
+            for task in stubborn:
+                _LOG.error("%s does not stop; the program ends without it", task.get_name())
+                asyncio._unregister_task(task)  # noqa: SLF001  # documented, for those who make tasks
+                undestroyed: Any = task
+                undestroyed._log_destroy_pending = False  # noqa: SLF001  # as asyncio does itself

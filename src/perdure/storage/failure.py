@@ -23,6 +23,7 @@ from perdure.errors import (
     PerdureError,
     Rejected,
     StepError,
+    StuckError,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def encode_failure(error: BaseException, *, with_traceback: bool = True) -> str:
     args = _plain(error)
     if args is not None:
         stored["args"] = args
-    if with_traceback and error.__traceback__ is not None:
+    if isinstance(error, StuckError) and error.stack:
+        stored["traceback"] = _clean(error.stack)[-_TRACEBACK_CHARACTERS:]
+    elif with_traceback and error.__traceback__ is not None:
         stored["traceback"] = _clean("".join(traceback.format_exception(error)))[-_TRACEBACK_CHARACTERS:]
     return json.dumps(stored, ensure_ascii=False)
 

@@ -1,0 +1,61 @@
+"""Where code is, for people: the stack of a task that waits."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+    from types import FrameType
+
+_PACKAGE = str(Path(__file__).parents[1])
+_LIBRARIES = (_PACKAGE, *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_BEFORE_A_HANDLER = (str(Path(__file__).with_name("attempt.py")), str(Path("asyncio", "events.py")))
+
+
+@frozen
+class Stack:
+    """Where something is.
+
+    Attributes:
+        file: The file of the innermost line that is the program's own: neither a library's nor perdure's.
+        line: That line's number.
+        text: The whole stack as a traceback shows it, from the handler inwards.
+    """
+
+    file: str
+    line: int
+    text: str
+
+
+def stack_of_task(task: asyncio.Task[Any]) -> Stack:
+    """Where a task waits."""
+    return _stack(list(_awaited(task)))
+
+
+def _awaited(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
+    """The frames of a task from its coroutine to what it waits for."""
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is not None:
+            yield frame, frame.f_lineno
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+
+
+def _stack(frames: list[tuple[FrameType, int]]) -> Stack:
+    summary = traceback.StackSummary.extract(frames)
+    begin = max((at + 1 for at, one in enumerate(summary) if one.filename.endswith(_BEFORE_A_HANDLER)), default=0)
+    shown = list(summary[begin:]) or list(summary)
+    if not shown:
+        return Stack("?", 0, "")
+    own = [one for one in shown if not one.filename.startswith(_LIBRARIES)]
+    here = (own or shown)[-1]
+    text = "Stack (most recent call last):\n" + "".join(traceback.format_list(shown))
+    return Stack(here.filename, here.lineno or 0, text)
