@@ -89,6 +89,10 @@ class StuckError(ActorError):
         self.stack = stack
 
 
+class BlockedLoopError(StuckError):
+    """A handler blocked the event loop past `Limits(blocked_failure=…)`: a failure of its actor."""
+
+
 class StubbornHandlerError(StuckError):
     """A handler was cancelled and did not stop within `Limits(grace=…)`: left behind, a failure of its actor."""
 
@@ -322,3 +326,7 @@ class DuplicateWorkWarning(PerdureWarning):
 
 class LargeStateWarning(PerdureWarning):
     """An actor's state has grown past 256 KiB and is written at every turn that changes it."""
+
+
+class BlockedLoopWarning(PerdureWarning):
+    """A handler blocks the event loop, and with it every actor: call what blocks in a plain `@step`, or await it."""

@@ -21,6 +21,9 @@ class Limits:
         evict_after: Seconds that a turn waits before it leaves memory.
         grace: Seconds that running steps have to complete when the system closes; and that a handler has to stop once
             its timeout has cancelled it, before it is left behind.
+        blocked_warning: Seconds that a handler may block the event loop before a `BlockedLoopWarning` names it; noticed
+            after twice that at the latest. `math.inf` for never.
+        blocked_failure: Seconds after which blocking the loop is a failure of the actor. `math.inf` for never.
         retention: Seconds that handled messages and their journals stay readable.
         history: How many handled messages stay readable.
         results: Seconds that ids chosen by senders, and their results, are remembered.
@@ -34,6 +37,8 @@ class Limits:
     deaths: int = 5
     evict_after: float = field(default=60.0, converter=seconds)
     grace: float = field(default=5.0, converter=seconds)
+    blocked_warning: float = field(default=0.5, converter=seconds)
+    blocked_failure: float = field(default=10.0, converter=seconds)
     retention: float = field(default=24 * 3600.0, converter=seconds)
     history: int = 1_000_000
     results: float = field(default=7 * 24 * 3600.0, converter=seconds)
@@ -42,3 +47,8 @@ class Limits:
         for name in ("message_bytes", "steps", "attempts", "deaths", "history"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Limits({name}={getattr(self, name)}): must be at least 1")
+        for name in ("blocked_warning", "blocked_failure"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"Limits({name}={getattr(self, name)}): must be more than 0 seconds; math.inf for never"
+                )

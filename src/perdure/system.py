@@ -22,6 +22,7 @@ from perdure.actors.port import Port
 from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference
 from perdure.actors.scope import here
+from perdure.actors.watchdog import Watchdog
 from perdure.clock import Clock, SystemClock
 from perdure.errors import EscalationError, SystemClosedError
 from perdure.limits import Limits
@@ -84,6 +85,7 @@ class ActorSystem:
         self._host: Host | None = None
         self._committer: Committer | None = None
         self._sweep: Sweep | None = None
+        self._watchdog: Watchdog | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._pid = os.getpid()
         self._closing: asyncio.Task[None] | None = None
@@ -128,6 +130,8 @@ class ActorSystem:
             orders=self._overseer,
         )
         limits = self._limits
+        self._watchdog = Watchdog(host, limits)
+        self._watchdog.start()
         background = {
             "loader": host.load_loop(),
             "sweep": self._sweep.run(_SWEEP_SECONDS),
@@ -182,6 +186,8 @@ class ActorSystem:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await committer.close()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         await self._store.close()
         self._host = self._committer = self._sweep = None
 

@@ -24,6 +24,8 @@ async def crash(system: ActorSystem) -> None:
     """End a system as SIGKILL would: what is committed stays, its node has not left, its lock is free."""
     host, committer, store = host_of(system), system._committer, sqlite_of(system)
     assert committer is not None
+    if system._watchdog is not None:
+        system._watchdog.stop()
     host.closing = True
     orders = system._overseer
     assert orders is not None

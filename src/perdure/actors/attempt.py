@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from perdure.actors.failing import did_not_start, fail
 from perdure.actors.scope import current
 from perdure.actors.segments import retrieve
-from perdure.actors.stops import Drained, Evicted, Expired, Parked
+from perdure.actors.stops import Blocked, Drained, Evicted, Expired, Parked
 from perdure.actors.stubborn import expired, stop_handler
 from perdure.actors.turn import Turn
 from perdure.errors import (
@@ -137,6 +137,8 @@ class Attempt:
         """Raise if the turn was stopped or refused, left tasks behind, or did not ask for what its journal holds."""
         turn = self.turn
         turn.check()
+        if turn.blocked is not None:
+            raise turn.blocked
         leaked = turn.leaked()
         if leaked:
             await self._end_tasks(leaked)
@@ -149,8 +151,9 @@ class Attempt:
             return await self._stopped()
         if self.unstarted is not None and error is self.unstarted:
             return await did_not_start(self.seat, turn, self.unstarted)
-        if turn.refused is not None or not isinstance(error, Rejected | DeadlockError):
-            return await fail(self.seat, turn, turn.refused or error)
+        problem = turn.refused or turn.blocked
+        if problem is not None or not isinstance(error, Rejected | DeadlockError):
+            return await fail(self.seat, turn, problem or error)
         self.seat.living.rollback()
         self._finish(Outcome("rejected", error=encode_failure(error)))
         await self.seat.settle_pipeline()
@@ -302,6 +305,9 @@ class Attempt:
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()  # the cancellation was the turn's, and this task handles the next message
+        if isinstance(why, Blocked) and turn.blocked is not None:
+            turn.stopped = None
+            return await fail(self.seat, turn, turn.blocked)
         self.seat.living.crash()
         if isinstance(why, Expired):
             await self.seat.living.end()

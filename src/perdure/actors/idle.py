@@ -37,7 +37,7 @@ def waits_in_perdure(turn: Segments, waiting: Container[asyncio.Future[Any]]) ->
 
 
 def _is_inside(task: asyncio.Task[Any], turn: Segments, waiting: Container[asyncio.Future[Any]]) -> bool:
-    context = _context(task)
+    context = context_of(task)
     if context is not None and context.get(running_step) is not None:
         return True  # in a step's body, which is counted as in flight
     waiter: Any = getattr(task, "_fut_waiter", None)
@@ -54,12 +54,13 @@ def _is_inside(task: asyncio.Task[Any], turn: Segments, waiting: Container[async
 
 
 def _belongs(task: asyncio.Task[Any], turn: Segments) -> bool:
-    context = _context(task)
+    context = context_of(task)
     scope = context.get(current) if context is not None else None
     return scope is not None and scope.turn is turn
 
 
-def _context(task: asyncio.Task[Any]) -> Context | None:
+def context_of(task: asyncio.Task[Any]) -> Context | None:
+    """The context that a task runs in."""
     if sys.version_info >= (3, 12):
         return task.get_context()
     # 3.11 does not tell; the task holds its context all the same

@@ -42,6 +42,8 @@ class Segments:
     stopped: TurnStopped | None = None
     ended = False
     refused: PerdureError | None = None
+    blocked: PerdureError | None = None
+    """What the watchdog's thread found: whatever the handler does now, its turn has failed."""
     started = 0.0
     patience: asyncio.TimerHandle | None = None
     """When a handler that was stopped is left behind."""
@@ -118,7 +120,7 @@ class Segments:
     @property
     def plain(self) -> bool:
         """Whether its handler has run as if there were no turn: nobody stopped it, and it called nothing of perdure."""
-        return not (self._tasks or self._handout or self.stopped or self.refused)
+        return not (self._tasks or self._handout or self.stopped or self.refused or self.blocked)
 
     @property
     def unclaimed(self) -> str | None:

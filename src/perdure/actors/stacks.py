@@ -1,7 +1,8 @@
-"""Where code is, for people: the stack of a task that waits."""
+"""Where code is, for people: the stack of a running thread, or of a task that waits."""
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 import traceback
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _PACKAGE = str(Path(__file__).parents[1])
 _LIBRARIES = (_PACKAGE, *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _BEFORE_A_HANDLER = (str(Path(__file__).with_name("attempt.py")), str(Path("asyncio", "events.py")))
+_DEBUGGERS = {"bdb", "pdb", "pydevd", "_pydevd_bundle", "debugpy"}
 
 
 @frozen
@@ -34,9 +36,27 @@ class Stack:
     text: str
 
 
+def stack_of_thread(thread: int) -> Stack:
+    """Where a thread is now."""
+    frame = _frame(thread)
+    return _stack([] if frame is None else [*traceback.walk_stack(frame)][::-1])
+
+
 def stack_of_task(task: asyncio.Task[Any]) -> Stack:
     """Where a task waits."""
     return _stack(list(_awaited(task)))
+
+
+def _frame(thread: int) -> FrameType | None:
+    return sys._current_frames().get(thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the only way to see another thread
+
+
+def is_debugged(thread: int) -> bool:
+    """Whether a thread stands in a debugger."""
+    frame = _frame(thread)
+    return frame is not None and any(
+        str(each.f_globals.get("__name__")).partition(".")[0] in _DEBUGGERS for each, _ in traceback.walk_stack(frame)
+    )
 
 
 def _awaited(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:

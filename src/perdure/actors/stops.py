@@ -29,5 +29,9 @@ class Expired(TurnStopped):
     """The turn ran past its handler's timeout."""
 
 
+class Blocked(TurnStopped):
+    """The turn blocked the event loop for too long, which is a failure of its actor."""
+
+
 class Lost(TurnStopped):
     """The activation no longer owns its actor, or its commit failed."""

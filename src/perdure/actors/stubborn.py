@@ -1,6 +1,6 @@
 """A handler that does not stop when it is cancelled is left behind, and its actor goes on without it.
 
-    cancelled (it ran past its timeout) ──► it stops: as ever
+    cancelled (it ran past its timeout, or blocked the loop) ──► it stops: as ever
            └─ its grace is over ──► its end is decided without it, and committed
                      └─► its activation is abandoned ──► another one, another worker, the next message
 
