@@ -21,6 +21,7 @@ from perdure import (
     MessageExpired,
     OneForAll,
     Ref,
+    Retry,
     Supervisor,
     handler,
     query,
@@ -58,6 +59,14 @@ class Mule(Actor, kind="stubborn.mule"):
 
     async def started(self) -> None:
         events.append(f"{self.key} started")
+        if "crashed" in events:
+            events.remove("crashed")
+            await _cling()
+
+    @handler(retry=Retry(1))
+    async def crash(self) -> None:
+        events.append("crashed")
+        raise ValueError("once")
 
     @handler(timeout=0.05)
     async def cling(self) -> None:
@@ -247,6 +256,19 @@ async def test_a_child_that_does_not_stop_is_left_behind(tmp_path: Path, key: st
         await receipt.result()
         assert await mule.add(1) == (1 if name == "shield" else 100)
         assert events.count(f"{key} started") == 2
+
+
+async def test_a_child_whose_start_does_not_stop_is_left_behind() -> None:
+    """A `started()` that swallows cancellation holds no order of its supervisor."""
+    async with ActorSystem(":memory:", root=Crew) as system, asyncio.timeout(10):
+        crew, mule = system.get(Crew, "root"), system.get(Mule, "m")
+        await mule.crash.tell()
+        receipt = await mule.add.tell(1)
+        await until(lambda: events.count("m started") == 2)
+        await crew.terminate_child(mule)
+        await _free(system)
+        await crew.restart_child(mule)
+        assert await receipt.result() == 1
 
 
 async def test_a_group_restarts_without_its_stubborn_member() -> None:
