@@ -29,7 +29,6 @@ from perdure.errors import (
     NondeterminismError,
     PerdureError,
     Rejected,
-    StaleDecision,
     StateError,
     StateMisfit,
 )
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from perdure.actors.handler import Handler
     from perdure.storage.records import Mail
     from perdure.storage.writes import Order, Segment, Send
+    from perdure.supervision.judge import Judgement
 
 _LOG = logging.getLogger("perdure.actors")
 
@@ -197,11 +197,10 @@ class Attempt:
             raise
         except StateMisfit as error:
             failure, stored = seat.host.floor.failure(seat.address, error)
-            misfit = Ended(seat.actor, "failure", None, failure, stored, hopeless=True)
-            judgement = await seat.host.judge.judge(misfit)
-            if judgement.here:
+            misfit = Ended(seat.actor, "failure", None, failure, stored)
+            self._misfit = await seat.host.judge.hopeless(misfit)
+            if self._misfit is not None:
                 self.turn.park(str(error))
-                self._misfit = judgement.order
                 self.turn.check()
             self.unstarted = error
             raise
@@ -249,22 +248,25 @@ class Attempt:
 
     async def _commit_refusable(self, segment: Segment) -> None:
         """Commit before anything is built on it; if the store refuses, the turn has failed."""
-        turn, seat, judgement = self.turn, self.seat, None
-        while True:
-            try:
-                if turn.stop_actor and segment.end is not None:
-                    judgement = await seat.host.judge.judge(Ended(seat.actor, "normal", alone=False))
-                    segment.order = judgement.order
-                    segment.end.stop = (judgement.verdict.action, judgement.verdict.at) != ("restart", 0)
+        turn, seat = self.turn, self.seat
+
+        async def write(judgement: Judgement) -> None:
+            """Commit what the supervisor makes of the end: one that is permanent begins again."""
+            if segment.end is not None:
+                segment.end.stop = (judgement.verdict.action, judgement.verdict.at) != ("restart", 0)
+            segment.order = judgement.order
+            await seat.commit(segment)
+
+        try:
+            if turn.stop_actor:
+                await seat.host.judge.settle(Ended(seat.actor, "normal", alone=False), write)
+            else:
                 await seat.commit(segment)
-            except StaleDecision:
-                continue
-            except PerdureError:
-                seat.living.fields = self._fields_before
-                seat.cursor = turn.mail.number - 1  # it has not ended after all
-                raise
-            break
-        if judgement is not None:
+        except PerdureError:
+            seat.living.fields = self._fields_before
+            seat.cursor = turn.mail.number - 1  # it has not ended after all
+            raise
+        if turn.stop_actor:
             seat.still = True
             await seat.retire()
 

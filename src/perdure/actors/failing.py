@@ -20,7 +20,6 @@ from perdure.errors import (
     NestedStepError,
     NotAMessageError,
     PerdureError,
-    StaleDecision,
     StateError,
     StepNameError,
 )
@@ -104,7 +103,9 @@ async def settle_failure(
     completed = turn.take_completions()
     failure = failure_of(seat.reference, turn.mail.id, attempts, error)
     no_more = isinstance(decision, GiveUp)
-    ended = Ended(seat.actor, "failure", turn.mail.seq, failure, stored, tuple(escaped), given_up=no_more)
+    ended = Ended(
+        seat.actor, "failure", turn.mail.seq, failure, stored, tuple(escaped), given_up=no_more or outcome is not None
+    )
 
     def segment(judgement: Judgement) -> Segment:
         """What is written of the failure, under one judgement."""
@@ -152,24 +153,26 @@ async def did_not_start(seat: Activation, turn: Turn, error: PerdureError) -> Ag
 async def _settle(
     seat: Activation, ended: Ended, segment: Callable[[Judgement], Segment]
 ) -> tuple[Judgement, Segment] | None:
-    """Judge and commit, again if others were judged meanwhile; none if the activation was lost."""
-    while True:
-        try:
-            judgement = await seat.host.judge.judge(ended)
-            part = segment(judgement)
-            if judgement.verdict.action == "resume":
-                seat.living.rollback()
-            else:
-                seat.living.crash()
-            await seat.commit(part)
-        except StaleDecision:
-            continue
-        except TurnStopped:
-            return None
-        except PerdureError as problem:
-            seat.lose(problem)
-            return None
-        return judgement, part
+    """Judge and commit; none if the activation was lost."""
+    written: list[Segment] = []
+
+    async def write(judgement: Judgement) -> None:
+        """Have nobody see the failed instance, and commit."""
+        written[:] = [segment(judgement)]
+        if judgement.verdict.action == "resume":
+            seat.living.rollback()
+        else:
+            seat.living.crash()
+        await seat.commit(written[0])
+
+    try:
+        judgement = await seat.host.judge.settle(ended, write)
+    except TurnStopped:
+        return None
+    except PerdureError as problem:
+        seat.lose(problem)
+        return None
+    return judgement, written[0]
 
 
 async def _go_on(seat: Activation, judgement: Judgement) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
@@ -44,7 +45,9 @@ _PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 def resolve_hints(target: object, what: str) -> dict[str, Any]:
     """Annotations of a class or function, resolved; classes of actors may be named before they are defined."""
-    known = {cls.__name__: cls for cls in kinds.values()}
+    # what the module itself calls so comes first: two modules may each have a Worker
+    own: Mapping[str, object] = getattr(target, "__globals__", None) or vars(sys.modules[target.__module__])
+    known = {cls.__name__: cls for cls in kinds.values() if cls.__name__ not in own}
     try:
         return typing.get_type_hints(target, localns=known, include_extras=True)
     except NameError as error:

@@ -6,17 +6,20 @@ So a parent that awaits its crashing child is no deadlock, and a slow one holds 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, get_args
+from weakref import WeakValueDictionary
 
 from attrs import frozen
 
+from perdure.errors import StaleDecision
 from perdure.storage.records import FailureRecord
 from perdure.storage.writes import Count, Order
 from perdure.supervision.strategy import Directive, Ended, OneForOne, Rung, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from perdure.actors.actor import Actor
     from perdure.storage.records import Level
@@ -64,10 +67,38 @@ class Judge:
         self._root = root
         self._timestamp = timestamp
         self.top: int | None = None
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
-    async def judge(self, ended: Ended) -> Judgement:
-        """What follows. Whoever writes the order asks anew if that is refused with `StaleDecision`."""
+    async def settle(self, ended: Ended, write: Callable[[Judgement], Awaitable[object]]) -> Judgement:
+        """Judge, and have `write` put it down; anew, if others were judged meanwhile. Raises what `write` raises.
+
+        Failures under one supervisor take turns on a node, or a hundred of them would each be judged a hundred times.
+        """
         levels = await self._store.lineage(ended.actor)
+        supervisor = levels[0].child.supervisor or -ended.actor
+        lock = self._locks.setdefault(supervisor, asyncio.Lock())
+        anew = lock.locked()
+        async with lock:
+            while True:
+                if anew:
+                    levels = await self._store.lineage(ended.actor)
+                judgement = await self._judge(ended, levels)
+                try:
+                    await write(judgement)
+                except StaleDecision:
+                    anew = True
+                    continue
+                return judgement
+
+    async def hopeless(self, ended: Ended) -> Order | None:
+        """A failure that no restart could mend: only noted, unless the supervisor wants the actor stopped."""
+        (level, *_) = await self._store.lineage(ended.actor)
+        if self._decide(level, ended.failure) in {"stop", "escalate"}:
+            return None
+        now = self._timestamp()
+        return Order(now, failure=_record(ended, now, "park"))
+
+    async def _judge(self, ended: Ended, levels: list[Level]) -> Judgement:
         now = self._timestamp()
         if levels[0].child.life != "running":
             # It is to be stopped, or stopped already: how it ends changes nothing.
@@ -78,10 +109,6 @@ class Judge:
             return self._decide(levels[at], ended.failure)
 
         rungs = [self._rung(level) for level in levels]
-        if ended.hopeless and decide(0) in {"restart", "resume"}:
-            return Judgement(
-                Verdict("resume", 0), Order(now, ended.actor, failure=_record(ended, now, "park")), here=True
-            )
         verdict = judge(rungs, ended.how, ended.message, now, decide)
         order = Order(now, ended.actor, counts=[_count(tally) for tally in verdict.tallies])
         order.reason = _reason(ended, verdict)

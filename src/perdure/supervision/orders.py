@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
-from perdure.errors import ActivationError, PerdureError, StaleDecision, StartError
+from perdure.errors import ActivationError, PerdureError, StartError
 from perdure.storage.committer import settle
 from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed
 from perdure.supervision.strategy import Ended, OneForOne
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from perdure.storage.store import Store
     from perdure.storage.writes import Settled, Spawn, Write
     from perdure.supervision.floor import Floor
-    from perdure.supervision.judge import Judge
+    from perdure.supervision.judge import Judge, Judgement
 
 _LOG = logging.getLogger("perdure.supervision")
 _LONGEST_WAIT_SECONDS = 3600.0
@@ -135,17 +135,15 @@ class Orders:
     async def _did_not_start(self, one: Member, error: ActivationError) -> None:
         failure, text = self._floor.failure(one.to, error)
         _LOG.warning("%s did not start: %s", one.to, error)
-        while True:
-            ended = Ended(one.actor, "failure", None, failure, text, alone=False)
-            judgement = await self._judge.judge(ended)
+
+        async def write(judgement: Judgement) -> None:
+            """Write the order; to go on as it is, an actor must start."""
             order = judgement.order
-            if judgement.here:  # to go on as it is, it must start
+            if judgement.verdict.action == "resume":
                 order.restart, order.restart_at = [one.actor], order.now + judgement.delay
-            try:
-                await self._order(order)
-            except StaleDecision:
-                continue
-            return
+            await self._order(order)
+
+        await self._judge.settle(Ended(one.actor, "failure", None, failure, text, alone=False), write)
 
     async def _order(self, order: Order, *, wait: bool = False) -> None:
         settled = await self._committer.write(order)

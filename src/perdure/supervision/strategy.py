@@ -187,7 +187,6 @@ class Ended:
         error: The failure's exception, as JSON.
         escaped: Keys of the steps whose errors the handler let out.
         given_up: Whether the message that failed is a dead letter, so that no retry of it starts the actor again.
-        hopeless: Whether a restart could not help; unless the supervisor wants it stopped, it parks.
         alone: Whether the actor can be restarted where it is, without an order, if nobody else is.
     """
 
@@ -199,7 +198,6 @@ class Ended:
     escaped: tuple[str, ...] = ()
     alone: bool = True
     given_up: bool = False
-    hopeless: bool = False
 
 
 @frozen(init=False)
