@@ -152,7 +152,7 @@ DIFFERENCES: list[tuple[str, str, tuple[str, ...]]] = [
     ("Every actor can supervise what it spawns; there are no links.",
      "an agent that starts agents is their natural supervisor; a link would be a second way to end together",
      ("test_what_it_spawned_restarts_by_its_strategy", "test_who_runs_again_after_a_normal_end",
-      "test_a_temporary_child_does_not_run_again", "test_too_many_restarts_end_the_boss",
+      "test_a_temporary_child_does_not_run_again", "test_too_many_restarts_fail_the_boss",
       "test_a_boss_that_crashes_restarts_with_its_children", "test_a_boss_that_ends_stops_its_children",
       "test_children_outlive_the_process_with_their_boss", "test_without_supervision_the_root_restarts_it",
       "test_each_boss_has_its_own_budget")),

@@ -8,6 +8,7 @@ import pytest
 
 from perdure import (
     Actor,
+    ActorFailed,
     ActorStopped,
     ActorSystem,
     Child,
@@ -115,17 +116,17 @@ async def test_a_temporary_child_does_not_run_again(tmp_path: Path) -> None:
             await worker.add(1)
 
 
-async def test_too_many_restarts_end_the_boss(tmp_path: Path) -> None:
-    """An actor whose children keep failing ends as a supervisor does, and they with it: nothing fails for ever."""
-    async with ActorSystem(tmp_path / "a.db", limits=Limits(restarts=9)) as system:
+async def test_too_many_restarts_fail_the_boss(tmp_path: Path) -> None:
+    """An actor whose children keep failing fails with them, seen by everybody who asks, its mail kept."""
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(restarts=0)) as system:
         (worker,) = await hired(system, "a", restart="permanent")
         for times in (2, 3):
             await crash(worker)
             await until(lambda times=times: events.count("+a") == times)
         await crash(worker)
-        with pytest.raises(ActorStopped):
+        with pytest.raises(ActorFailed):
             await system.get(Boss, "boss").hire("b")
-        with pytest.raises(ActorStopped):
+        with pytest.raises(ActorFailed):
             await worker.add(1)
 
 
@@ -189,10 +190,10 @@ async def test_each_boss_has_its_own_budget(tmp_path: Path) -> None:
     class Other(Boss, kind="spawned.other", supervision=OneForOne(max_restarts=0)):
         pass
 
-    async with ActorSystem(tmp_path / "a.db") as system:
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(restarts=0)) as system:
         (worker,) = await hired(system, "a")
         await system.get(Other, "o").hire("b")
         await crash(system.get(Worker, "b"))
-        with pytest.raises(ActorStopped):
+        with pytest.raises(ActorFailed):
             await system.get(Worker, "b").add(1)
         assert await worker.add(1) == 2

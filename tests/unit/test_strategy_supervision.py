@@ -138,7 +138,7 @@ def test_resume_is_only_for_failures_of_the_child_itself(how: Exit) -> None:
         return "restart" if at == 0 else "resume"
 
     verdict = judge((exhausted, ROOT), "failure", None, 0, decide)
-    assert (verdict.action, verdict.at, asked) == ("end", 1, [0])
+    assert (verdict.action, verdict.at, asked) == ("restart", 1, [0, 1])
 
 
 # intensity ------------------------------------------------------------------------------------------------------------
@@ -277,7 +277,8 @@ def test_escalation_goes_up_rung_by_rung(mosts: list[int], how: Exit) -> None:
     assert (verdict.action, verdict.at) == ("restart", lowest)
     assert [tally.rung for tally in verdict.tallies] == list(rungs[: lowest + 1])
     assert [tally.message for tally in verdict.tallies] == [7, *[None] * lowest]
-    assert verdict.cause == (how if lowest == 0 else "shutdown")
+    # a supervisor that gives up ends as told; under the system's root that is a failure, which somebody sees
+    assert verdict.cause == (how if lowest == 0 else "failure" if lowest == len(mosts) else "shutdown")
 
 
 def test_past_the_root() -> None:

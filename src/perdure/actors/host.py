@@ -321,7 +321,7 @@ class Host:
         cls = kinds[place.to.kind]
         activation = self.activations[place.actor] = Activation(self, cls.__perdure__, place)
         self._by_address[place.to] = activation
-        activation.still = held or (activation.spec.raises_children and self.overseer.needs_raising(place))
+        activation.still = held or self.overseer.needs_raising(place)
         if not place.fresh:
             self.reload(activation)
         return activation

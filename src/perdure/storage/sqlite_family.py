@@ -201,7 +201,7 @@ def _renew(transaction: Transaction, row: ActorRow, spawn: Spawn) -> None:
     transaction.flush()
 
 
-def declare(transaction: Transaction, write: Declare) -> Adopted:
+def declare(transaction: Transaction, write: Declare) -> Adopted | PerdureError:
     """Settle what a supervisor's class declares. A child that was deleted stays so; what left the class is let go."""
     connection = transaction.connection
     kept: list[int] = []
@@ -215,6 +215,10 @@ def declare(transaction: Transaction, write: Declare) -> Adopted:
         known: list[Any] = fetch(connection, "SELECT supervisor FROM child WHERE actor = ?", row.id)
         if not known and row.status == "stopped":
             continue
+        if known and known[0][0] != write.supervisor:
+            return ChildError(
+                f"{spawn.to} is another supervisor's child. Give this one another key.", "already_started"
+            )
         kept.append(row.id)
         connection.execute(
             "INSERT INTO child (actor, supervisor, position, restart, shutdown, significant, declared) \

@@ -99,6 +99,8 @@ class Sweep:
     async def adopt(self) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
         await self.bury()
+        if self._anew:
+            await self._orders.expect()
         while True:
             claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
             if not isinstance(claimed, Claimed) or not claimed.actors:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
-from perdure.errors import ActivationError, PerdureError, StartError
+from perdure.errors import ActivationError, ChildError, PerdureError, StartError
 from perdure.storage.committer import settle
 from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed
 from perdure.supervision.strategy import Ended, OneForOne
@@ -69,6 +69,8 @@ class Orders:
         self._serials = count(1)
         self._newest: dict[int, int] = {}
         self._late: dict[int, Placed] = {}
+        self._awaited: set[int] = set()
+        """Actors that are started with a tree that does not stand yet; until then they handle nothing."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self.escalated: Callable[[str], None] = _LOG.critical
@@ -224,6 +226,7 @@ class Orders:
         if actor is not None and cls.__perdure__.supervision is not None:
             await self._raise_children(one, actor, serial)
         if self._is_newest(one, serial):
+            self._awaited.discard(one.actor)
             self._floor.go(one.actor)
 
     async def _raise_children(self, one: Member, actor: Actor, serial: int) -> None:
@@ -255,7 +258,10 @@ class Orders:
         ]
         if len({spawn.to for spawn, _ in children}) < len(children):
             raise StartError(f"{one.to} declares a child twice. Give each its own key.")
-        settled = await self._committer.write(Declare(one.actor, tuple(children)))
+        try:
+            settled = await self._committer.write(Declare(one.actor, tuple(children)))
+        except ChildError as error:
+            raise StartError(f"{one.to}: {error}") from error
         return settled.children if isinstance(settled, Adopted) else ()
 
     # what starts by itself --------------------------------------------------------------------------------------------
@@ -286,13 +292,30 @@ class Orders:
         for one in found:
             if one.actor not in self._newest and runs(one) and self._class_of(one.to.kind) is not None:
                 families.setdefault(one.supervisor or -one.actor, []).append(one)
-        for family in families.values():
-            _ = self._spawn(self._recover(family, self._mark(family)))
+        tasks = [self._spawn(self._recover(family, self._mark(family))) for family in families.values()]
+        if everything:
+            _ = self._spawn(self._let_go(tasks))
+
+    async def expect(self) -> None:
+        """Know who is to be started with its supervisor, before mail brings one of them into memory."""
+        found = await trees(self._store, lambda _: True, self._starts_children)
+        self._awaited = {one.actor for one in found if runs(one) and self._floor.instance(one.actor) is None}
+
+    def _starts_children(self, one: Member) -> bool:
+        cls = self._class_of(one.to.kind)
+        return cls is not None and _is_supervisor(cls)
+
+    async def _let_go(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Wait for no tree any more: what did not come about is another order's."""
+        if tasks:
+            await asyncio.wait(tasks)
+        awaited, self._awaited = self._awaited, set()
+        for actor in awaited - self._newest.keys():
+            self._floor.go(actor)
 
     def _raises(self, one: Member) -> bool:
         """Whether an actor has children to be started with it, and is not here."""
-        cls = self._class_of(one.to.kind)
-        return cls is not None and _is_supervisor(cls) and self._floor.instance(one.actor) is None
+        return self._starts_children(one) and self._floor.instance(one.actor) is None
 
     async def _recover(self, family: Sequence[Member], serial: int) -> None:
         try:
@@ -304,6 +327,8 @@ class Orders:
     def needs_raising(self, place: Placed) -> bool:
         """Whether an actor that came into memory by itself has children to be started with it; they are."""
         cls = self._class_of(place.to.kind)
+        if place.actor in self._awaited:
+            return True
         if cls is None or not _is_supervisor(cls) or self._closing:
             return False
         if place.actor in self._newest:

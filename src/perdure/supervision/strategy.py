@@ -334,6 +334,8 @@ def judge(
     """
     tallies: list[Tally] = []
     for at, rung in enumerate(rungs):
+        if rung.top and at == 0 and message is not None:
+            return Verdict("resume", at, rung.strategy.backoff.delay(1, draw))  # its own message's, not its tree's
         if rung.top:
             return Verdict("beyond", at, tallies=tuple(tallies), cause=how)
         directive = decide(at) if how == "failure" else "restart"
@@ -349,10 +351,14 @@ def judge(
                 return Verdict("restart", at, rung.strategy.backoff.delay(max(count, 1), draw), tuple(tallies), how)
             if rung.supervisor is None:
                 return Verdict("fail", at, tallies=tuple(tallies), cause=how)
-        elif not _shuts_down(rung):
+            # Too many: its supervisor stops all of its children and itself. Under the system's root that is a failure,
+            # which is tried again and then seen; elsewhere it ends as one that was told to, as in OTP.
+            under_root = any(above.supervisor is None for above in rungs[at + 1 : at + 2])
+            message, how = None, "failure" if under_root else "shutdown"
+        elif _shuts_down(rung):
+            message, how = None, "shutdown"
+        else:
             return Verdict(_ending(rung, at, directive, how), at, tallies=tuple(tallies), cause=how)
-        # its supervisor stops all of its children and itself
-        message, how = None, "shutdown"
     raise ValueError("the way up the tree does not reach the root")
 
 
