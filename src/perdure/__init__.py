@@ -15,6 +15,8 @@ from perdure.errors import (
     ActorFailed,
     ActorStopped,
     AskTimeout,
+    BlockedLoopError,
+    BlockedLoopWarning,
     ChildError,
     DeadLetterError,
     DeadlockError,
@@ -31,10 +33,12 @@ from perdure.errors import (
     StartError,
     StepError,
     StorageError,
+    StubbornHandlerError,
+    SupervisionError,
     TargetError,
 )
 from perdure.limits import Limits
-from perdure.supervision.strategy import Backoff, Failure, OneForAll, OneForOne, RestForOne, Retry, Strategy
+from perdure.supervision.strategy import Backoff, Directive, Failure, OneForAll, OneForOne, RestForOne, Retry, Strategy
 from perdure.supervision.supervisor import ChildCounts, ChildStatus, Supervisor
 from perdure.system import ActorSystem
 
@@ -48,12 +52,15 @@ __all__ = [
     "ActorSystem",
     "AskTimeout",
     "Backoff",
+    "BlockedLoopError",
+    "BlockedLoopWarning",
     "Child",
     "ChildCounts",
     "ChildError",
     "ChildStatus",
     "DeadLetterError",
     "DeadlockError",
+    "Directive",
     "EncodingError",
     "EscalationError",
     "Failure",
@@ -76,6 +83,8 @@ __all__ = [
     "StepError",
     "StorageError",
     "Strategy",
+    "StubbornHandlerError",
+    "SupervisionError",
     "Supervisor",
     "TargetError",
     "Terminated",

@@ -12,7 +12,7 @@ Warnings stand at the end.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -269,6 +269,12 @@ class SupervisionError(PerdureError):
     """An actor could not be kept running."""
 
 
+Obstacle: TypeAlias = Literal[
+    "already_started", "already_present", "not_found", "running", "restarting", "start_failed"
+]
+"""Why a supervisor cannot do something with a child; all but the last as in OTP."""
+
+
 class ChildError(Rejected):
     """A supervisor cannot do what was asked with that child.
 
@@ -277,16 +283,16 @@ class ChildError(Rejected):
             or ``start_failed``.
     """
 
-    def __init__(self, text: str, reason: str) -> None:
+    def __init__(self, text: str, reason: Obstacle) -> None:
         super().__init__(text, reason)
 
     def __str__(self) -> str:
         return str(self.args[0])
 
     @property
-    def reason(self) -> str:
+    def reason(self) -> Obstacle:
         """What stands in the way, in one word."""
-        return str(self.args[1])
+        return cast("Obstacle", self.args[1])
 
 
 class StaleDecision(SupervisionError):

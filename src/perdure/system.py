@@ -24,7 +24,7 @@ from perdure.actors.ref import Reference
 from perdure.actors.scope import here
 from perdure.actors.watchdog import Watchdog
 from perdure.clock import Clock, SystemClock
-from perdure.errors import EscalationError, SystemClosedError
+from perdure.errors import ActorDefinitionError, EscalationError, SystemClosedError
 from perdure.limits import Limits
 from perdure.storage.committer import Committer
 from perdure.storage.records import Address, NodeRecord
@@ -38,6 +38,8 @@ from perdure.supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from perdure.actors.child import Child
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -227,10 +229,16 @@ class ActorSystem:
     def spawn(self) -> SpawnCall:
         """Begin an actor with its first state: ``await system.spawn(Cls, key, **state)`` gives its reference.
 
-        Spawning again with equal initial state is quiet; with other state it raises `ActorExists`.
+        Spawning again with equal initial state is quiet; with other state it raises `ActorExists`. A ``Child(Cls, key,
+        **state)`` is the same; it may have no options, for no supervisor keeps what is spawned here.
+
+        Raises:
+            ActorDefinitionError: A `Child` has options.
         """
 
-        async def spawn(cls: Callable[..., Any], key: str | None = None, /, **state: object) -> object:
+        async def spawn(cls: Callable[..., Any] | Child[Any], key: str | None = None, /, **state: object) -> object:
+            if not callable(cls):
+                return await spawn(_without_options(cls).cls, cls.key, **cls.state)
             actor = cast("type[Actor]", cls)
             scope = here()
             if scope is not None:
@@ -262,6 +270,15 @@ class _Closed:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the open system has
         return getattr(self._system._open(), name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # two halves of one thing
+
+
+def _without_options(child: Child[Any]) -> Child[Any]:
+    if not child.plain:
+        raise ActorDefinitionError(
+            f"{child!r} has options, and system.spawn() has no supervisor to keep them. Leave the options out, declare "
+            "it in a Supervisor's children(), or give it to start_child() of a running one."
+        )
+    return child
 
 
 def _report(task: asyncio.Task[Any]) -> None:

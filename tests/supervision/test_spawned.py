@@ -8,6 +8,7 @@ import pytest
 
 from perdure import (
     Actor,
+    ActorExists,
     ActorFailed,
     ActorStopped,
     ActorSystem,
@@ -70,6 +71,10 @@ class Loner(Actor, kind="spawned.loner", retry=Retry(1)):
     @handler
     async def begin(self, key: str) -> None:
         await self.spawn(Worker, key)
+
+    @handler
+    async def pass_on(self, child: Child[Worker]) -> Worker:
+        return await self.system.spawn(child)
 
 
 async def hired(system: ActorSystem, *keys: str, restart: Restart | None = None) -> list[Worker]:
@@ -182,6 +187,36 @@ async def test_without_supervision_the_root_restarts_it(tmp_path: Path) -> None:
         assert await system.get(Worker, "a").add(1) == 1
         with pytest.raises(DeadLetterError, match=ActorDefinitionError.__name__):
             await system.get(Loner, "l").hire("b")
+
+
+async def test_a_child_without_options_needs_no_supervisor(tmp_path: Path) -> None:
+    """Declared with a key and a state, an actor is spawned by the system as it is by a supervisor."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        worker = await system.spawn(Child(Worker, "a", total=3))
+        assert worker == system.get(Worker, "a")
+        assert await worker.add(1) == 4
+        assert await system.spawn(Child(Worker, "a", total=3)) == worker
+        with pytest.raises(ActorExists):
+            await system.spawn(Child(Worker, "a", total=4))
+        assert await (await system.spawn(Child(Worker))).add(1) == 1
+        other = await system.get(Loner, "l").pass_on(Child(Worker, "b", total=5))
+        assert await other.add(1) == 6
+        await worker.leave()
+        with pytest.raises(ActorStopped):
+            await worker.add(1)
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+async def test_a_child_with_options_needs_a_supervisor(tmp_path: Path, restart: Restart) -> None:
+    """Options that nobody would keep are refused, with a word on who keeps them; nothing begins."""
+    child = Child(Worker, "a", total=3).options(restart=restart)
+    async with ActorSystem(tmp_path / "a.db") as system:
+        with pytest.raises(ActorDefinitionError, match="start_child"):
+            await system.spawn(child)
+        assert await system.get(Worker, "a").add(1) == 1
+        if restart != "permanent":
+            with pytest.raises(DeadLetterError, match="start_child"):
+                await system.get(Loner, "l").pass_on(child)
 
 
 async def test_each_boss_has_its_own_budget(tmp_path: Path) -> None:

@@ -233,4 +233,4 @@ async def test_a_watcher_needs_a_handler_with_one_parameter(tmp_path: Path) -> N
 
     async with ActorSystem(tmp_path / "a.db") as system:
         with pytest.raises(ArgumentsError, match="one"):
-            await watch(system.get(Worker, "a"), system.get(Wrong, "w").two)  # pyright: ignore[reportArgumentType]  # the mistake
+            await watch(system.get(Worker, "a"), system.get(Wrong, "w").two)

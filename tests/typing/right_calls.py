@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random as random_numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 from uuid import UUID
 
 from perdure import (
@@ -15,12 +15,30 @@ from perdure import (
     ActorSystem,
     AskTimeout,
     Backoff,
+    BlockedLoopError,
+    BlockedLoopWarning,
+    Child,
+    ChildCounts,
+    ChildError,
+    ChildStatus,
+    Directive,
+    EscalationError,
+    Failure,
     Limits,
+    OneForAll,
+    OneForOne,
     Receipt,
     Ref,
     Rejected,
+    RestForOne,
     Retry,
+    StartError,
     StepError,
+    Strategy,
+    StubbornHandlerError,
+    SupervisionError,
+    Supervisor,
+    Terminated,
     ephemeral,
     fan_out,
     field,
@@ -32,6 +50,7 @@ from perdure import (
     step,
     step_id,
     uuid4,
+    watch,
 )
 
 
@@ -261,3 +280,157 @@ async def unit_test_of_an_actor() -> None:
     assert_type(counter.notes, list[str])
     assert_type(await counter.add(3), int)
     assert_type(await counter.plain(3), int)
+
+
+# supervision ----------------------------------------------------------------------------------------------------------
+
+
+class Crew(Supervisor, strategy=RestForOne(max_restarts=3, within=timedelta(minutes=1), backoff=Backoff(0.1, 30))):
+    """Children of several classes, with every sort of option."""
+
+    def children(self) -> Iterator[Child[Actor]]:
+        yield Child(Counter, "a", total=3).options(restart="transient", shutdown=5)
+        yield Child(Needs, "b", goal="x")
+        yield Child(Boss).options(restart="temporary", shutdown="brutal", significant=True)
+        yield Child(Pool, "pool").options(shutdown="infinity")
+        yield Child(Counter, "c").options(shutdown=timedelta(seconds=3)).options(restart="permanent")
+
+    @classmethod
+    def decide(cls, failure: Failure) -> Literal["restart", "resume", "stop", "escalate"]:
+        assert_type(failure.actor, Actor)
+        assert_type(failure.message, str | None)
+        assert_type(failure.attempt, int)
+        assert_type(failure.error_type, str)
+        assert_type(failure.error, str)
+        assert_type(failure.traceback, str)
+        assert_type(failure.caused_by(OSError, StubbornHandlerError), bool)
+        if failure.caused_by(BlockedLoopError):
+            return "stop"
+        return "resume" if failure.attempt < 3 else super().decide(failure)
+
+
+class Pool(Supervisor, kind="pool", strategy=OneForOne(max_restarts=0), auto_shutdown="all_significant"):
+    """Children of one class, in a list; those of a pool are started at run time."""
+
+    size: int = 1
+
+    def children(self) -> list[Child[Counter]]:
+        return [Child(Counter, f"c{n}", total=n) for n in range(self.size)]
+
+    @classmethod
+    def decide(cls, failure: Failure) -> Directive:
+        return "escalate" if failure.message is None else "restart"
+
+
+class Idle(Supervisor, auto_shutdown="any_significant"):
+    """What a supervisor does without being told; it says less than it may."""
+
+    @classmethod
+    def decide(cls, failure: Failure) -> Literal["stop"]:
+        del failure
+        return "stop"
+
+
+class Chosen(Supervisor):
+    """A supervisor with state of its own, and a child chosen by it."""
+
+    names: tuple[str, ...] = ()
+
+    def children(self) -> Iterable[Child[Actor]]:
+        return tuple(Child(Counter, name) for name in self.names)
+
+
+class Foreman(Actor, supervision=OneForAll(within=3)):
+    """Supervises what it spawns, and is told when it ends."""
+
+    gone: list[str] = []
+
+    @handler
+    async def hire(self, goal: str) -> None:
+        assert_type(await self.spawn(Child(Needs, "x", goal=goal)), Needs)
+        assert_type(await self.spawn(Child(Needs, goal=goal).options(restart="permanent")), Needs)
+        counter = await self.spawn(Child(Counter, "k", total=3).options(restart="temporary", shutdown=1.5))
+        assert_type(counter, Counter)
+        await watch(counter, self.ref.note)
+        await watch(counter, self.ref.count.options(id="gone"))
+
+    @handler
+    async def note(self, terminated: Terminated) -> None:
+        assert_type(terminated.actor, Actor)
+        assert_type(terminated.reason, str)
+        self.gone.append(terminated.reason)
+
+    @handler
+    async def count(self, terminated: Terminated) -> int:
+        return len(terminated.reason)
+
+    @handler
+    async def count_from(self, terminated: Terminated, start: int = 0) -> int:
+        return start + len(terminated.reason)
+
+    @classmethod
+    def decide(cls, failure: Failure) -> Directive:
+        return "stop" if failure.caused_by(ValueError) else "restart"
+
+
+async def supervisors(path: Path) -> None:
+    async with ActorSystem(path, root=Crew, on_escalation="raise") as system:
+        crew = system.get(Crew, "root")
+        assert_type(crew, Crew)
+        counter = await crew.start_child(Child(Counter, "z", total=3))
+        assert_type(counter, Counter)
+        assert_type(await crew.start_child(Child(Needs, goal="g").options(restart="transient")), Needs)
+        assert_type(await system.get(Pool, "pool").start_child(Child(Pool, "below", size=2)), Pool)
+        assert_type(await crew.which_children(), list[ChildStatus])
+        for status in await crew.which_children():
+            assert_type(status.actor, Actor)
+            assert_type(status.restart, Literal["permanent", "transient", "temporary"])
+            assert_type(status.state, Literal["running", "restarting", "stopped", "failed"])
+            await crew.terminate_child(status.actor)
+        counts = await crew.count_children()
+        assert_type(counts, ChildCounts)
+        assert_type((counts.specs, counts.active, counts.supervisors, counts.workers), tuple[int, int, int, int])
+        await crew.terminate_child(counter)
+        await crew.restart_child(counter)
+        await crew.delete_child(counter)
+        await watch(counter, system.get(Foreman, "f").note)
+        assert_type(await system.spawn(Child(Needs, "x", goal="g")), Needs)
+        assert_type(await system.spawn(Child(Counter)), Counter)
+        assert_type(await system.spawn(Crew, "other"), Crew)
+    ActorSystem(path, root=Supervisor, on_escalation="stop")
+
+
+def chosen(strategy: Strategy) -> type[Supervisor]:
+    """A supervisor made by a function, as a test makes one."""
+
+    class Made(Supervisor, strategy=strategy, auto_shutdown="never"):
+        pass
+
+    return Made
+
+
+def children_by_name() -> dict[str, Child[Actor]]:
+    """A child of some class is a child."""
+    counter = Child(Counter, "a", total=3)
+    assert_type(counter, Child[Counter])
+    assert_type(counter.options(significant=True, restart="transient"), Child[Counter])
+    strategies: list[Strategy] = [OneForOne(), OneForAll(), RestForOne(), Strategy(max_restarts=1, within=2.5)]
+    backoffs = [Backoff(), Backoff(timedelta(seconds=1), 3, factor=1.5, jitter=0)]
+    assert_type(backoffs[0].delay(len(strategies)), float)
+    return {"counter": counter, "needs": Child(Needs, "b", goal="x")}
+
+
+async def failures_of_supervision(pool: Pool, counter: Counter) -> BlockedLoopWarning | None:
+    try:
+        await pool.restart_child(counter)
+    except ChildError as error:
+        if error.reason == "not_found":
+            return None
+        assert_type(
+            error.reason, Literal["already_started", "already_present", "running", "restarting", "start_failed"]
+        )
+    except (StartError, EscalationError) as error:
+        assert_type(error, StartError | EscalationError)
+        general: SupervisionError = error
+        raise general from None
+    return BlockedLoopWarning("a handler blocks the event loop")

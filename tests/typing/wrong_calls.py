@@ -5,10 +5,43 @@ What one of them lets through is listed in `test_checkers.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import Literal
 
-from perdure import Actor, ActorSystem, Limits, Receipt, Retry, fan_out, field, handler, query, sleep, step
-from tests.typing.right_calls import Client, Counter, Needs, asynchronous, blocking, blocking_with_options
+from perdure import (
+    Actor,
+    ActorSystem,
+    Backoff,
+    Child,
+    ChildError,
+    Directive,
+    Failure,
+    Limits,
+    OneForAll,
+    OneForOne,
+    Receipt,
+    RestForOne,
+    Retry,
+    Supervisor,
+    fan_out,
+    field,
+    handler,
+    query,
+    sleep,
+    step,
+    watch,
+)
+from tests.typing.right_calls import (
+    Client,
+    Counter,
+    Crew,
+    Foreman,
+    Needs,
+    asynchronous,
+    blocking,
+    blocking_with_options,
+)
 
 
 async def messages(counter: Counter) -> str:
@@ -181,3 +214,148 @@ def state(counter: Counter) -> int:
 
 
 Retry(attempts="3")  # E88: wrong type of attempts
+
+
+def declarations() -> Child[Needs]:
+    Child(Counter, "a", totl=3)  # E89: unknown state
+    Child(Counter, totl=3)  # E90: unknown state, key left out
+    Child(Counter, "a", total="3")  # E91: wrong type of state
+    Child(Counter, "a", client=Client())  # E92: an ephemeral field is not state
+    Child(Counter, "a", 3)  # E93: state by position
+    Child(Counter, 3)  # E94: a key is text
+    Child(Needs, "x")  # E95: missing state
+    Child(Needs)  # E96: missing state, key left out
+    Child(int, "x")  # E97: no actor
+    Child(Counter(), "x")  # E98: a class is wanted
+    Child(Counter, "x").options(restart="never")  # E99: unknown restart
+    Child(Counter, "x").options(shutdown="kill")  # E100: unknown word for a shutdown
+    Child(Counter, "x").options(significant="yes")  # E101: wrong type of option
+    Child(Counter, "x").options(timeout=3)  # E102: unknown option
+    Child(Counter, "x").options("transient")  # E103: an option by position
+    other: Child[Needs] = Child(Counter, "x")  # E104: another actor
+    return other
+
+
+async def spawned_children(system: ActorSystem, foreman: Foreman) -> Needs:
+    await system.spawn(Child(Counter, "z", totl=3))  # E105: unknown state
+    await system.spawn(Child(Needs, "z"))  # E106: missing state
+    await system.spawn(Child(Counter, "z"), total=3)  # E107: state beside a child
+    await system.spawn(Child(Counter), "z")  # E108: a key beside a child
+    await foreman.spawn(Child(Counter, "z").options(restart="never"))  # E109: unknown restart
+    system.spawn(Child(Counter, "z"))  # E110: forgotten await
+    other: Needs = await system.spawn(Child(Counter, "z"))  # E111: another actor
+    return other
+
+
+async def supervisors(crew: Crew, counter: Counter) -> Needs:
+    await crew.start_child(Counter)  # E112: a class, where a child is wanted
+    await crew.start_child(counter)  # E113: a reference, where a child is wanted
+    await crew.start_child(Child(Counter, "z", totl=3))  # E114: unknown state
+    await crew.start_child()  # E115: missing child
+    await crew.terminate_child("z")  # E116: a key, where a reference is wanted
+    await crew.terminate_child(Child(Counter, "z"))  # E117: a child, where a reference is wanted
+    await crew.restart_child(Counter)  # E118: a class, where a reference is wanted
+    await crew.delete_child()  # E119: missing child
+    await crew.which_children(counter)  # E120: too many arguments
+    await counter.which_children()  # E121: a counter supervises nobody
+    crew.start_child(Child(Counter, "z"))  # E122: forgotten await
+    crew.terminate_child(counter)  # E123: forgotten await
+    crew.which_children()  # E124: forgotten await
+    str((await crew.count_children()).waiting)  # E125: unknown count
+    for status in await crew.which_children():
+        str(status.status)  # E126: unknown field
+        await status.actor.add(3)  # E127: some actor, whose messages nobody knows
+        if status.state == "dead":  # E128: unknown state
+            break
+    other: Needs = await crew.start_child(Child(Counter, "z"))  # E129: another actor
+    return other
+
+
+async def watchers(counter: Counter, foreman: Foreman) -> None:
+    await watch(counter, foreman.hire)  # E130: its handler takes something else
+    await watch(counter, foreman.count_from)  # E131: its handler takes two things
+    await watch(counter, foreman.ref.key)  # E132: no handler
+    await watch(counter, counter.value)  # E133: a question, where a handler is wanted
+    await watch(counter, Foreman.note)  # E134: the handler of nobody
+    await watch(Counter, foreman.note)  # E135: a class, where a reference is wanted
+    await watch(foreman.note, counter)  # E136: the other way round
+    await watch(counter)  # E137: missing handler
+    watch(counter, foreman.note)  # E138: forgotten await
+
+
+def failures(failure: Failure, error: ChildError) -> int:
+    failure.caused_by("ValueError")  # E139: a name, where a class is wanted
+    str(failure.key)  # E140: unknown field
+    attempt: int = failure.error  # E141: wrong type
+    if error.reason == "gone":  # E142: unknown reason
+        return 0
+    return attempt
+
+
+def strategies(system: ActorSystem) -> None:
+    OneForOne(max_restarts="3")  # E143: wrong type of a count
+    OneForAll(3)  # E144: a count by position
+    RestForOne(within="a minute")  # E145: wrong type of a period
+    OneForOne(backoff=3)  # E146: wrong type of backoff
+    OneForOne(max_restart=3)  # E147: unknown keyword
+    Backoff("soon")  # E148: wrong type of a wait
+    Backoff(factr=2)  # E149: unknown keyword
+    ActorSystem("x.db", root=Counter)  # E150: the root is a supervisor
+    ActorSystem("x.db", root=Crew())  # E151: a class is wanted
+    ActorSystem("x.db", on_escalation="restart")  # E152: unknown word for an escalation
+
+
+class WrongStrategy(Supervisor, strategy="one_for_one"):  # E153: wrong type of class keyword
+    pass
+
+
+class StrategyClass(Supervisor, strategy=OneForAll):  # E154: a class, where a strategy is wanted
+    pass
+
+
+class WrongShutdown(Supervisor, auto_shutdown="always"):  # E155: unknown word for a shutdown
+    pass
+
+
+class OfAnActor(Supervisor, supervision=OneForAll()):  # E156: a supervisor has strategy=
+    pass
+
+
+class OfASupervisor(Actor, strategy=OneForAll()):  # E157: an actor has supervision=
+    pass
+
+
+class WrongSupervision(Actor, supervision="one_for_one"):  # E158: wrong type of class keyword
+    pass
+
+
+class ClassesForChildren(Supervisor):
+    def children(self) -> Iterable[type[Actor]]:  # E159: classes, where children are wanted
+        return [Counter]
+
+
+class ReferencesForChildren(Supervisor):
+    def children(self) -> Iterable[Child[Actor]]:
+        return [self]  # E160: an actor, where a child is wanted
+
+
+class UnknownDecision(Supervisor):
+    @classmethod
+    def decide(cls, failure: Failure) -> Directive:
+        return "retry"  # E161: unknown decision
+
+
+class AnyDecision(Supervisor):
+    @classmethod
+    def decide(cls, failure: Failure) -> str:  # E162: not any text
+        return "restart"
+
+
+class TooManyDecisions(Supervisor):
+    @classmethod
+    def decide(cls, failure: Failure) -> Literal["restart", "retry"]:  # E163: unknown decision
+        return "restart"
+
+
+class ReservedSupervising(Supervisor):
+    async def start_child(self) -> None: ...  # E164: a supervisor's own message

@@ -17,7 +17,7 @@ from perdure.storage.records import ChildSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from perdure.actors.actor import Actor
+    from perdure.actors.actor import Actor, ActorSpec
     from perdure.storage.records import Restart
 
 P = ParamSpec("P")
@@ -38,6 +38,8 @@ class Child(Generic[A_co]):
     key: str | None
     state: Mapping[str, object]
     spec: ChildSpec
+    plain: bool
+    """Whether it was given no options, so that it says no more than its class, key and state."""
 
     def __new__(cls, actor: Callable[P, A], key: str | None = None, /, *args: P.args, **state: P.kwargs) -> Child[A]:
         """An actor of this class, with this key (without one, one is made) and this first state."""
@@ -50,7 +52,8 @@ class Child(Generic[A_co]):
         self.cls = cast("type[Actor]", actor)
         self.key = None if key is None else check_name(key, "key")
         self.state = state
-        self.spec = ChildSpec(shutdown=None if known.supervision is not None else 5.0)
+        self.spec = _default(known)
+        self.plain = True
         return cast("Child[A]", self)
 
     def __repr__(self) -> str:
@@ -89,6 +92,7 @@ class Child(Generic[A_co]):
             )
         other = object.__new__(type(self))
         other.cls, other.key, other.state, other.spec = self.cls, self.key, self.state, spec
+        other.plain = False
         return other
 
 
@@ -111,6 +115,7 @@ class _ChildExtension:
             raise DecodingError(f"child {kind}/{key}", "no imported module defines that kind", "Import it first.")
         child = Child(cls, key, **cls.__perdure__.state.decode(state))
         child.spec = ChildSpec(restart, shutdown, significant)
+        child.plain = child.spec == _default(cls.__perdure__)
         return child
 
 
@@ -119,6 +124,11 @@ def _child_extension(annotation: object) -> _ChildExtension | None:
 
 
 register_extension(_child_extension)
+
+
+def _default(known: ActorSpec) -> ChildSpec:
+    """How a child of a class is supervised that was given no options."""
+    return ChildSpec(shutdown=None if known.supervision is not None else 5.0)
 
 
 def _shutdown(given: Seconds | str) -> float | None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import frozen
 
 from perdure.actors.actor import Actor
-from perdure.actors.ref import BoundHandler, address_of, port_of
+from perdure.actors.ref import address_of, port_of
 from perdure.actors.scope import here
 from perdure.errors import ArgumentsError
 from perdure.storage.writes import Monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from perdure.actors.handler import Handler
+    from perdure.actors.receipt import Receipt
+    from perdure.actors.ref import Reference
 
 
 @frozen
@@ -26,7 +33,23 @@ class Terminated:
     reason: str
 
 
-async def watch(actor: Actor, handler: BoundHandler[[Terminated], Any]) -> None:
+class Watcher(Protocol):
+    """A bound handler that takes a `Terminated`, whatever it calls it.
+
+    `BoundHandler[[Terminated], Any]` would say the same, but to some checkers a parameter that has a name is another.
+    """
+
+    def tell(self, terminated: Terminated, /) -> Coroutine[Any, Any, Receipt[Any]]:
+        """See `BoundHandler`."""
+        ...
+
+    @property
+    def target(self) -> tuple[Reference, Handler[..., Any]]:
+        """See `BoundHandler`."""
+        ...
+
+
+async def watch(actor: Actor, handler: Watcher) -> None:
     """Have `handler` sent a `Terminated` when `actor` ends: durably, once, and at once if it has ended or is not there.
 
     An actor ends when it stops itself, when its supervisor stops it, and when it fails for good. A restart is no end.
