@@ -341,9 +341,18 @@ class Actor:
     def decide(cls, failure: Failure) -> Directive:
         """What to do about the failure of an actor that this one supervises.
 
-        `restart` has the strategy restart it; `resume` goes on without counting a restart, with the same instance;
-        `stop` stops it, its mail kept; `escalate` fails this actor in its place. Must be quick, and change nothing:
-        it runs on the child's node, beside whatever this actor is doing.
+        Asked of a class with `supervision=`, a `Supervisor` included, each time such an actor fails. Must be quick, and
+        change nothing: it runs on the child's node, beside whatever this actor is doing.
+
+        Args:
+            failure: What went wrong, and with whom.
+
+        Returns:
+            `restart`: the strategy restarts it, if its restart type allows. `resume`: it goes on without a restart
+            being counted, as the same instance; one that failed because a child's failure was escalated is restarted
+            all the same. `stop`: it stops, its mail kept, until it is restarted; a temporary child is forgotten.
+            `escalate`: this actor fails in its place, and its own supervisor decides. Anything else, or an exception,
+            is logged and means `restart`.
         """
         del failure
         return "restart"
