@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,16 @@ async def test_history_is_bounded(tmp_path: Path) -> None:
         gate.set()
         assert await held.result() == 5
         assert await ref.value() == 2
+
+
+async def test_processes_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    """A service that is deployed a thousand times, or looked after by hand, does not grow by it."""
+    for _ in range(3):
+        async with ActorSystem(tmp_path / "a.db") as system:
+            host = host_of(system)
+            await host.committer.write(Purge(history=host.timestamp() + 1, ids=0, keep=1000))
+            with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+                assert connection.execute("SELECT count(*) FROM node").fetchone() == (1,)
 
 
 async def test_retention_runs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

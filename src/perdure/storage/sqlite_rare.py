@@ -162,7 +162,8 @@ ORDER BY outcome.message LIMIT :limit
 
 
 def purge(connection: sqlite3.Connection, write: Purge) -> int:
-    """Remove handled messages; how many there were."""
+    """Remove handled messages; how many there were. Processes that are gone as long go, too."""
+    connection.execute("DELETE FROM node WHERE status <> 'live' AND started < ?", (write.history,))
     parameters = {"ids": write.ids, "history": write.history, "keep": write.keep, "limit": write.limit}
     return remove(connection, [seq for (seq,) in connection.execute(_PURGEABLE, parameters)])
 
