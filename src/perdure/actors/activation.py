@@ -359,8 +359,9 @@ class Activation(Mailbox):
         try:
             await starter
         except asyncio.CancelledError:
-            if not self.still:
-                raise
+            task = asyncio.current_task()
+            if not self.halted or (task is not None and task.cancelling()):
+                raise  # whoever waits is cancelled, and not the start
             raise FencedError(f"{self.address}: was halted while it started.") from None
         finally:
             if self.starter is starter:

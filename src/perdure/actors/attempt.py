@@ -253,7 +253,7 @@ class Attempt:
         async def write(judgement: Judgement) -> None:
             """Commit what the supervisor makes of the end: one that is permanent begins again."""
             if segment.end is not None:
-                segment.end.stop = (judgement.verdict.action, judgement.verdict.at) != ("restart", 0)
+                segment.end.stop = not judgement.permanent
             segment.order = judgement.order
             await seat.commit(segment)
 

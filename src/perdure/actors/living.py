@@ -134,6 +134,11 @@ class Living:
         try:
             with _hook("started()"):
                 await instance.started()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise ActivationError(f"{self.name}: started() was cancelled by its own code") from error
         except Exception as error:
             raise ActivationError(f"{self.name}: started() raised {type(error).__name__}: {error}") from error
         return instance

@@ -268,6 +268,7 @@ class _Run:
     async def _attempts(self, record: Record) -> Record:
         turn, retry = self.turn, self.definition.retry
         while True:
+            turn.check()  # it may have been stopped in the very pass in which the started-record came to be on disk
             try:
                 value = await self._once(record)
                 result = self.definition.result.encode(value, record.key).decode()

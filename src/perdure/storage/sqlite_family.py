@@ -156,6 +156,9 @@ def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
         if (supervisor, cause) != (write.supervisor, write.cause) or cause is None:
             return _taken(row, supervisor, write)
         return _adopted(transaction, write)
+    above = {level.child.actor for level in lineage(transaction.connection, write.supervisor)}
+    if row is not None and row.id in above:
+        return ChildError(f"{write.child.to} supervises this supervisor, or is it.", "already_started")
     if row is not None and row.status == "stopped":
         _renew(transaction, row, write.child)
     else:
@@ -196,7 +199,7 @@ def _renew(transaction: Transaction, row: ActorRow, spawn: Spawn) -> None:
          ON CONFLICT (actor) DO UPDATE SET version = ?2, codec = ?3, state = ?4, initial = ?4",
         (row.id, spawn.version, spawn.codec, spawn.initial),
     )
-    row.status, row.reason = "ready", None
+    row.status, row.reason, row.owner, row.moved = "ready", None, None, True
     transaction.touch(row)
     transaction.flush()
 

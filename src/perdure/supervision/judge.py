@@ -36,11 +36,13 @@ class Judgement:
 
     Attributes:
         here: Whether the actor goes on where it is; otherwise the order says what becomes of it.
+        permanent: Whether it never ends for good by itself.
     """
 
     verdict: Verdict
     order: Order
     here: bool
+    permanent: bool = False
 
     @property
     def delay(self) -> float:
@@ -99,11 +101,12 @@ class Judge:
         return Order(now, failure=_record(ended, now, "park"))
 
     async def _judge(self, ended: Ended, levels: list[Level]) -> Judgement:
+        permanent = levels[0].child.spec.restart == "permanent"
         now = self._timestamp()
         if levels[0].child.life != "running":
             # It is to be stopped, or stopped already: how it ends changes nothing.
             order = Order(now, failure=_record(ended, now, levels[0].child.life))
-            return Judgement(Verdict("leave", 0), order, here=False)
+            return Judgement(Verdict("leave", 0), order, here=False, permanent=permanent)
 
         def decide(at: int) -> Directive:
             return self._decide(levels[at], ended.failure)
@@ -114,7 +117,7 @@ class Judge:
         order.reason = _reason(ended, verdict)
         here = await self._aim(order, verdict, levels, rungs, ended)
         order.failure = _record(ended, now, _said(verdict, levels))
-        return Judgement(verdict, order, here)
+        return Judgement(verdict, order, here, permanent)
 
     def _rung(self, level: Level) -> Rung:
         strategy = self._root

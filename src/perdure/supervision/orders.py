@@ -71,7 +71,7 @@ class Orders:
         self._late: dict[int, Placed] = {}
         self._awaited: set[int] = set()
         """Actors that are started with a tree that does not stand yet; until then they handle nothing."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self.escalated: Callable[[str], None] = _LOG.critical
 
@@ -114,7 +114,7 @@ class Orders:
 
     async def _carry_out(self, members: Sequence[Member], serial: int) -> None:
         try:
-            await self._halt(members)
+            await self._halt(members, serial)
             restarting = {one.actor: one for one in members if one.life == "restarting" and one.status != "stopped"}
             if self._judge.top in restarting:
                 self.escalated(restarting[self._judge.top].reason or "")
@@ -158,8 +158,11 @@ class Orders:
 
     # stopping ---------------------------------------------------------------------------------------------------------
 
-    async def _halt(self, members: Sequence[Member]) -> None:
-        """Stop actors in reverse start order; the children of a pool together, since nothing orders them."""
+    async def _halt(self, members: Sequence[Member], serial: int | None = None) -> None:
+        """Stop actors in reverse start order; the children of a pool together, since nothing orders them.
+
+        One that a newer order than this is about is left to that, which may have started it again.
+        """
         classes = {one.actor: self._class_of(one.to.kind) for one in members}
         supervising = {one.supervisor for one in members}
         pool: list[Member] = []
@@ -167,6 +170,8 @@ class Orders:
             if pool and not (self._pooled(one, classes, supervising) and one.supervisor == pool[0].supervisor):
                 await self._halt_pool(pool)
                 pool = []
+            if serial is not None and not self._is_newest(one, serial):
+                continue
             if self._pooled(one, classes, supervising):
                 pool.append(one)
             else:
@@ -250,12 +255,14 @@ class Orders:
         if declared is None or not _is_supervisor(type(actor)):
             return [child for child in await self._store.children(one.actor) if child.life == "restarting"]
         try:
-            made = list(declared())
+            children = [
+                (self._floor.spawning(child.cls, _key_of(child), child.state, one.actor), child.spec)
+                for child in declared()
+            ]
+        except StartError:
+            raise
         except Exception as error:
             raise StartError(f"{one.to}: children() raised {type(error).__name__}: {error}") from error
-        children = [
-            (self._floor.spawning(child.cls, _key_of(child), child.state, one.actor), child.spec) for child in made
-        ]
         if len({spawn.to for spawn, _ in children}) < len(children):
             raise StartError(f"{one.to} declares a child twice. Give each its own key.")
         try:

@@ -6,13 +6,18 @@ What is asked changes the database first, like any order, and answers when this 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.errors import ActivationError, ChildError
 from perdure.storage.writes import Adopt, Adopted, Committed, Order
 from perdure.supervision.orders import Orders, runs
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from perdure.storage.records import Address, ChildSpec, Member
     from perdure.storage.writes import Spawn
 
@@ -20,8 +25,21 @@ if TYPE_CHECKING:
 class Overseer(Orders):
     """Orders, and what supervisors ask about their children."""
 
+    async def _seen_through(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have something done to its end, whoever waits for it being cancelled or not."""
+        loop = asyncio.get_running_loop()
+        # no turn: not as an argument of create_task, which older task factories do not take
+        task = Context().run(loop.create_task, work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_heard)
+        return await asyncio.shield(task)
+
     async def start_child(self, supervisor: int, child: Spawn, spec: ChildSpec, cause: int | None) -> Address:
         """Start a child at run time. Raises `ChildError`, or `ActorExists`."""
+        return await self._seen_through(self._start_child(supervisor, child, spec, cause))
+
+    async def _start_child(self, supervisor: int, child: Spawn, spec: ChildSpec, cause: int | None) -> Address:
         future: asyncio.Future[Adopted] = asyncio.get_running_loop().create_future()
         self._committer.submit(Adopt(supervisor, child, spec, cause), self._begun, future)
         settled = await future
@@ -52,6 +70,9 @@ class Overseer(Orders):
 
     async def restart_child(self, supervisor: int, actor: Address) -> None:
         """Start a child that was stopped, failed or ended. Raises `ChildError` if it runs or does not start."""
+        await self._seen_through(self._restart_child(supervisor, actor))
+
+    async def _restart_child(self, supervisor: int, actor: Address) -> None:
         one = await self._child(supervisor, actor)
         _refuse_running(one)
         now = self._timestamp()
@@ -62,6 +83,7 @@ class Overseer(Orders):
         (one,) = [member for member in settled.members if member.actor == one.actor]
         serial = self._mark(settled.members)
         try:
+            await self._halt(settled.members)  # one that failed or ended a moment ago may still be stopping
             await self._start(one, serial)
         except ActivationError as error:
             await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)
@@ -78,6 +100,12 @@ class Overseer(Orders):
     async def children(self, supervisor: int) -> list[Member]:
         """A supervisor's children, in start order."""
         return await self._store.children(supervisor)
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """Whoever asked may have gone; then nobody hears how it ended."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _refuse_running(one: Member) -> None:
