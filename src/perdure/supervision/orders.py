@@ -246,7 +246,7 @@ class Orders:
                 raised.append(child)
                 await self._raise(child, serial)
         except ActivationError as error:
-            await self._halt([one, *begun])
+            await self._halt([one, *begun], serial)
             what = f"{one.to}: its child {raised[-1].to} did not start: {error}"
             raise StartError(what) from error
 

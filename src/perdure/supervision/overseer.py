@@ -83,7 +83,7 @@ class Overseer(Orders):
         (one,) = [member for member in settled.members if member.actor == one.actor]
         serial = self._mark(settled.members)
         try:
-            await self._halt(settled.members)  # one that failed or ended a moment ago may still be stopping
+            await self._halt(settled.members, serial)  # one that failed or ended a moment ago may still be stopping
             await self._start(one, serial)
         except ActivationError as error:
             await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)
