@@ -121,11 +121,21 @@ class ActorExists(ActorError):
     """The actor was spawned before, with other initial state."""
 
 
-class ActorStopped(ActorError):
+class NotRunningError(ActorError):
+    """Base of the errors of an ask whose receiver handles nothing.
+
+    Attributes:
+        key: The ask's journal key, where a turn asked: its next attempt asks anew.
+    """
+
+    key: str = ""
+
+
+class ActorStopped(NotRunningError):
     """The actor ended; it takes no more messages."""
 
 
-class ActorFailed(ActorError):
+class ActorFailed(NotRunningError):
     """The actor failed too often and handles nothing until someone restarts it. Its mail is kept; a tell waits."""
 
 

@@ -196,6 +196,8 @@ class Activation(Mailbox):
         if isinstance(settled, Committed):
             if settled.appended or settled.completions or settled.ended or settled.members:
                 self.host.committed(settled)
+            if write.spawns:
+                self.host.floor.spawned(write.spawns)
             if write.end is not None:
                 self.host.outcomes.ended(write.message, write.end.outcome)
             if future is not None and not future.done():

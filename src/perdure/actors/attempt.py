@@ -179,6 +179,8 @@ class Attempt:
         """Run the handler no longer than its timeout, counted from the turn's first start."""
         turn = self.turn
         first = min([turn.timestamp(), *(record.started for record in turn.records.values())])
+        if turn.past is not None and turn.past.since is not None:  # somebody had it tried again
+            first = max(first, turn.past.since)
         why = Expired(f"its handler ran past {timeout:g} s")
         left = max(0.0, first + timeout - turn.timestamp())
         timer = self.seat.host.loop.call_later(left, stop_handler, self.seat, turn, why)

@@ -11,11 +11,12 @@ from perdure.actors.failing import failure_of
 from perdure.actors.names import kinds
 from perdure.actors.ref import Reference
 from perdure.actors.stops import Drained
-from perdure.errors import FencedError, StateMisfit
+from perdure.errors import ActorElsewhere, ActorError, ActorFailed, ActorStopped, FencedError, StateMisfit
 from perdure.storage.failure import encode_failure
+from perdure.storage.writes import Claim, Claimed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from perdure.actors.actor import Actor
     from perdure.actors.host import Host
@@ -64,6 +65,27 @@ class Floor:
     def supervises(self) -> bool:
         """Whether any actor here supervises others."""
         return any(activation.spec.supervision is not None for activation in self._host.activations.values())
+
+    def spawned(self, spawns: Iterable[Spawn]) -> None:
+        """Start supervisors that were spawned, and so their children, without waiting for their mail."""
+        for spawn in spawns:
+            cls = kinds.get(spawn.to.kind)
+            if cls is not None and cls.__perdure__.raises_children:
+                self._host.spawn_task(self._arrive(spawn.to), f"perdure {spawn.to} begins")
+
+    async def _arrive(self, address: Address) -> None:
+        claimed = await self._host.committer.write(Claim(only=address))
+        if isinstance(claimed, Claimed):
+            self._host.wake(claimed.actors)
+
+    async def unreachable(self, address: Address) -> ActorError:
+        """Why an actor that is not here cannot be asked."""
+        one = await self._host.store.member(address)
+        if one is None or (one.life == "running" and one.status != "stopped"):
+            return ActorElsewhere(f"{address} lives in another process, which alone can answer. Ask it there.")
+        if one.life == "restarting":
+            return ActorStopped(f"{address} is being restarted. Ask it again.")
+        return (ActorFailed if one.life == "failed" else ActorStopped)(f"{address} does not run: {one.reason}.")
 
     def go(self, actor: int) -> None:
         """Let it handle its mail."""

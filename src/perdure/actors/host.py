@@ -23,7 +23,6 @@ from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.stops import Drained, Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
-    ActorElsewhere,
     ActorFailed,
     FencedError,
     MessageTooLarge,
@@ -250,6 +249,7 @@ class Host:
         """Begin an actor from outside any turn."""
         spawn = self.spawning(cls, self.ids.next() if key is None else key, state, None)
         await self.committer.write(spawn)
+        self.floor.spawned([spawn])
         return Reference(cls, spawn.to, self)
 
     async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
@@ -286,7 +286,7 @@ class Host:
         if activation is not None:
             await activation.ready()
         if activation is None:
-            raise ActorElsewhere(f"{address} lives in another process, which alone can answer. Ask it there.")
+            raise await self.floor.unreachable(address)
         activation.idle_since = self.timestamp()
         await activation.start()
         return cast("Actor", activation.living.instance)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from perdure.errors import AskTimeout, SystemClosedError
+from perdure.errors import ActorFailed, ActorStopped, AskTimeout, SystemClosedError
+from perdure.storage.failure import encode_failure
+from perdure.storage.records import Outcome
 
 if TYPE_CHECKING:
     from perdure.actors.receipt import Receipt
-    from perdure.storage.records import Outcome
+    from perdure.storage.records import Found
     from perdure.storage.store import Store
 
 _POLL_FIRST_SECONDS = 0.02
@@ -79,8 +81,9 @@ class Outcomes:
                 except TimeoutError:
                     pause = min(pause * 2, _POLL_LAST_SECONDS)
                 found = None if local else await self._store.find(receipt.id)
-                if found is not None and found.outcome is not None:
-                    return found.outcome
+                answer = None if found is None else _answer(found)
+                if answer is not None:
+                    return answer
         finally:
             self.forget(future)
 
@@ -88,8 +91,9 @@ class Outcomes:
         """Find outcomes that came about elsewhere: an actor may have gone to another node meanwhile."""
         for seq, id_ in list(self._ids.items()):
             found = await self._store.find(id_)
-            if found is not None and found.outcome is not None:
-                self.ended(seq, found.outcome)
+            answer = None if found is None else _answer(found)
+            if answer is not None:
+                self.ended(seq, answer)
 
     def refuse(self) -> None:
         """The system closes: nobody here will be told any more."""
@@ -99,6 +103,15 @@ class Outcomes:
         self._closed = closed
         for future in self._awaited:
             _refuse(future, closed)
+
+
+def _answer(found: Found) -> Outcome | None:
+    """How a message ended; or that its actor does not run, so that nobody waits for what may never come."""
+    if found.outcome is not None or found.life not in {"failed", "terminated"}:
+        return found.outcome
+    error = ActorFailed if found.life == "failed" else ActorStopped
+    text = f"{found.actor} does not run ({found.reason}); the message waits. Restart it: perdure restart {found.actor}"
+    return Outcome("rejected", error=encode_failure(error(text), with_traceback=False))
 
 
 def _refuse(future: asyncio.Future[Outcome], error: SystemClosedError) -> None:

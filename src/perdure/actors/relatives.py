@@ -64,8 +64,13 @@ class Kin:
         seat = self._seat
         turn = seat.turn
         cause = turn.mail.seq if turn is not None else None
-        # a key made from the message: asked again after a crash, it is the same child
-        key = child.key if child.key is not None else f"{seat.address.key}-{cause}"
+        key = child.key
+        if key is None:
+            if turn is None:
+                raise ChildError("a child without a key is started in a handler only. Give it a key.", "start_failed")
+            # made from the message and the order of calls: asked again after a crash, it is the same child
+            turn.started_children += 1
+            key = f"{seat.address.key}-{cause}-{turn.started_children}"
         spawn = seat.host.spawning(child.cls, key, child.state, parent=seat.actor)
         try:
             address = await seat.host.overseer.start_child(seat.actor, spawn, child.spec, cause)

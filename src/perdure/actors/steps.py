@@ -31,7 +31,14 @@ from perdure.actors.handler import resolve_hints
 from perdure.actors.scope import Scope, current, forbid_in_step, here, running_step
 from perdure.actors.threads import in_thread
 from perdure.clock import Seconds, seconds
-from perdure.errors import ActorDefinitionError, NotInTurnError, StepError, StepNameError, StepTimeout
+from perdure.errors import (
+    ActorDefinitionError,
+    NotInTurnError,
+    NotRunningError,
+    StepError,
+    StepNameError,
+    StepTimeout,
+)
 from perdure.storage.codec import Codec, codec_for, digest
 from perdure.storage.failure import encode_failure, failure_fields
 from perdure.storage.records import Record
@@ -422,7 +429,7 @@ def random() -> random_module.Random:
 
 
 def escaped_keys(error: BaseException) -> list[str]:
-    """Keys of the failed steps whose errors an exception carries."""
+    """Keys of the failed steps, and of asks to actors that did not run, whose errors an exception carries."""
     found: list[str] = []
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
@@ -431,7 +438,7 @@ def escaped_keys(error: BaseException) -> list[str]:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        if isinstance(each, StepError):
+        if isinstance(each, StepError | NotRunningError) and each.key:
             found.append(each.key)
         if isinstance(each, BaseExceptionGroup):
             pending.extend(cast("BaseExceptionGroup[BaseException]", each).exceptions)

@@ -24,7 +24,7 @@ from perdure.actors.receipt import Receipt, decode_reply
 from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.scope import Scope
 from perdure.actors.segments import Segments, retrieve
-from perdure.errors import AskTimeout, DeadlockError
+from perdure.errors import AskTimeout, DeadlockError, NotRunningError
 from perdure.storage.failure import decode_failure, encode_failure, outcome_status
 from perdure.storage.records import Outcome, Record
 from perdure.storage.writes import Send, Watch
@@ -46,6 +46,9 @@ _looking: set[asyncio.Task[None]] = set()
 
 class Turn(Segments):
     """One message being handled: what references, receipts and steps call while its handler runs."""
+
+    started_children = 0
+    """How many children without a key its handler has started."""
 
     def _id(self, key: str) -> str:
         """The id of what a turn sends under a key: the same on every replay, another when its own id is used anew."""
@@ -112,7 +115,7 @@ class Turn(Segments):
         if record.status != "started":
             record = await self.recorded(record)
             status: OutcomeStatus = "succeeded" if record.status == "completed" else outcome_status(record.error)
-            return self._open_outcome(Outcome(status, record.result, record.error), receipt)
+            return self._open_outcome(Outcome(status, record.result, record.error), receipt, key)
         future = self._replies[key] = self._loop.create_future()
         if key in self._early:
             future.set_result(self._early.pop(key))
@@ -146,14 +149,16 @@ class Turn(Segments):
                 timer.cancel()
             if record.kind == "ask" and record.due is None and key not in self._looked:
                 self._unlooked -= 1
-        return self._open_outcome(outcome, receipt)
+        return self._open_outcome(outcome, receipt, key)
 
-    def _open_outcome(self, outcome: Outcome, receipt: Receipt[Any]) -> object:
+    def _open_outcome(self, outcome: Outcome, receipt: Receipt[Any], key: str) -> object:
         if outcome.status == "succeeded":
             return decode_reply(outcome, receipt.codec)
         error = decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
         if isinstance(error, AskTimeout):
             error.receipt = receipt
+        if isinstance(error, NotRunningError):
+            error.key = key
         raise error
 
     def reply(self, key: str, outcome: Outcome) -> None:
@@ -243,7 +248,8 @@ class Turn(Segments):
         name = f"watch {note.actor}"
         key, record = self.claim(scope, "tell", name, _text_digest(str(note.watcher), note.handler))
         if record is None:
-            self.opened.monitors = [*self.opened.monitors, replace(note, cause=self.mail.seq)]
+            note = replace(note, cause=self.mail.seq)
+            self.opened.monitors = list(dict.fromkeys([*self.opened.monitors, note]))
             digest = _text_digest(str(note.watcher), note.handler)
             self.begin(Record(key, "tell", name, self.timestamp(), digest, "completed"))
 

@@ -123,7 +123,11 @@ class Record(Struct, eq=False, gc=False):
 
 
 class TurnRecord(Struct, eq=False, gc=False):
-    """The past of a message that failed, was parked or was running when a process died."""
+    """The past of a message that failed, was parked or was running when a process died.
+
+    Attributes:
+        since: When it was last tried again by hand; its handler's timeout counts from there. Only `Resend` writes it.
+    """
 
     attempts: int = 0
     blame: int = 0
@@ -131,6 +135,7 @@ class TurnRecord(Struct, eq=False, gc=False):
     executing: str | None = None
     retry_at: float | None = None
     error: str | None = None
+    since: float | None = None
 
 
 Past: TypeAlias = tuple[TurnRecord | None, list[Record]]

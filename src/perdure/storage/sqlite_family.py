@@ -155,7 +155,8 @@ def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
     for supervisor, cause in fetch(transaction.connection, sql, row.id if row is not None else None):
         if (supervisor, cause) != (write.supervisor, write.cause) or cause is None:
             return _taken(row, supervisor, write)
-        return _adopted(transaction, write)
+        conflict = transaction.spawn(write.child)
+        return conflict if isinstance(conflict, Exception) else _adopted(transaction, write)
     above = {level.child.actor for level in lineage(transaction.connection, write.supervisor)}
     if row is not None and row.id in above:
         return ChildError(f"{write.child.to} supervises this supervisor, or is it.", "already_started")

@@ -61,20 +61,21 @@ def resend(transaction: Transaction, write: Resend) -> Appended | PerdureError:
     transaction.touch(row)
     if row.owner is None and row.status == "ready":
         transaction.own(row)
-    _reopen(connection, seq, row.tail)
+    _reopen(connection, seq, row.tail, transaction.now)
     transaction.reread([(seq, write.message)])
     chain = tuple(json.loads(chain or "[]"))
     mail = Mail(seq, row.tail, write.message, handler, args, codec, sent, cause, chain, past=True)
     return Appended(transaction.place(row), mail)
 
 
-def _reopen(connection: sqlite3.Connection, seq: int, number: int) -> None:
+def _reopen(connection: sqlite3.Connection, seq: int, number: int, now: float) -> None:
     """Have a message not ended, with its attempts to come and its finished steps behind it."""
     connection.execute("UPDATE message SET number = ?, expires = NULL WHERE seq = ?", (number, seq))
     connection.execute("DELETE FROM outcome WHERE message = ?", (seq,))
     connection.execute(
-        "UPDATE turn SET attempts = 0, blame = 0, suspect = 0, executing = NULL, retry_at = NULL WHERE message = ?",
-        (seq,),
+        "UPDATE turn SET attempts = 0, blame = 0, suspect = 0, executing = NULL, retry_at = NULL, since = ? \
+         WHERE message = ?",
+        (now, seq),
     )
     connection.execute(_ERASE_ESCAPED, (seq,))
 

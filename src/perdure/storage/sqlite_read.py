@@ -76,10 +76,10 @@ def mail(connection: sqlite3.Connection, actor: int, after: int, limit: int) -> 
 def past(connection: sqlite3.Connection, message: int) -> Past:
     """See `Store.past`."""
     turn = None
-    for attempts, blame, suspect, executing, retry_at, error in fetch(
-        connection, "SELECT attempts, blame, suspect, executing, retry_at, error FROM turn WHERE message = ?", message
-    ):
-        turn = TurnRecord(attempts, blame, bool(suspect), executing, retry_at, error)
+    columns = "attempts, blame, suspect, executing, retry_at, error, since"
+    sql = f"SELECT {columns} FROM turn WHERE message = ?"  # noqa: S608  # constant columns
+    for attempts, blame, suspect, executing, retry_at, error, since in fetch(connection, sql, message):
+        turn = TurnRecord(attempts, blame, bool(suspect), executing, retry_at, error, since)
     sql = f"SELECT {_RECORD} FROM journal WHERE message = ?"  # noqa: S608  # constant columns
     return turn, [Record(*found) for found in fetch(connection, sql, message)]
 

@@ -294,7 +294,10 @@ class Orders:
         """Go on with orders that nobody carries out; after a death, start supervisors that nobody has."""
         found = await self._store.restarting()
         if everything:
-            found += [one for one in await self._store.tops() if one.life == "running" and self._raises(one)]
+            everybody = await trees(self._store, lambda _: True, self._supervises)
+            raising = {one.actor for one in everybody if self._starts_children(one)}
+            tops = [one for one in everybody if one.life == "running" and one.supervisor not in raising]
+            found += [one for one in tops if self._raises(one)]
         families: dict[int, list[Member]] = {}
         for one in found:
             if one.actor not in self._newest and runs(one) and self._class_of(one.to.kind) is not None:

@@ -9,6 +9,9 @@ DROP INDEX runnable;
 CREATE INDEX runnable ON actor (kind) WHERE owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail;
 CREATE INDEX restarting ON actor (id) WHERE life = 'restarting';
 
+-- When the time of its handler's timeout began to count anew, because somebody had the dead letter tried again.
+ALTER TABLE turn ADD COLUMN since REAL;
+
 -- A supervisor's child. Actors without a row are under the system's root, which counts the restarts of each alone.
 CREATE TABLE child (
     actor       INTEGER PRIMARY KEY,
