@@ -1,0 +1,114 @@
+"""What is asked of, and tried again after, an actor that did not run for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from perdure import (
+    Actor,
+    ActorSystem,
+    Backoff,
+    Child,
+    DeadLetterError,
+    Limits,
+    OneForOne,
+    Retry,
+    Supervisor,
+    handler,
+    step,
+)
+from perdure.console.operate import Operator
+from tests.supervision.family import Worker, events
+from tests.unit.observing import until
+
+asked: list[int] = []
+broken: set[str] = set()
+
+
+class Asker(Actor, kind="outages.asker", retry=Retry(100, backoff=Backoff(0.02, 0.02))):
+    @handler
+    async def ask(self, worker: Worker) -> int:
+        """Ask, however often it takes."""
+        asked.append(1)
+        return await worker.add(1)
+
+
+@step(retry=Retry(1))
+async def attempt() -> None:
+    """Fails while it is broken."""
+    if "step" in broken:
+        raise ValueError("broken")
+
+
+class Slow(Actor, kind="outages.slow", retry=Retry(1)):
+    @handler(timeout=0.3)
+    async def work(self) -> str:
+        """One step."""
+        await attempt()
+        return "done"
+
+
+class Hirer(Supervisor, kind="outages.hirer"):
+    @handler
+    async def hire(self) -> list[str]:
+        """Two children, neither with a key."""
+        return [(await self.start_child(Child(Worker))).key for _ in range(2)]
+
+
+class Patron(Actor, kind="outages.patron", supervision=OneForOne()):
+    @handler
+    async def found(self) -> None:
+        """A supervisor with a child of its own."""
+        await self.spawn(Child(Guild, "guild"))
+
+
+class Guild(Supervisor, kind="outages.guild"):
+    def children(self) -> list[Child[Actor]]:
+        """One worker."""
+        return [Child(Worker, "member")]
+
+
+async def test_a_refusal_holds_no_longer_than_the_outage(tmp_path: Path) -> None:
+    """A caller that met a stopped actor is answered when it runs again, by its own retries."""
+    asked.clear()
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(restarts=1_000)) as system:
+        pool = system.get(Supervisor, "pool")
+        worker = await pool.start_child(Child(Worker, "w"))
+        await pool.terminate_child(worker)
+        receipt = await system.get(Asker, "a").ask.tell(worker)
+        await until(lambda: len(asked) > 2)
+        await pool.restart_child(worker)
+        assert await receipt.result(timeout=5) == 1
+
+
+async def test_a_timeout_counts_from_where_a_letter_is_tried_again(tmp_path: Path) -> None:
+    """A dead letter that somebody tries again later has its handler's whole time."""
+    broken.add("step")
+    async with ActorSystem(tmp_path / "a.db") as system:
+        slow = system.get(Slow, "s")
+        with pytest.raises(DeadLetterError):
+            await slow.work.options(id="late")()
+        broken.clear()
+        await asyncio.sleep(0.4)  # longer than the timeout, which is what this is about
+        await Operator(tmp_path / "a.db").retry("late")
+        assert await system.receipt("late", Slow.work).result(timeout=5) == "done"
+
+
+async def test_children_without_keys_are_others(tmp_path: Path) -> None:
+    """A supervisor that starts two children without naming them has two."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        one, other = await system.get(Hirer, "h").hire()
+        assert one != other
+
+
+async def test_a_spawned_supervisor_starts_its_children(tmp_path: Path) -> None:
+    """Whoever spawns a supervisor has its children running, without writing to it first, and after a restart, too."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        await system.get(Patron, "p").found()
+        await until(lambda: "+member" in events)
+        events.clear()
+    async with ActorSystem(tmp_path / "a.db") as system:
+        await until(lambda: "+member" in events)
