@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from perdure import ActorSystem, Child, ChildError, OneForAll, OneForOne, StartError, Supervisor, handler, step
+from perdure import ActorSystem, Child, ChildError, OneForAll, OneForOne, Retry, StartError, Supervisor, handler, step
 from perdure.actors.activation import Activation
 from perdure.actors.stops import Drained
 from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
@@ -42,7 +42,7 @@ async def errand(key: str) -> str:
     return key
 
 
-class Slow(Worker, kind="races.slow"):
+class Slow(Worker, kind="races.slow", retry=Retry(1)):
     """Starts when the test lets it, and leaves after an errand."""
 
     async def started(self) -> None:
