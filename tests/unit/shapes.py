@@ -89,6 +89,13 @@ def completed_effects(path: Path) -> int:
         return int(rows.fetchone()[0])
 
 
+def placed_effects(path: Path) -> int:
+    """How many results of `effect` have their place on disk: each gets it with the commit after it was handed over."""
+    with closing(sqlite3.connect(path)) as beside:
+        rows = beside.execute("SELECT count(*) FROM journal WHERE name = 'effect' AND position IS NOT NULL")
+        return int(rows.fetchone()[0])
+
+
 async def go_on(path: Path) -> str:
     """Open the database again; the result of message 'm'."""
     async with ActorSystem(path) as system:
