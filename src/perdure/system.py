@@ -147,7 +147,6 @@ class ActorSystem:
             task.add_done_callback(_report)
         try:
             await self._sweep.bury()
-            await self._overseer.expect()
             if self._root is not None:
                 await self._overseer.boot(host.spawning(self._root, "root", {}, None))
             await self._sweep.adopt()

@@ -124,9 +124,11 @@ async def settle_failure(
         return part
 
     settled = await _settle(seat, ended, segment)
-    if settled is not None and settled[1].end is not None:
-        seat.host.interrupted.discard(turn.mail.seq)
-        seat.cursor = turn.mail.number
+    if settled is not None:
+        _, part = settled
+        if part.end is not None:
+            seat.host.interrupted.discard(turn.mail.seq)
+            seat.cursor = turn.mail.number
     return settled
 
 
@@ -145,9 +147,12 @@ async def did_not_start(seat: Activation, turn: Turn, error: PerdureError) -> Ag
         return part
 
     settled = await _settle(seat, ended, segment)
-    if settled is None or not await _go_on(seat, settled[0]) or settled[1].turn is None:
+    if settled is None:
         return None
-    return settled[1].turn, list(turn.records.values())
+    judgement, part = settled
+    if not await _go_on(seat, judgement) or part.turn is None:
+        return None
+    return part.turn, list(turn.records.values())
 
 
 async def _settle(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perdure.actors.failing import failure_of
 from perdure.actors.names import kinds
 from perdure.actors.ref import Reference
-from perdure.actors.stops import Drained
+from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained
 from perdure.errors import ActorElsewhere, ActorError, ActorFailed, ActorStopped, FencedError, StateMisfit
 from perdure.storage.failure import encode_failure
 from perdure.storage.writes import Claim, Claimed
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from perdure.supervision.strategy import Failure
 
 _LOG = logging.getLogger("perdure.actors")
-_LOOK_SECONDS = 0.02
-_STUBBORN_SECONDS = 1.0
 
 
 class Floor:
@@ -105,14 +103,14 @@ class Floor:
         if activation.starter is not None:
             activation.starter.cancel()
         while (busy := activation.starter or activation.worker) is not None and not activation.gone:
-            if loop.time() >= end + _STUBBORN_SECONDS:
+            if loop.time() >= end + STUBBORN_SECONDS:
                 _LOG.error("%s did not stop when it was cancelled; it is left behind", activation.address)
                 await activation.abandon()
                 return
             turn = activation.turn
             if turn is not None and (loop.time() >= end or not turn.running_steps):
                 turn.stop(Drained("its supervisor stops it"))
-            await asyncio.wait([busy], timeout=_LOOK_SECONDS)
+            await asyncio.wait([busy], timeout=LOOK_SECONDS)
         if seconds == 0:
             activation.living.drop()  # brutal: not even stopping()
         await activation.retire(seconds=None if seconds is None else max(0.0, end - loop.time()))

@@ -20,7 +20,7 @@ from perdure.actors.outcomes import Outcomes
 from perdure.actors.port import decoding_port
 from perdure.actors.receipt import Receipt, Status, decode_reply
 from perdure.actors.ref import Reference, address_of, class_of
-from perdure.actors.stops import Drained, Evicted
+from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained, Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
     ActorFailed,
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("perdure.actors")
 _LOADED_MAIL = 100
 _RELOAD_SECONDS = 0.5
-_STUBBORN_SECONDS = 1.0
-_LOOK_SECONDS = 0.02
 
 
 class Host:
@@ -432,12 +430,12 @@ class Host:
             for turn in self._turns():
                 if late or not turn.running_steps:
                     turn.stop(Drained("the system is closing"))
-            if self.loop.time() >= end + _STUBBORN_SECONDS:
+            if self.loop.time() >= end + STUBBORN_SECONDS:
                 _LOG.error("%d handlers did not stop when they were cancelled; they are left behind", len(workers))
                 for activation in self.activations.values():
                     self.workers.leave(activation.worker, *(activation.turn.leaked() if activation.turn else ()))
                 break
-            await asyncio.wait(workers, timeout=_LOOK_SECONDS)
+            await asyncio.wait(workers, timeout=LOOK_SECONDS)
         await self.workers.close()
         await asyncio.gather(
             *(activation.retire() for activation in list(self.activations.values())), return_exceptions=True

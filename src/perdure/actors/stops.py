@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
+LOOK_SECONDS = 0.02
+"""How often whoever stops a handler looks whether it has."""
+
+STUBBORN_SECONDS = 1.0
+"""How long after its time a handler that was cancelled is waited for, before it is left behind."""
+
 
 class TurnStopped(asyncio.CancelledError):
     """The turn goes no further here; nothing that its handler does now is written."""

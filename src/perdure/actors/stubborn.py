@@ -54,4 +54,5 @@ async def _leave_behind(seat: Activation, turn: Turn, why: TurnStopped) -> None:
     )
     settled = await settle_failure(seat, turn, error, expired(why) if isinstance(why, Expired) else None)
     if settled is not None:
-        await seat.abandon(anew=settled[0].here)
+        judgement, _ = settled
+        await seat.abandon(anew=judgement.here)

@@ -17,12 +17,11 @@ from contextvars import copy_context
 from typing import Any, Protocol
 
 from perdure.actors.scope import current
+from perdure.actors.stops import STUBBORN_SECONDS
 
 _LOG = logging.getLogger("perdure.actors")
 _KEPT = 64
 """Workers that may wait for work; a burst of waiting handlers leaves no more behind."""
-
-_STUBBORN_SECONDS = 1.0
 
 
 class Workload(Protocol):
@@ -123,7 +122,7 @@ class Workers:
         if self.left:
             for task in self.left:
                 task.cancel()
-            _, stubborn = await asyncio.wait(self.left, timeout=_STUBBORN_SECONDS)
+            _, stubborn = await asyncio.wait(self.left, timeout=STUBBORN_SECONDS)
             for task in stubborn:
                 _LOG.error("%s does not stop; the program ends without it", task.get_name())
                 asyncio._unregister_task(task)  # noqa: SLF001  # documented, for those who make tasks

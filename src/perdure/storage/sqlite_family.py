@@ -114,6 +114,8 @@ def lineage(connection: sqlite3.Connection, actor: int) -> list[Level]:
                    AND id <> ? AND status <> 'stopped' AND life IN ('running', 'restarting')"
             ((others,),) = fetch(connection, sql, above, child.actor)
         levels.append(Level(child, address, restarts, others))
+    if above is not None:
+        raise StorageError(f"actor row {actor}: more than {_DEEPEST} supervisors above it. This is a bug.")
     return levels
 
 
@@ -226,8 +228,8 @@ def declare(transaction: Transaction, write: Declare) -> Adopted | PerdureError:
         kept.append(row.id)
         connection.execute(
             "INSERT INTO child (actor, supervisor, position, restart, shutdown, significant, declared) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1) ON CONFLICT (actor) DO UPDATE SET supervisor = ?2, position = ?3, \
-             restart = ?4, shutdown = ?5, significant = ?6, declared = 1",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1) ON CONFLICT (actor) DO UPDATE SET position = ?3, restart = ?4, \
+             shutdown = ?5, significant = ?6, declared = 1",
             (row.id, write.supervisor, position, spec.restart, spec.shutdown, int(spec.significant)),
         )
     connection.execute(

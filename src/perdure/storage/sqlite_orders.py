@@ -25,26 +25,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from perdure.errors import PerdureError
-    from perdure.storage.records import FailureRecord, Life, Member
+    from perdure.storage.records import Address, FailureRecord, Life, Member
     from perdure.storage.sqlite_batch import Transaction
     from perdure.storage.sqlite_gather import ActorRow
     from perdure.storage.writes import Count
 
-_LIVES = {
-    "restarting": "UPDATE actor SET life = 'restarting', restart_at = ?1, reason = ?2, \
-                   status = CASE WHEN status IN ('stopped', 'parked') THEN 'ready' ELSE status END",
-    "terminated": "UPDATE actor SET life = 'terminated', restart_at = ?1, reason = ?2",
-    "failed": "UPDATE actor SET life = 'failed', restart_at = ?1, reason = ?2",
-}
+_LIVES: tuple[Life, ...] = ("restarting", "terminated", "failed")
+# who is to run again has not ended any more, and what was parked is tried again
+_SET_LIFE = """
+UPDATE actor SET life = ?1, restart_at = ?2, reason = ?3,
+    status = CASE WHEN ?1 = 'restarting' AND status IN ('stopped', 'parked') THEN 'ready' ELSE status END
+WHERE id IN (SELECT value FROM json_each(?4))
+"""
 _KEPT_FAILURES = 20
 
 
-def stale(transaction: Transaction, order: Order) -> StaleDecision | None:
+def stale(transaction: Transaction, write: Order) -> StaleDecision | None:
     """Whether something else was decided of the same actor, or counted, since this was decided."""
-    row = None if order.about is None else transaction.row(order.about)
+    row = None if write.about is None else transaction.row(write.about)
     if row is not None and row.life != "running":
         return StaleDecision(f"{row.kind}/{row.key} is {row.life} by now. Decide anew.")
-    for count in order.counts:
+    for count in write.counts:
         sql = "SELECT coalesce(max(number), 0) FROM restart WHERE supervisor = ?"
         ((last,),) = fetch(transaction.connection, sql, count.supervisor)
         if last != count.last:
@@ -79,22 +80,20 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
     done.members = subtrees(transaction.connection, wanted)
     fates = _fates(done.members, wanted)
     transaction.drop(fates)
-    for fate, sql in _LIVES.items():
-        actors = json.dumps([actor for actor, one in fates.items() if one == fate])
-        transaction.connection.execute(
-            f"{sql} WHERE id IN (SELECT value FROM json_each(?3))",  # noqa: S608  # constant statements
-            (write.restart_at if fate == "restarting" else None, write.reason, actors),
-        )
+    for life in _LIVES:
+        actors = json.dumps([actor for actor, fate in fates.items() if fate == life])
+        at = write.restart_at if life == "restarting" else None
+        transaction.connection.execute(_SET_LIFE, (life, at, write.reason, actors))
     for actor, fate in fates.items():
         if fate == "restarting":
             _clear(transaction, actor)
     gone = json.dumps([actor for actor, fate in fates.items() if fate == "gone"])
     transaction.connection.execute("DELETE FROM child WHERE actor IN (SELECT value FROM json_each(?))", (gone,))
-    end(transaction, [one for one in done.members if fates[one.actor] in {"ended", "gone"}], write, done)
+    _end(transaction, [one for one in done.members if fates[one.actor] in {"ended", "gone"}], write, done)
     _as_written(done.members, fates, write)
     held = [one for one in done.members if fates[one.actor] in {"terminated", "failed"}]
     _refuse_askers(transaction, held, write, done)
-    tell_watchers(transaction, held, write.reason, write.now, done)
+    _tell_watchers(transaction, {one.actor: one.to for one in held}, write.reason, write.now, done)
 
 
 def _as_written(members: Iterable[Member], fates: Mapping[int, str], write: Order) -> None:
@@ -131,15 +130,13 @@ def ended(transaction: Transaction, row: ActorRow, done: Committed) -> None:
     below = children(transaction.connection, row.id)
     if below:
         apply(transaction, Order(transaction.now, terminate=[one.actor for one in below], reason="shutdown"), done)
-    (me,) = subtrees(transaction.connection, [row.id])[:1]
-    if me.spec.restart == "temporary":
-        transaction.connection.execute("DELETE FROM child WHERE actor = ?", (row.id,))
-    tell_watchers(transaction, [me], "normal", transaction.now, done)
+    transaction.connection.execute("DELETE FROM child WHERE actor = ? AND restart = 'temporary'", (row.id,))
+    _tell_watchers(transaction, {row.id: row.address}, "normal", transaction.now, done)
 
 
-def end(transaction: Transaction, members: Iterable[Member], write: Order, done: Committed) -> None:
+def _end(transaction: Transaction, members: Iterable[Member], write: Order, done: Committed) -> None:
     """End actors for good; what they had not handled becomes dead letters."""
-    ended: list[Member] = []
+    stopped: dict[int, Address] = {}
     for one in members:
         row = transaction.row(one.actor)
         if row is None or row.status == "stopped":
@@ -148,14 +145,13 @@ def end(transaction: Transaction, members: Iterable[Member], write: Order, done:
         transaction.touch(row)
         transaction.flush()
         dead_letter_rest(transaction, row, done, write.now)
-        ended.append(one)
-    transaction.flush()
-    lives = json.dumps([one.actor for one in ended])
+        stopped[one.actor] = one.to
+    transaction.drop(stopped)
     transaction.connection.execute(
-        "UPDATE actor SET life = 'running', restart_at = NULL WHERE id IN (SELECT value FROM json_each(?))", (lives,)
+        "UPDATE actor SET life = 'running', restart_at = NULL WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(stopped)),),
     )
-    transaction.drop(one.actor for one in ended)
-    tell_watchers(transaction, ended, write.reason, write.now, done)
+    _tell_watchers(transaction, stopped, write.reason, write.now, done)
 
 
 def _count(transaction: Transaction, count: Count) -> None:
@@ -223,21 +219,20 @@ def _held(one: Member, write: Order) -> PerdureError:
     return ActorStopped(f"{one.to} was stopped by its supervisor; its mail is kept until it is restarted.")
 
 
-def tell_watchers(
-    transaction: Transaction, members: Iterable[Member], reason: str, now: float, done: Committed
+def _tell_watchers(
+    transaction: Transaction, actors: Mapping[int, Address], reason: str, now: float, done: Committed
 ) -> None:
     """Send their messages to the watchers of actors that ended; each is told once."""
-    addresses = {one.actor: one.to for one in members}
     rows = fetch(
         transaction.connection,
         "DELETE FROM watcher WHERE actor IN (SELECT value FROM json_each(?)) \
          RETURNING actor, watcher, handler, parameter, cause",
-        json.dumps(list(addresses)),
+        json.dumps(list(actors)),
     )
     for actor, watcher, handler, parameter, cause in rows:
         row = transaction.row(watcher)
         if row is not None:
-            note = Monitor(addresses[actor], row.address, handler, parameter, cause)
+            note = Monitor(actors[actor], row.address, handler, parameter, cause)
             _tell(transaction, note, reason, now, done)
 
 
@@ -249,7 +244,7 @@ def _tell(transaction: Transaction, note: Monitor, reason: str, now: float, done
         done.appended = [*done.appended, settled]
 
 
-def monitor(transaction: Transaction, write: Monitor) -> Committed | PerdureError:
+def monitor(transaction: Transaction, write: Monitor) -> Committed:
     """Settle a watcher that comes without a turn."""
     done = Committed()
     watch(transaction, write, done)

@@ -119,10 +119,14 @@ class Judge:
         order.failure = _record(ended, now, _said(verdict, levels))
         return Judgement(verdict, order, here, permanent)
 
+    def _supervisor(self, level: Level) -> type[Actor] | None:
+        """The supervisor's class; none for the system's root, or where no imported module defines it."""
+        return None if level.supervisor is None else self._class_of(level.supervisor.kind)
+
     def _rung(self, level: Level) -> Rung:
         strategy = self._root
         auto_shutdown: AutoShutdown = "never"
-        supervisor = None if level.supervisor is None else self._class_of(level.supervisor.kind)
+        supervisor = self._supervisor(level)
         if supervisor is not None:
             spec = supervisor.__perdure__
             strategy, auto_shutdown = spec.supervision or OneForOne(), spec.auto_shutdown
@@ -140,7 +144,7 @@ class Judge:
         )
 
     def _decide(self, level: Level, failure: Failure | None) -> Directive:
-        supervisor = None if level.supervisor is None else self._class_of(level.supervisor.kind)
+        supervisor = self._supervisor(level)
         if supervisor is None or failure is None:
             return "restart"
         try:

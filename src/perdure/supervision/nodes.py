@@ -84,7 +84,7 @@ class Sweep:
         self._started = timestamp()
 
     async def bury(self) -> None:
-        """End dead nodes: their actors are anybody's."""
+        """End dead nodes: their actors are anybody's, and their trees are to be started."""
         for node in await self._store.dead_nodes():
             self._anew = True
             settled = await self._committer.write(Bury(node, self._deaths, self._timestamp()))
@@ -95,12 +95,12 @@ class Sweep:
                     "node %s is dead; %d actors adopted, blamed: %s, dead letters: %s",
                     node, settled.actors, settled.blamed, settled.dead,
                 )  # fmt: skip
+        if self._anew:
+            await self._orders.expect()
 
     async def adopt(self) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
         await self.bury()
-        if self._anew:
-            await self._orders.expect()
         while True:
             claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
             if not isinstance(claimed, Claimed) or not claimed.actors:

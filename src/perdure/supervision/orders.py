@@ -5,16 +5,17 @@
     opened, a node died ──► what is still to be restarted ───────────┘
 
 An order is level-triggered: it is the state of the rows, not an event. Whoever finds an actor that nobody has and that
-is `restarting` goes on where the last one was killed. A newer order for one of the same actors makes an older one give
-up at its next step.
+is `restarting` goes on where the last one was killed. Where a newer order is about some of the same actors, the older
+leaves those to it, and goes on with the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from msgspec.structs import replace
 
@@ -25,9 +26,9 @@ from perdure.supervision.strategy import Ended, OneForOne
 from perdure.supervision.trees import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 
-    from perdure.actors.actor import Actor
+    from perdure.actors.actor import Actor, ActorSpec
     from perdure.storage.committer import Committer
     from perdure.storage.records import ChildSpec, Member
     from perdure.storage.store import Store
@@ -46,6 +47,14 @@ class Declared(Protocol):
     key: str | None
     state: Mapping[str, object]
     spec: ChildSpec
+
+
+class Declaring(Protocol):
+    """A supervisor, as far as its children go."""
+
+    def children(self) -> Iterable[Declared]:
+        """The children it starts with, in start order."""
+        ...
 
 
 class Orders:
@@ -68,7 +77,9 @@ class Orders:
         self._timestamp = timestamp
         self._serials = count(1)
         self._newest: dict[int, int] = {}
+        """The serial of the newest order about an actor, while that is carried out."""
         self._late: dict[int, Placed] = {}
+        """Supervisors that came into memory by themselves while an order was about them."""
         self._awaited: set[int] = set()
         """Actors that are started with a tree that does not stand yet; until then they handle nothing."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -91,6 +102,15 @@ class Orders:
             self._newest[one.actor] = serial
         return serial
 
+    @contextmanager
+    def _newest_about(self, members: Sequence[Member]) -> Generator[int]:
+        """Be the newest order about these actors, with the serial it gives."""
+        serial = self._mark(members)
+        try:
+            yield serial
+        finally:
+            self._unmark(members, serial)
+
     def _unmark(self, members: Iterable[Member], serial: int) -> None:
         for one in members:
             if self._newest.get(one.actor) == serial:
@@ -110,7 +130,7 @@ class Orders:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._closing:
-            _LOG.error("an order was not carried out; the sweep finds it again", exc_info=task.exception())
+            _LOG.error("an order was not carried out. This is a bug; start again", exc_info=task.exception())
 
     async def _carry_out(self, members: Sequence[Member], serial: int) -> None:
         try:
@@ -150,7 +170,7 @@ class Orders:
     async def _order(self, order: Order, *, wait: bool = False) -> None:
         settled = await self._committer.write(order)
         if isinstance(settled, Committed):
-            members, settled.members = settled.members, ()
+            members, settled.members = settled.members, ()  # carried out here, where it can be waited for
             self._floor.committed(settled)
             task = self.carry_out(members)
             if wait:
@@ -163,28 +183,26 @@ class Orders:
 
         One that a newer order than this is about is left to that, which may have started it again.
         """
-        classes = {one.actor: self._class_of(one.to.kind) for one in members}
+        specs = {one.actor: self._spec(one) for one in members}
         supervising = {one.supervisor for one in members}
-        pool: list[Member] = []
+
+        def pool(one: Member) -> int | None:
+            """The supervisor of the pool that an actor is in."""
+            above = specs.get(one.supervisor or 0)
+            pooled = above is not None and isinstance(above.supervision, OneForOne) and not one.declared
+            return one.supervisor if pooled and one.actor not in supervising else None
+
+        together: list[Member] = []
         for one in reversed(members):
-            if pool and not (self._pooled(one, classes, supervising) and one.supervisor == pool[0].supervisor):
-                await self._halt_pool(pool)
-                pool = []
-            if serial is not None and not self._is_newest(one, serial):
-                continue
-            if self._pooled(one, classes, supervising):
-                pool.append(one)
-            else:
-                await self._floor.halt(one.actor, one.spec.shutdown)
-        await self._halt_pool(pool)
+            if together and (pool(one) is None or pool(one) != pool(together[0])):
+                await self._halt_together(together)
+                together = []
+            if serial is None or self._is_newest(one, serial):
+                together.append(one)
+        await self._halt_together(together)
 
-    def _pooled(self, one: Member, classes: Mapping[int, type[Actor] | None], supervising: set[int | None]) -> bool:
-        above = classes.get(one.supervisor or 0)
-        strategy = None if above is None else above.__perdure__.supervision
-        return not one.declared and isinstance(strategy, OneForOne) and one.actor not in supervising
-
-    async def _halt_pool(self, pool: Sequence[Member]) -> None:
-        await asyncio.gather(*(self._floor.halt(one.actor, one.spec.shutdown) for one in pool))
+    async def _halt_together(self, members: Sequence[Member]) -> None:
+        await asyncio.gather(*(self._floor.halt(one.actor, one.spec.shutdown) for one in members))
 
     # starting ---------------------------------------------------------------------------------------------------------
 
@@ -207,7 +225,7 @@ class Orders:
     def _begun(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
         # held in the very moment it is this node's, or mail that comes with the same commit would be handled
         place = settled.place if isinstance(settled, Adopted) else settled
-        if isinstance(place, Placed) and place.epoch is not None and self._class_of(place.to.kind) is not None:
+        if isinstance(place, Placed) and place.epoch is not None and self._spec(place) is not None:
             self._floor.hold(place)
         settle(write, settled, future)
 
@@ -217,8 +235,8 @@ class Orders:
 
     async def _raise(self, one: Member, serial: int) -> None:
         """Start an actor, then its children in order; if one of them does not start, stop them all again."""
-        cls = self._class_of(one.to.kind)
-        if cls is None or not self._is_newest(one, serial):
+        spec = self._spec(one)
+        if spec is None or not self._is_newest(one, serial):
             return
         try:
             here = await self._floor.start(one.actor)
@@ -228,7 +246,7 @@ class Orders:
         if not here or not self._is_newest(one, serial):
             return
         actor = self._floor.instance(one.actor)
-        if actor is not None and cls.__perdure__.supervision is not None:
+        if actor is not None and spec.supervision is not None:
             await self._raise_children(one, actor, serial)
         if self._is_newest(one, serial):
             self._awaited.discard(one.actor)
@@ -239,25 +257,22 @@ class Orders:
         # one whose backoff still runs is started when it is over, by `recover`
         now = self._timestamp()
         wanted = [child for child in family if runs(child) and (child.restart_at or 0.0) <= now]
-        raised: list[Member] = []
         begun = await self._begin(wanted, serial)
-        try:
-            for child in begun:
-                raised.append(child)
+        for child in begun:
+            try:
                 await self._raise(child, serial)
-        except ActivationError as error:
-            await self._halt([one, *begun], serial)
-            what = f"{one.to}: its child {raised[-1].to} did not start: {error}"
-            raise StartError(what) from error
+            except ActivationError as error:
+                await self._halt([one, *begun], serial)
+                raise StartError(f"{one.to}: its child {child.to} did not start: {error}") from error
 
     async def _family(self, one: Member, actor: Actor) -> Sequence[Member]:
-        declared: Callable[[], Iterable[Declared]] | None = getattr(actor, "children", None)
-        if declared is None or not _is_supervisor(type(actor)):
+        if not self._starts_children(one):
             return [child for child in await self._store.children(one.actor) if child.life == "restarting"]
+        supervisor = cast("Declaring", actor)
         try:
             children = [
                 (self._floor.spawning(child.cls, _key_of(child), child.state, one.actor), child.spec)
-                for child in declared()
+                for child in supervisor.children()
             ]
         except StartError:
             raise
@@ -282,25 +297,29 @@ class Orders:
         member = await self._store.member(spawn.to)
         if member is None:
             raise StartError(f"{spawn.to}: is not there after it was made. This is a bug.")
-        serial = self._mark([member])
         try:
-            await self._start(member, serial)
+            with self._newest_about([member]) as serial:
+                await self._start(member, serial)
         except ActivationError as error:
             raise error if isinstance(error, StartError) else StartError(str(error)) from error
-        finally:
-            self._unmark([member], serial)
 
     async def recover(self, *, everything: bool) -> None:
         """Go on with orders that nobody carries out; after a death, start supervisors that nobody has."""
         found = await self._store.restarting()
         if everything:
-            everybody = await trees(self._store, lambda _: True, self._supervises)
+            everybody = await trees(self._store, self._supervises)
             raising = {one.actor for one in everybody if self._starts_children(one)}
-            tops = [one for one in everybody if one.life == "running" and one.supervisor not in raising]
-            found += [one for one in tops if self._raises(one)]
+            found += [
+                one
+                for one in everybody
+                if one.actor in raising
+                and one.supervisor not in raising
+                and one.life == "running"
+                and self._floor.instance(one.actor) is None
+            ]
         families: dict[int, list[Member]] = {}
         for one in found:
-            if one.actor not in self._newest and runs(one) and self._class_of(one.to.kind) is not None:
+            if one.actor not in self._newest and runs(one) and self._spec(one) is not None:
                 families.setdefault(one.supervisor or -one.actor, []).append(one)
         tasks = [self._spawn(self._recover(family, self._mark(family))) for family in families.values()]
         if everything:
@@ -308,12 +327,8 @@ class Orders:
 
     async def expect(self) -> None:
         """Know who is to be started with its supervisor, before mail brings one of them into memory."""
-        found = await trees(self._store, lambda _: True, self._starts_children)
+        found = await trees(self._store, self._starts_children)
         self._awaited = {one.actor for one in found if runs(one) and self._floor.instance(one.actor) is None}
-
-    def _starts_children(self, one: Member) -> bool:
-        cls = self._class_of(one.to.kind)
-        return cls is not None and _is_supervisor(cls)
 
     async def _let_go(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """Wait for no tree any more: what did not come about is another order's."""
@@ -322,10 +337,6 @@ class Orders:
         awaited, self._awaited = self._awaited, set()
         for actor in awaited - self._newest.keys():
             self._floor.go(actor)
-
-    def _raises(self, one: Member) -> bool:
-        """Whether an actor has children to be started with it, and is not here."""
-        return self._starts_children(one) and self._floor.instance(one.actor) is None
 
     async def _recover(self, family: Sequence[Member], serial: int) -> None:
         try:
@@ -336,10 +347,9 @@ class Orders:
 
     def needs_raising(self, place: Placed) -> bool:
         """Whether an actor that came into memory by itself has children to be started with it; they are."""
-        cls = self._class_of(place.to.kind)
         if place.actor in self._awaited:
             return True
-        if cls is None or not _is_supervisor(cls) or self._closing:
+        if not self._starts_children(place) or self._closing:
             return False
         if place.actor in self._newest:
             self._late[place.actor] = place  # whoever is at it lets it go, or else it begins when that one is done
@@ -365,7 +375,7 @@ class Orders:
         if not self._floor.supervises():
             return
         try:
-            here = await trees(self._store, lambda actor: self._floor.instance(actor) is not None, self._supervises)
+            here = await trees(self._store, self._supervises, lambda one: self._floor.instance(one.actor) is not None)
         except PerdureError as error:
             _LOG.error("the trees are stopped in no order: %s", error)
             return
@@ -374,9 +384,20 @@ class Orders:
                 one.spec = replace(one.spec, shutdown=grace)
         await self._halt(here)
 
-    def _supervises(self, one: Member) -> bool:
+    # what classes say -------------------------------------------------------------------------------------------------
+
+    def _spec(self, one: Member | Placed) -> ActorSpec | None:
+        """What is known of an actor's class; none if no imported module defines it."""
         cls = self._class_of(one.to.kind)
-        return cls is not None and cls.__perdure__.supervision is not None
+        return None if cls is None else cls.__perdure__
+
+    def _supervises(self, one: Member) -> bool:
+        spec = self._spec(one)
+        return spec is not None and spec.supervision is not None
+
+    def _starts_children(self, one: Member | Placed) -> bool:
+        spec = self._spec(one)
+        return spec is not None and spec.raises_children
 
 
 def runs(one: Member) -> bool:
@@ -388,7 +409,3 @@ def _key_of(child: Declared) -> str:
     if child.key is None:
         raise StartError(f"{child!r} is declared without a key, and would be another one at every start. Give it one.")
     return child.key
-
-
-def _is_supervisor(cls: type[Actor]) -> bool:
-    return cls.__perdure__.raises_children

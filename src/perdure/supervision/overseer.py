@@ -13,13 +13,13 @@ from perdure.errors import ActivationError, ChildError
 from perdure.storage.writes import Adopt, Adopted, Committed, Order
 from perdure.supervision.orders import Orders, runs
 
-T = TypeVar("T")
-
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from perdure.storage.records import Address, ChildSpec, Member
     from perdure.storage.writes import Spawn
+
+T = TypeVar("T")
 
 
 class Overseer(Orders):
@@ -46,14 +46,12 @@ class Overseer(Orders):
         (one,) = settled.children
         if settled.place is None or settled.place.epoch is None:
             return one.to  # stopped meanwhile, or another node's
-        serial = self._mark([one])
         try:
-            await self._raise(one, serial)
+            with self._newest_about([one]) as serial:
+                await self._raise(one, serial)
         except ActivationError as error:
             await self._order(Order(self._timestamp(), discard=[one.actor], reason="it did not start"), wait=True)
             raise ChildError(f"{child.to} did not start, and is forgotten: {error}", "start_failed") from None
-        finally:
-            self._unmark([one], serial)
         return one.to
 
     async def _child(self, supervisor: int, actor: Address) -> Member:
@@ -81,15 +79,13 @@ class Overseer(Orders):
         if not isinstance(settled, Committed):
             raise ChildError(f"{actor} could not be restarted: {settled!r}", "start_failed")
         (one,) = [member for member in settled.members if member.actor == one.actor]
-        serial = self._mark(settled.members)
         try:
-            await self._halt(settled.members, serial)  # one that failed or ended a moment ago may still be stopping
-            await self._start(one, serial)
+            with self._newest_about(settled.members) as serial:
+                await self._halt(settled.members, serial)  # one that failed or ended just now may still be stopping
+                await self._start(one, serial)
         except ActivationError as error:
             await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)
             raise ChildError(f"{actor} did not start: {error}", "start_failed") from None
-        finally:
-            self._unmark(settled.members, serial)
 
     async def delete_child(self, supervisor: int, actor: Address) -> None:
         """Forget a child that does not run; its mail becomes dead letters. Raises `ChildError` if it runs."""

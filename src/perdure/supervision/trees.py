@@ -1,4 +1,4 @@
-"""The supervision trees that one node has in memory."""
+"""The supervision trees: who supervises, and whom."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ if TYPE_CHECKING:
     from perdure.storage.store import Store
 
 
-async def trees(store: Store, here: Callable[[int], bool], supervises: Callable[[Member], bool]) -> list[Member]:
-    """Who is here: each before those it supervises, siblings in start order."""
+async def trees(
+    store: Store, supervises: Callable[[Member], bool], wanted: Callable[[Member], bool] = lambda _: True
+) -> list[Member]:
+    """All who are wanted, with a supervisor that is: each before those it supervises, siblings in start order.
+
+    Args:
+        store: Where to read.
+        supervises: Whose children to read.
+        wanted: Whom to take; with one that is not, all below it are left out.
+    """
     found: list[Member] = []
-    stack = [one for one in await store.tops() if here(one.actor)]
+    stack = [one for one in await store.tops() if wanted(one)]
     while stack:
         one = stack.pop()
         found.append(one)
         if supervises(one):
-            stack.extend(child for child in reversed(await store.children(one.actor)) if here(child.actor))
+            stack.extend(child for child in reversed(await store.children(one.actor)) if wanted(child))
     return found
