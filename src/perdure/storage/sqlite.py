@@ -382,11 +382,22 @@ class SQLiteStore:
 
     async def restarting(self) -> list[Member]:
         """See `Store.restarting`."""
-        return await self._read(sqlite_family.restarting)
+        me = self._need(self._node).id
+        return await self._read(lambda connection: sqlite_family.restarting(connection, me))
 
     async def tops(self) -> list[Member]:
         """See `Store.tops`."""
         return await self._read(sqlite_family.tops)
+
+    async def unwanted(self) -> list[Member]:
+        """See `Store.unwanted`."""
+        me = self._need(self._node).id
+        return await self._read(lambda connection: sqlite_family.unwanted(connection, me))
+
+    async def elsewhere(self, actors: Collection[int]) -> list[int]:
+        """See `Store.elsewhere`."""
+        me = self._need(self._node).id
+        return await self._read(lambda connection: sqlite_read.elsewhere(connection, me, actors))
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """See `Store.unknown_kinds`."""

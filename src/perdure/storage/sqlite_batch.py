@@ -51,6 +51,7 @@ from perdure.storage.writes import (
     Segment,
     Send,
     Spawn,
+    Yield,
 )
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ class Transaction(Gathering):
                 f"actor row {write.actor}: owned by {row.owner if row else 'nobody'} under epoch "
                 f"{row.epoch if row else 0}, not by this activation's epoch {write.epoch}. What it computed is dropped."
             )
+        if row.status == "stopped":
+            return FencedError(f"{row.address} has stopped meanwhile: {row.reason}. What it computed is dropped.")
         refusal = self._refusal(row, write)
         if refusal is not None:
             return refusal
@@ -431,5 +434,6 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Monitor: sqlite_orders.monitor,
     Resend: sqlite_letters.resend,
     Forget: sqlite_letters.forget,
+    Yield: sqlite_orders.yield_up,
 }
 _HELD: dict[str, type[PerdureError]] = {"failed": ActorFailed, "terminated": ActorStopped}

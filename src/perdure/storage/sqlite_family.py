@@ -33,7 +33,11 @@ LEFT JOIN child ON child.actor = actor.id"""
 _CHILDREN = f"""{_MEMBER} FROM json_each(?) AS wanted CROSS JOIN child ON child.supervisor = wanted.value
 JOIN actor ON actor.id = child.actor ORDER BY supervisor, declared DESC, position"""
 _EVERYONE = f"{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id"
-_RESTARTING = f"{_EVERYONE} WHERE life = 'restarting' AND owner IS NULL ORDER BY declared DESC, position"
+_FREE = """ WHERE life = 'restarting' AND owner IS NULL AND NOT EXISTS (
+    SELECT 1 FROM node WHERE node.id = carrier AND node.status = 'live' AND node.id <> ?)"""
+_IN_ORDER = " ORDER BY declared DESC, position"
+_RESTARTING = _EVERYONE + _FREE + _IN_ORDER
+_UNWANTED = f"{_EVERYONE} WHERE owner = ? AND (life <> 'running' OR status = 'stopped') {_IN_ORDER}"
 _TOPS = f"{_EVERYONE} WHERE child.actor IS NULL AND actor.id IN (SELECT supervisor FROM child)"  # noqa: S608  # constant parts
 
 _DEEPEST = 1_000
@@ -61,9 +65,9 @@ def member(connection: sqlite3.Connection, address: Address) -> Member | None:
     return next(iter(_members(connection, f"{_EVERYONE} WHERE kind = ? AND key = ?", *address)), None)
 
 
-def restarting(connection: sqlite3.Connection) -> list[Member]:
+def restarting(connection: sqlite3.Connection, node: str) -> list[Member]:
     """See `Store.restarting`."""
-    found = _members(connection, _RESTARTING)
+    found = _members(connection, _RESTARTING, node)
     among = {one.actor for one in found}
     return [one for one in found if one.supervisor not in among]
 
@@ -71,6 +75,13 @@ def restarting(connection: sqlite3.Connection) -> list[Member]:
 def tops(connection: sqlite3.Connection) -> list[Member]:
     """See `Store.tops`."""
     return _members(connection, _TOPS)
+
+
+def unwanted(connection: sqlite3.Connection, node: str) -> list[Member]:
+    """See `Store.unwanted`."""
+    found = {one.actor: one for one in _members(connection, _UNWANTED, node)}
+    roots = [one.actor for one in found.values() if one.supervisor not in found]
+    return [one for one in subtrees(connection, roots) if one.actor in found]
 
 
 def subtrees(connection: sqlite3.Connection, roots: Iterable[int]) -> list[Member]:
@@ -127,6 +138,8 @@ def begin(transaction: Transaction, write: Begin) -> Placed | bool:
     row = transaction.row(write.actor)
     if row is None or row.status == "stopped" or row.life not in {"running", "restarting"}:
         return False
+    if row.owner not in {None, transaction.node}:
+        return False  # its owner stops it first
     if row.life == "restarting":
         transaction.flush()
         ((at,),) = fetch(transaction.connection, "SELECT restart_at FROM actor WHERE id = ?", row.id)

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from perdure.storage.records import Address, FailureRecord, Life, Member
     from perdure.storage.sqlite_batch import Transaction
     from perdure.storage.sqlite_gather import ActorRow
-    from perdure.storage.writes import Count
+    from perdure.storage.writes import Count, Yield
 
 _LIVES: tuple[Life, ...] = ("restarting", "terminated", "failed")
 # who is to run again has not ended any more, and what was parked is tried again
 _SET_LIFE = """
-UPDATE actor SET life = ?1, restart_at = ?2, reason = ?3,
+UPDATE actor SET life = ?1, restart_at = ?2, reason = ?3, carrier = ?5,
     status = CASE WHEN ?1 = 'restarting' AND status IN ('stopped', 'parked') THEN 'ready' ELSE status END
 WHERE id IN (SELECT value FROM json_each(?4))
 """
@@ -82,8 +82,8 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
     transaction.drop(fates)
     for life in _LIVES:
         actors = json.dumps([actor for actor, fate in fates.items() if fate == life])
-        at = write.restart_at if life == "restarting" else None
-        transaction.connection.execute(_SET_LIFE, (life, at, write.reason, actors))
+        at, carrier = (write.restart_at, transaction.node) if life == "restarting" else (None, None)
+        transaction.connection.execute(_SET_LIFE, (life, at, write.reason, actors, carrier))
     for actor, fate in fates.items():
         if fate == "restarting":
             _clear(transaction, actor)
@@ -94,6 +94,13 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
     held = [one for one in done.members if fates[one.actor] in {"terminated", "failed"}]
     _refuse_askers(transaction, held, write, done)
     _tell_watchers(transaction, {one.actor: one.to for one in held}, write.reason, write.now, done)
+
+
+def yield_up(transaction: Transaction, write: Yield) -> bool:
+    """Settle that another node may start what this one cannot."""
+    sql = "UPDATE actor SET carrier = NULL WHERE carrier = ? AND id IN (SELECT value FROM json_each(?))"
+    transaction.connection.execute(sql, (transaction.node, json.dumps(write.actors)))
+    return True
 
 
 def _as_written(members: Iterable[Member], fates: Mapping[int, str], write: Order) -> None:

@@ -128,6 +128,12 @@ def behind(connection: sqlite3.Connection, known: Collection[tuple[int, int]]) -
     return [actor for (actor,) in fetch(connection, sql, json.dumps(list(known)))]
 
 
+def elsewhere(connection: sqlite3.Connection, node: str, actors: Collection[int]) -> list[int]:
+    """See `Store.elsewhere`."""
+    sql = "SELECT id FROM actor WHERE id IN (SELECT value FROM json_each(?)) AND owner <> ?"
+    return [actor for (actor,) in fetch(connection, sql, json.dumps(list(actors)), node)]
+
+
 def open_asks(connection: sqlite3.Connection, actor: int) -> list[OpenAsk]:
     """See `Store.open_asks`."""
     sql = """
