@@ -70,7 +70,7 @@ class Found(NamedTuple):
         states: How many different states there are, or were seen before a property broke.
         steps: How many steps lead from one to another.
         broken: The property that breaks, if one does.
-        trace: The shortest way there: what happens, and the state that it leaves.
+        trace: The shortest way there: what happens, and what it changes.
     """
 
     states: int
@@ -110,7 +110,9 @@ def _explore(model: Model[S], ignoring: frozenset[str]) -> Found:
                 parents.append(here)
             broken = step.broken or (model.broken(state) if there == len(states) - 1 else None)
             if broken is not None and broken not in ignoring:
-                return Found(len(states), taken, broken, (*_way(model, states, parents, here), _line(step)))
+                return Found(
+                    len(states), taken, broken, (*_way(model, states, parents, here), _line(states[here], step))
+                )
             if not step.failure and there != here:
                 sources.append(here)
                 targets.append(there)
@@ -140,12 +142,15 @@ def _way(model: Model[S], states: list[S], parents: array[int], end: int) -> tup
     lines: list[str] = []
     while parents[end] >= 0:
         came_from = parents[end]
-        lines.append(
-            next(_line(step) for step in model.steps(states[came_from]) if model.canonical(step.state) == states[end])
-        )
+        before = states[came_from]
+        lines.append(next(_line(before, it) for it in model.steps(before) if model.canonical(it.state) == states[end]))
         end = came_from
     return tuple(reversed(lines))
 
 
-def _line(step: Step[S]) -> str:
-    return f"{' '.join(map(str, step.action)):<50} {step.state}"
+def _line(before: object, step: Step[S]) -> str:
+    """What happens, and what is otherwise after it."""
+    names: tuple[str, ...] = getattr(step.state, "_fields", ())
+    changed = [name for name in names if getattr(before, name) != getattr(step.state, name)]
+    what = " ".join(str(word) for word in step.action)
+    return f"{what:<44} " + ", ".join(f"{name}={getattr(step.state, name)}" for name in changed)
