@@ -248,6 +248,17 @@ class FencedError(StorageError):
     """This activation no longer owns its actor; what it computed was not written."""
 
 
+class NodeBuried(FencedError):
+    """This node was taken for dead by another; its actors are others'. Nothing of the transaction was written."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(
+            f"node {node} was taken for dead, for its heartbeats had stopped, and its actors were given to others. "
+            "Look for what held the process or its database up for so long; it goes on as another node."
+        )
+        self.node = node
+
+
 class EncodingError(StorageError, TypeError):
     """A value cannot be stored as annotated, or would come back changed. Nothing was written."""
 

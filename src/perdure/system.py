@@ -28,8 +28,8 @@ from perdure.errors import ActorDefinitionError, EscalationError, SystemClosedEr
 from perdure.limits import Limits
 from perdure.storage.committer import Committer
 from perdure.storage.records import Address, NodeRecord
-from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Store
+from perdure.storage.targets import store_of
 from perdure.supervision.judge import Judge
 from perdure.supervision.nodes import Sweep
 from perdure.supervision.overseer import Overseer
@@ -54,7 +54,7 @@ class ActorSystem:
     """A place where actors live.
 
     Args:
-        target: A path, ``:memory:``, ``sqlite:///path``, or a `Store`.
+        target: A path, ``:memory:``, ``sqlite:///path``, ``postgresql://…``, or a `Store`.
         root: The supervisor at the top of the application's own tree, started with the system, under the key `root`.
         limits: What the system allows.
         on_escalation: What is done when the root cannot keep its children running: `stop`, the system closes, and says
@@ -76,7 +76,7 @@ class ActorSystem:
         on_escalation: Literal["stop", "raise"] = "stop",
         clock: Clock | None = None,
     ) -> None:
-        self._store: Store = SQLiteStore(target) if isinstance(target, str | os.PathLike) else target
+        self._store = store_of(target)
         self._limits = limits or Limits()
         self._clock = clock or SystemClock()
         self._root = root

@@ -38,6 +38,14 @@ class NodeRecord(Struct, frozen=True, gc=False):
     started: float
 
 
+class Peer(Struct, frozen=True, gc=False):
+    """Another node that has not left: the counter it raises while it lives, and how many actors it has in memory."""
+
+    id: str
+    beats: int
+    load: int
+
+
 # messages -------------------------------------------------------------------------------------------------------------
 
 

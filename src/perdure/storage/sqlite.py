@@ -19,6 +19,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError, TargetError
+from perdure.storage.sql import presence
 from perdure.storage.sql.batch import Transaction
 from perdure.storage.sql.cache import Cache
 from perdure.storage.sql.reading import Reading
@@ -150,13 +151,15 @@ class SQLiteStore(Reading):
             if not self._alive.try_acquire():
                 raise StorageError(f"{self._alive!r}: a fresh node id is taken. Start again.")
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO node (id, pid, host, python, version, started) VALUES (?, ?, ?, ?, ?, ?)",
-                (node.id, node.pid, node.host, node.python, node.version, node.started),
-            )
-            if self._resumes:
-                # The code may have been mended: a parked turn is tried again, and parks again if not.
-                connection.execute("UPDATE actor SET status = 'ready', reason = NULL WHERE status = 'parked'")
+            presence.enter(SQLiteConnection(connection), node, resumes=self._resumes)
+
+    async def rejoin(self, node: NodeRecord) -> None:
+        """See `Store.rejoin`."""
+        if self._alive is not None:
+            self._alive.close()
+            await self.buried(self.me)
+        self._node = node
+        await _hop(self._need(self._writer), self._locked, self._enter)
 
     async def close(self) -> None:
         """Leave the deployment and close both connections."""
@@ -166,11 +169,8 @@ class SQLiteStore(Reading):
         await self._disconnect()
 
     def _leave(self) -> None:
-        me = (self.me,)
         with self._transaction() as connection:
-            connection.execute("UPDATE node SET status = 'left' WHERE id = ?", me)
-            connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", me)
-            connection.execute("UPDATE turn SET executing = NULL WHERE executing = ?", me)
+            presence.leave(SQLiteConnection(connection), self.me)
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None

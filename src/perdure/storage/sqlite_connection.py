@@ -87,14 +87,21 @@ class SQLiteConnection:
         """Nothing is gained by waiting: each statement is done at once."""
         return _TOGETHER
 
-    def refresh(self, cache: Cache) -> None:
+    def holds_still(self, node: str) -> bool:
+        """Nobody writes beside this transaction."""
+        del node
+        return True
+
+    def refresh(self, cache: Cache) -> bool:
         """Keep the cached rows as long as no other connection has committed (`PRAGMA data_version` tells)."""
         version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-        if version != cache.version or len(cache.by_id) > CACHED_ROWS:
+        others_wrote = version != cache.version
+        if others_wrote or len(cache.by_id) > CACHED_ROWS:
             cache.clear()
             cache.version = version
         if not cache.numbered:
             self._number(cache)
+        return others_wrote
 
     def forget(self, cache: Cache) -> None:
         """Know no row any more."""

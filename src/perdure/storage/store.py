@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         NodeRecord,
         OpenAsk,
         Past,
+        Peer,
     )
     from perdure.storage.writes import Settled, Write
 
@@ -58,6 +59,9 @@ class Store(Protocol):
         """Commit one transaction, and say for each write what became of it. Returns only when it is durable.
 
         If this raises, nothing of the batch is or will be in the database.
+
+        Raises:
+            NodeBuried: This node was taken for dead.
         """
         ...
 
@@ -94,7 +98,15 @@ class Store(Protocol):
         ...
 
     async def dead_nodes(self) -> list[str]:
-        """Nodes that ended without leaving."""
+        """Nodes that ended without leaving, as far as the kernel tells."""
+        ...
+
+    async def peers(self) -> list[Peer]:
+        """The other nodes that have not left."""
+        ...
+
+    async def rejoin(self, node: NodeRecord) -> None:
+        """Enter under another identity, after this node was buried."""
         ...
 
     async def buried(self, node: str) -> None:

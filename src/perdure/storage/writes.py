@@ -6,7 +6,8 @@
     Claim    ownership of runnable actors      -> Claimed
     Release  ownership given back              -> bool: False if it was refused because there is work
     Due      delayed messages, ended sleeps    -> Fired
-    Bury     a dead node's ownership ended     -> Buried
+    Beat     a sign of life                    -> int, this node's counter
+    Bury     a dead node's ownership ended     -> Buried | False: it lives after all, or is not to be told yet
     Purge    history past its retention        -> int, the rows removed
     Order    what a supervisor decided         -> Committed | StaleDecision
     Begin    an actor that is to run           -> Placed | False: it is not to run after all
@@ -215,12 +216,23 @@ class Due(Struct, frozen=True, gc=False):
     limit: int = 1000
 
 
+class Beat(Struct, frozen=True, gc=False):
+    """A sign of life: this node's counter rises. `load` is how many actors it has in memory."""
+
+    load: int
+
+
 class Bury(Struct, frozen=True, gc=False):
-    """The end of a dead node: its actors lose their owner, and the messages it was executing take the blame."""
+    """The end of a dead node: its actors lose their owner, and the messages it was executing take the blame.
+
+    With `beats`, that is the counter it was judged by; if it has risen since, or somebody buried it, nothing is done.
+    Without, the kernel says that its process is gone.
+    """
 
     node: str
     deaths: int
     now: float
+    beats: int | None = None
 
 
 class Purge(Struct, frozen=True, gc=False):
@@ -288,6 +300,7 @@ Write: TypeAlias = (
     | Claim
     | Release
     | Due
+    | Beat
     | Bury
     | Purge
     | Order

@@ -23,7 +23,7 @@ from perdure.errors import (
 )
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Address, Completion, Mail, Outcome
-from perdure.storage.sql import family, letters, orders
+from perdure.storage.sql import family, letters, orders, presence
 from perdure.storage.sql.cache import ActorRow, Known
 from perdure.storage.sql.gather import Gathering
 from perdure.storage.sql.rare import bury, due, purge
@@ -31,6 +31,7 @@ from perdure.storage.writes import (
     Adopt,
     Append,
     Appended,
+    Beat,
     Begin,
     Bury,
     Claim,
@@ -67,10 +68,12 @@ class Transaction(Gathering):
         """Settle every write and put the rows down; `also`: actors that it met late when it was tried before.
 
         Raises:
+            NodeBuried: This node was taken for dead.
             Again: An actor that it met late is another transaction's. Nothing is to be committed.
         """
         self.now = now
-        self.connection.refresh(self._cache)
+        if self.connection.refresh(self._cache):
+            presence.check(self.connection, self.node)
         self._prefetch(batch, also)
         settled = [_SETTLE[type(write)](self, write) for write in batch]
         self.flush()
@@ -373,6 +376,8 @@ class Transaction(Gathering):
     def bury(self, write: Bury) -> Settled:
         """Settle a dead node's estate."""
         self.flush()
+        if not presence.is_to_be_buried(self.connection, write):
+            return False
         buried = bury(self, write, self._ended.__setitem__)
         self.forget()
         return buried
@@ -425,6 +430,7 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Claim: Transaction.claim,
     Release: Transaction.release,
     Due: Transaction.due,
+    Beat: presence.beat,
     Bury: Transaction.bury,
     Purge: Transaction.purge,
     Order: orders.order,

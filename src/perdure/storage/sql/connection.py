@@ -28,7 +28,11 @@ Parameter: TypeAlias = "Value | list[int] | list[str]"
 
 
 class Again(Exception):  # no error: the transaction begins again
-    """A transaction has to begin again, with more rows locked from its beginning or looking for more."""
+    """A transaction has to begin again, with more of the actors locked from its beginning."""
+
+    def __init__(self, actors: Sequence[int]) -> None:
+        super().__init__(f"others are changing some of {len(actors)} actors")
+        self.actors = actors
 
 
 class Connection(Protocol):
@@ -60,8 +64,15 @@ class Connection(Protocol):
         """Statements that are put inside need not be done before its end."""
         ...
 
-    def refresh(self, cache: Cache) -> None:
-        """Have the cache hold nothing but what is still so, and numbers to give."""
+    def refresh(self, cache: Cache) -> bool:
+        """Have the cache hold nothing but what is still so, and numbers to give.
+
+        Returns whether this node may have been buried since; not where the store looks for that itself.
+        """
+        ...
+
+    def holds_still(self, node: str) -> bool:
+        """Whether another node writes nothing until this transaction ends; false if it is writing."""
         ...
 
     def forget(self, cache: Cache) -> None:

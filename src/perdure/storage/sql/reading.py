@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
-from perdure.storage.sql import family, read
+from perdure.storage.sql import family, presence, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from perdure.storage import records
-    from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, OpenAsk
+    from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, OpenAsk, Peer
     from perdure.storage.sql.connection import Connection
 
 R = TypeVar("R")
@@ -88,6 +88,10 @@ class Reading:
     async def elsewhere(self, actors: Collection[int]) -> list[int]:
         """See `Store.elsewhere`."""
         return await self._read(lambda connection: read.elsewhere(connection, self.me, actors))
+
+    async def peers(self) -> list[Peer]:
+        """See `Store.peers`."""
+        return await self._read(lambda connection: presence.peers(connection, self.me))
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """See `Store.unknown_kinds`."""

@@ -1,0 +1,282 @@
+"""The store on PostgreSQL: many nodes, one database.
+
+One connection writes, in a thread of its own; a whole transaction is one hop to it. Others read. A transaction locks
+the actors it is about in the order of their ids, then settles its batch as on SQLite.
+
+A connection may be lost at any moment, in the middle of COMMIT too. Every transaction of a node holds a lock of that
+node's, so whoever connects next waits until the server has ended the one before; then a row that only it wrote tells
+what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+
+from perdure.errors import NodeBuried, PerdureError, StorageError, SystemClosedError
+from perdure.storage.postgres_link import OUTAGE_SECONDS, Link, away, said
+from perdure.storage.postgres_open import place, prepare, refuse
+from perdure.storage.sql import presence
+from perdure.storage.sql.batch import Transaction
+from perdure.storage.sql.cache import Cache
+from perdure.storage.sql.connection import Again, Connection, Value
+from perdure.storage.sql.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from perdure.storage.records import NodeRecord
+    from perdure.storage.writes import Settled, Write
+
+R = TypeVar("R")
+
+_LOG = logging.getLogger("perdure.storage")
+_READERS = 4
+_PAUSE_SECONDS = 0.2
+_TRANSIENT = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+)
+
+
+class PostgresStore(Reading):
+    """A `Store` in a schema of a PostgreSQL database, 14 or newer.
+
+    Args:
+        target: A URL as libpq knows it, with `?schema=` for the schema (`perdure` by default), and `?pooler=true` if a
+            transaction-mode pooler (PgBouncer) stands between.
+        resumes: Whether turns that are parked are tried again when it opens.
+    """
+
+    def __init__(self, target: str, *, resumes: bool = True) -> None:
+        self._place = place(target)
+        self._resumes = resumes
+        self._node: NodeRecord | None = None
+        self._runs: Callable[[str], bool] = bool
+        self._cache = Cache()
+        self._writer: Link | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._readers: queue.SimpleQueue[Link] = queue.SimpleQueue()
+        self._reading: ThreadPoolExecutor | None = None
+        self._batch = 0
+        self._evidence: tuple[str, Value, Value] = ("", None, None)
+        self._settled: list[Settled] = []
+        self._seen = -1
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"<PostgresStore {self.location} {'open' if self._writer else 'closed'}>"
+
+    @property
+    def location(self) -> str:
+        """The database and the schema, without user and password."""
+        return self._place.name
+
+    @property
+    def me(self) -> str:
+        """The id of the node that it was opened for."""
+        return self._need(self._node).id
+
+    # opening and closing ----------------------------------------------------------------------------------------------
+
+    async def open(self, node: NodeRecord, runs: Callable[[str], bool]) -> None:
+        """Connect, migrate, and enter the node."""
+        self._node, self._runs, self._pid = node, runs, os.getpid()
+        self._cache = Cache()
+        self._thread = ThreadPoolExecutor(1, "perdure-postgres")
+        self._reading = ThreadPoolExecutor(_READERS, "perdure-postgres-read")
+        for _ in range(_READERS):
+            self._readers.put(Link(self._place, node.id))
+        self._writer = Link(self._place, node.id)
+        opening = asyncio.ensure_future(self._hop(self._open))
+        try:
+            await asyncio.shield(opening)
+        except BaseException:
+            await asyncio.wait([opening])
+            opening.exception()  # what stopped the caller is what is told
+            await self._disconnect()
+            raise
+
+    def _open(self) -> None:
+        try:
+            prepare(self._need(self._writer).raw, self._place)
+            self._enter()
+        except psycopg.Error as error:
+            raise refuse(error, self.location) from error
+
+    def _enter(self) -> None:
+        with self._need(self._writer).transaction(self.me) as connection:
+            presence.enter(connection, self._need(self._node), resumes=self._resumes)
+
+    async def rejoin(self, node: NodeRecord) -> None:
+        """See `Store.rejoin`."""
+        self._node = node
+        await self._hop(self._enter)
+
+    async def close(self) -> None:
+        """Leave the deployment and close every connection."""
+        if self._writer is not None and os.getpid() == self._pid:
+            with suppress(psycopg.Error, PerdureError):
+                await self._hop(self._leave)
+        await self._disconnect()
+
+    def _leave(self) -> None:
+        with self._need(self._writer).transaction(self.me) as connection:
+            presence.leave(connection, self.me)
+
+    async def _disconnect(self) -> None:
+        writer, self._writer = self._writer, None
+        threads = [thread for thread in (self._thread, self._reading) if thread is not None]
+        self._thread = self._reading = None
+        for thread in threads:
+            await asyncio.to_thread(thread.shutdown)  # what runs has a deadline
+        if writer is not None:
+            writer.close()
+        while not self._readers.empty():
+            self._readers.get().close()
+
+    def _need(self, part: R | None) -> R:
+        if part is None:
+            raise SystemClosedError(
+                f"{self.location}: the store is not open. Use it inside `async with ActorSystem(...)`."
+            )
+        if os.getpid() != self._pid:
+            raise SystemClosedError(
+                f"{self.location}: opened in process {self._pid}, used in its fork {os.getpid()}. "
+                "Open a system in each process."
+            )
+        return part
+
+    async def _hop(self, work: Callable[[], R]) -> R:
+        """Run a whole piece of work in the writing connection's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._need(self._thread), work)
+
+    # writing ----------------------------------------------------------------------------------------------------------
+
+    async def write(self, batch: Sequence[Write]) -> list[Settled]:
+        """Commit one transaction; see `Store.write`."""
+        return await self._hop(partial(self._write, batch))
+
+    def _write(self, batch: Sequence[Write]) -> list[Settled]:
+        """Try until it is committed, or refused for good, or the database has been away for too long."""
+        self._batch += 1
+        end = time.monotonic() + OUTAGE_SECONDS
+        also: set[int] = set()
+        thorough = False
+        while True:
+            try:
+                return self._transact(batch, also, thorough=thorough)
+            except Again as again:
+                also.update(again.actors)
+                error: Exception = again
+            except psycopg.errors.UniqueViolation as found:
+                # An id or an address was taken, beside this transaction or before: look closely, and refuse that one.
+                error, thorough = found, True
+                self._cache.ids.clear()
+            except _TRANSIENT as found:
+                error = found
+            except psycopg.Error as found:
+                error = found
+                settled = self._after(found, end)
+                if settled is not None:
+                    return settled
+            if time.monotonic() > end:
+                raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> StorageError:
+        return StorageError(f"{self.location}: {said(error)}. Nothing of this batch was written.")
+
+    def _after(self, error: psycopg.Error, end: float) -> list[Settled] | None:
+        """After an error of the connection: what was committed all the same; none if the batch is to be tried again.
+
+        Raises:
+            StorageError: It is the server's answer, and would be the same again.
+        """
+        writer = self._need(self._writer)
+        if not away(error):
+            raise self._refused(error) from error
+        settled, committing = self._settled, writer.committing
+        writer.connect_again(error, end)
+        if committing and self._was_committed(end):
+            _LOG.warning("%s: batch %d was committed although its connection was lost", self.location, self._batch)
+            return settled
+        return None
+
+    def _was_committed(self, end: float) -> bool:
+        """Wait until the server has ended the transaction before, and look for a row that only it wrote."""
+        sql, *values = self._evidence
+        writer = self._need(self._writer)
+        while True:
+            try:
+                with writer.transaction(self.me) as connection:
+                    return bool(connection.fetch(sql, *values))
+            except psycopg.Error as error:
+                if not away(error) or time.monotonic() > end:
+                    unknown = f"what became of a transaction cannot be looked up ({said(error)})"
+                    raise StorageError(f"{self.location}: {unknown}. Start again.") from error
+                writer.connect_again(error, end)
+
+    def _transact(self, batch: Sequence[Write], also: set[int], *, thorough: bool) -> list[Settled]:
+        self._settled = []
+        with self._need(self._writer).transaction(self.me) as connection:
+            status = connection.send("SELECT status FROM node WHERE id = ?", self.me)
+            transaction = Transaction(connection, self._cache, self.me, self._runs, thorough=thorough)
+            self._settled.extend(transaction.run(batch, time.time(), also))
+            if status.fetchall() != [("live",)]:
+                raise NodeBuried(self.me)
+            if transaction.evidence is None:
+                self._evidence = ("SELECT 1 FROM node WHERE batch = ? AND id = ?", self._batch, self.me)
+                connection.send("UPDATE node SET batch = ? WHERE id = ?", self._batch, self.me)
+            else:
+                self._evidence = transaction.evidence
+        connection.check()
+        return self._settled
+
+    async def checkpoint(self) -> None:
+        """PostgreSQL keeps its own house."""
+
+    # reading ----------------------------------------------------------------------------------------------------------
+
+    async def _read(self, query: Callable[[Connection], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._need(self._reading), self._in_one, query)
+
+    def _in_one(self, query: Callable[[Connection], R]) -> R:
+        """Read in one transaction, again if the connection is lost."""
+        end = time.monotonic() + OUTAGE_SECONDS
+        link = self._readers.get()  # there are as many as threads
+        try:
+            while True:
+                try:
+                    with link.transaction(None) as connection:
+                        return query(connection)
+                except psycopg.Error as error:
+                    if time.monotonic() > end or not away(error):
+                        raise StorageError(f"{self.location}: {said(error)}.") from error
+                    link.close()
+                    time.sleep(_PAUSE_SECONDS)
+        finally:
+            self._readers.put(link)
+
+    async def changed(self) -> bool:
+        """Whether any transaction has begun since: all that is known is that none has."""
+        sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        ((newest,),) = await self._read(lambda connection: connection.fetch(sql))
+        before, self._seen = self._seen, int(newest)
+        return before != self._seen
+
+    async def dead_nodes(self) -> list[str]:
+        """Nothing outside the database tells."""
+        return []
+
+    async def buried(self, node: str) -> None:
+        """A node leaves nothing outside the database."""

@@ -1,0 +1,148 @@
+"""One connection to PostgreSQL, that is made again when it is lost, and its transactions.
+
+Everything that a transaction needs is set in it, since a pooler may give the next one another connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from perdure.errors import StorageError
+from perdure.storage.postgres_connection import Bounded, PostgresConnection, adapters
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextlib import AbstractContextManager
+
+    from perdure.storage.postgres_open import Place
+
+_LOG = logging.getLogger("perdure.storage")
+CALL_SECONDS = 30.0
+"""How long any transaction may take, whatever the server and the network do."""
+OUTAGE_SECONDS = 30.0
+"""How long something is tried again while the server cannot be reached."""
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
+_MILLISECONDS = str(int(CALL_SECONDS * 1_000))
+
+_SETTINGS = """
+SELECT set_config('search_path', ?, true), set_config('synchronous_commit', 'on', true),
+       set_config('idle_in_transaction_session_timeout', ?, true), set_config('statement_timeout', ?, true)
+"""
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(?, 7065))"
+
+
+class _Context:
+    """How values travel on every connection."""
+
+    adapters = adapters()
+    connection = None
+
+
+class Link:
+    """A connection, and how it is made. For one thread at a time."""
+
+    def __init__(self, where: Place, name: str) -> None:
+        self._where = where
+        self._name = name
+        self._raw: Bounded | None = None
+        self.committing = False
+        """Whether the transaction before was lost in the middle of COMMIT."""
+
+    def __repr__(self) -> str:
+        return f"<Link to {self._where.name}>"
+
+    @property
+    def raw(self) -> Bounded:
+        """The connection; made, if there is none. Raises `psycopg.Error`."""
+        if self._raw is None or self._raw.closed:
+            self._raw = Bounded.connect(
+                self._where.conninfo,
+                autocommit=True,
+                prepare_threshold=None if self._where.pooler else 3,
+                context=_Context(),
+                cursor_factory=psycopg.RawCursor[Any],
+                connect_timeout=10,
+                application_name=f"perdure {self._name}",
+                keepalives_idle=5,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=15_000,
+            )
+        return self._raw
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._raw is not None:
+            with suppress(psycopg.Error):
+                self._raw.close()
+            self._raw = None
+
+    def connect_again(self, cause: psycopg.Error, end: float) -> None:
+        """Make a lost connection again; raises `StorageError` if none can be made until `end` (`time.monotonic`)."""
+        _LOG.warning("%s: the connection was lost (%s); connecting again", self._where.name, said(cause))
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            self.close()
+            try:
+                _ = self.raw
+            except psycopg.Error as error:
+                if time.monotonic() > end:
+                    away = f"cannot be reached for {OUTAGE_SECONDS:g} s ({said(error)})"
+                    raise StorageError(f"{self._where.name}: {away}. See to the server.") from error
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                return
+
+    def _pipelined(self, raw: Bounded) -> AbstractContextManager[psycopg.Pipeline | None]:
+        # some poolers stand still when they are sent a pipeline
+        return nullcontext() if self._where.pooler else raw.pipeline()
+
+    @contextmanager
+    def transaction(self, lock: str | None) -> Generator[PostgresConnection]:
+        """A transaction, committed at its end, or nothing of it; one that only reads, without a name to lock.
+
+        Whoever gets the lock knows that no other transaction under that name is under way.
+        """
+        raw = self.raw
+        raw.deadline = time.monotonic() + CALL_SECONDS
+        self.committing = False
+        try:
+            with self._pipelined(raw) as pipeline:
+                connection = PostgresConnection(raw, pipeline)
+                connection.send("BEGIN" if lock else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                connection.send(_SETTINGS, self._where.schema, _MILLISECONDS, _MILLISECONDS)
+                if lock:
+                    connection.send(_LOCK, f"{self._where.schema} {lock}")
+                yield connection
+                self.committing = lock is not None
+                commit = connection.send("COMMIT")
+        except BaseException:
+            self._roll_back(raw)
+            raise
+        if commit.statusmessage != "COMMIT":  # a failed transaction is rolled back without an error
+            raise StorageError(f"{self._where.name}: COMMIT was answered {commit.statusmessage}. Nothing was written.")
+
+    def _roll_back(self, raw: Bounded) -> None:
+        with suppress(psycopg.Error):
+            if raw.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
+                raw.execute("ROLLBACK")
+        if raw.info.transaction_status != TransactionStatus.IDLE:
+            raw.close()
+
+
+def said(error: Exception) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def away(error: psycopg.Error) -> bool:
+    """Whether an error says that the server is not there, or not yet, or goes."""
+    state = error.sqlstate
+    return state is None or state.startswith(("08", "57P")) or state == "25P03"

@@ -1,0 +1,66 @@
+"""Nodes: entering, leaving, and proving that one lives.
+
+A node's row has a counter that it raises as long as its event loop runs. Others judge it by that alone: no clock of one
+machine is compared with another's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perdure.errors import NodeBuried
+from perdure.storage.records import Peer
+
+if TYPE_CHECKING:
+    from perdure.storage.records import NodeRecord
+    from perdure.storage.sql.connection import Connection
+    from perdure.storage.sql.gather import Gathering
+    from perdure.storage.writes import Beat, Bury
+
+
+def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
+    """Enter a node; if it `resumes`, turns that are parked are tried again: the code may have been mended."""
+    connection.execute(
+        "INSERT INTO node (id, pid, host, python, version, started) VALUES (?, ?, ?, ?, ?, ?)",
+        node.id, node.pid, node.host, node.python, node.version, node.started,
+    )  # fmt: skip
+    if resumes:
+        sql = "SELECT id FROM actor WHERE status = 'parked' ORDER BY id /* lock, skip */"
+        parked = [actor for (actor,) in connection.fetch(sql)]
+        sql = "UPDATE actor SET status = 'ready', reason = NULL WHERE id IN (SELECT value FROM numbers(?) AS parked)"
+        connection.execute(sql, parked)
+
+
+def leave(connection: Connection, node: str) -> None:
+    """Have a node leave: its actors are anybody's."""
+    connection.execute("UPDATE node SET status = 'left' WHERE id = ?", node)
+    connection.fetch("SELECT id FROM actor WHERE owner = ? ORDER BY id /* lock, wait */", node)
+    connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
+    connection.execute("UPDATE turn SET executing = NULL WHERE executing = ?", node)
+
+
+def beat(transaction: Gathering, write: Beat) -> int:
+    """Settle a heartbeat: the counter."""
+    sql = "UPDATE node SET beats = beats + 1, load = ? WHERE id = ? RETURNING beats"
+    ((beats,),) = transaction.connection.fetch(sql, write.load, transaction.node)
+    return int(beats)
+
+
+def check(connection: Connection, node: str) -> None:
+    """Raise `NodeBuried` if this node was: it may take no actor under a name that nobody will bury again."""
+    if connection.fetch("SELECT status FROM node WHERE id = ?", node) != [("live",)]:
+        raise NodeBuried(node)
+
+
+def is_to_be_buried(connection: Connection, write: Bury) -> bool:
+    """Whether a node has still not given a sign of life, and gives none while it is buried."""
+    if not connection.holds_still(write.node):
+        return False
+    found = connection.fetch("SELECT beats FROM node WHERE id = ? AND status = 'live'", write.node)
+    return bool(found) and write.beats in {None, found[0][0]}
+
+
+def peers(connection: Connection, me: str) -> list[Peer]:
+    """See `Store.peers`."""
+    sql = "SELECT id, beats, load FROM node WHERE status = 'live' AND id <> ?"
+    return [Peer(*found) for found in connection.fetch(sql, me)]
