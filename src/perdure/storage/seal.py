@@ -230,7 +230,7 @@ class Encrypted(Seal):
         holding: Holding = "p" if codec is not None and codec.pickles else "j"
         header, value = _head("encrypted", holding, identity), text.encode()
         # What is compared lies in a place that is written once, so equal texts in it tell nothing to anybody.
-        made = hmac.digest(key.nonce, header + value, "sha256") if compared else os.urandom(_NONCE_BYTES)
+        made = key.nonce(header + value) if compared else os.urandom(_NONCE_BYTES)
         nonce = made[:_NONCE_BYTES]
         body = nonce + _cipher(key, header).encrypt(nonce, value, header)
         return encrypted_text(holding, key.id, base64.b64encode(body).decode())
@@ -336,12 +336,11 @@ def _head(scheme: Scheme, holding: Holding, identity: Identity) -> bytes:
 
 def _mac(key: Key, header: bytes, value: bytes) -> str:
     """A signature, as 43 letters that are compared as such: of other letters for the same bytes none is right."""
-    made = hmac.digest(key.sign, header + value, "sha256")
-    return base64.urlsafe_b64encode(made).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(key.sign(header + value)).rstrip(b"=").decode()
 
 
 def _keyed_digest(key: Key, digest: bytes) -> bytes:
-    return bytes.fromhex(key.id) + hmac.digest(key.digest, digest, "sha256")
+    return bytes.fromhex(key.id) + key.digest(digest)
 
 
 @functools.cache
@@ -357,7 +356,7 @@ def _aes() -> Any:  # noqa: ANN401  # the class of an optional package
 
 def _cipher(key: Key, header: bytes) -> Any:  # noqa: ANN401  # the class of an optional package
     """AES-256-GCM under the key of one identity: random nonces never meet, however many values there are."""
-    return _aes()(hmac.digest(key.encrypt, header, "sha256"))
+    return _aes()(key.encrypt(header))
 
 
 def _decrypted(key: Key, header: bytes, body: str, identity: Identity) -> str:

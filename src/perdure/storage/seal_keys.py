@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from perdure.errors import SealKeyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 LEAST_BYTES = 32
 ID_LETTERS = 8
@@ -24,12 +24,12 @@ _MAKE_ONE = "Make one with: python -c 'import base64, os; print(base64.b64encode
 
 
 class Key:
-    """What is derived from one secret.
+    """What is derived from one secret: each but the id makes HMAC-SHA256s of what it is given.
 
     Attributes:
         id: Names it in what it sealed; eight hexadecimal digits.
         sign: Makes signatures.
-        encrypt: The root of the keys that encrypt, of which every place has its own.
+        encrypt: Makes the keys that encrypt, of which every place has its own.
         nonce: Makes nonces where equal values are to be equal when they are encrypted.
         digest: Makes digests that nobody without it can try guesses on.
     """
@@ -38,10 +38,10 @@ class Key:
 
     def __init__(self, secret: bytes) -> None:
         self.id = _derived(secret, "id")[: ID_LETTERS // 2].hex()
-        self.sign = _derived(secret, "sign")
-        self.encrypt = _derived(secret, "encrypt")
-        self.nonce = _derived(secret, "nonce")
-        self.digest = _derived(secret, "digest")
+        self.sign = _maker(secret, "sign")
+        self.encrypt = _maker(secret, "encrypt")
+        self.nonce = _maker(secret, "nonce")
+        self.digest = _maker(secret, "digest")
 
     def __repr__(self) -> str:
         return f"<key {self.id}>"
@@ -49,6 +49,18 @@ class Key:
 
 def _derived(secret: bytes, use: str) -> bytes:
     return hmac.digest(secret, f"perdure seal 1: {use}".encode(), "sha256")
+
+
+def _maker(secret: bytes, use: str) -> Callable[[bytes], bytes]:
+    """HMAC-SHA256 under a derived key; set up once, which is more than half of the work."""
+    begun = hmac.new(_derived(secret, use), digestmod="sha256")
+
+    def make(value: bytes) -> bytes:
+        made = begun.copy()
+        made.update(value)
+        return made.digest()
+
+    return make
 
 
 def key_ring(keys: Iterable[bytes], owner: str) -> dict[str, Key]:
