@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "perdure"
-SCHEMA = PACKAGE / "storage" / "schema"
+SCHEMA = PACKAGE / "storage" / "schema" / "sqlite"
 
 CODE = ("src", "tests", "examples", "benchmarks")
 HIDDEN_BUT_OURS = {".ci", ".github", ".gitignore", ".importlinter"}

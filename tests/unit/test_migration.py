@@ -23,7 +23,7 @@ class Counter(Actor, kind="migration.counter"):
 
 def _first_release(path: Path) -> None:
     """A database as the first schema has it: one actor with state, a message handled and one that waits."""
-    schema = (resources.files("perdure.storage") / "schema" / "0001.sql").read_text(encoding="utf-8")
+    schema = (resources.files("perdure.storage") / "schema" / "sqlite" / "0001.sql").read_text(encoding="utf-8")
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(schema)
         connection.executescript(

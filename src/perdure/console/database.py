@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-SCHEMA = 2
+SCHEMA = 3
 """The newest schema this read model knows (`PRAGMA user_version`)."""
 
 READ_SECONDS = 1.0

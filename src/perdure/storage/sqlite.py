@@ -19,18 +19,18 @@ from urllib.parse import quote
 import aiosqlite
 
 from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError, TargetError
-from perdure.storage import sqlite_family, sqlite_read
-from perdure.storage.sqlite_batch import Transaction
-from perdure.storage.sqlite_gather import Cache
+from perdure.storage.sql.batch import Transaction
+from perdure.storage.sql.cache import Cache
+from perdure.storage.sql.reading import Reading
+from perdure.storage.sqlite_connection import SQLiteConnection
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
-    from perdure.storage import records
-    from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, NodeRecord, OpenAsk
-    from perdure.storage.sqlite_rows import Value
+    from perdure.storage.records import NodeRecord
+    from perdure.storage.sql.connection import Connection, Value
     from perdure.storage.writes import Settled, Write
 
 P = ParamSpec("P")
@@ -44,7 +44,7 @@ _RESTART_PAGES = 16_000
 _WRITES_A_TRANSACTION = 8
 
 
-class SQLiteStore:
+class SQLiteStore(Reading):
     """A `Store` in one SQLite file, or in memory; unless it `resumes`, turns that are parked stay so when it opens."""
 
     requires_signed = False
@@ -76,6 +76,11 @@ class SQLiteStore:
     def location(self) -> str:
         """The database's path, or `:memory:`."""
         return str(self._path or self._target)
+
+    @property
+    def me(self) -> str:
+        """The id of the node that it was opened for."""
+        return self._need(self._node).id
 
     # opening and closing ----------------------------------------------------------------------------------------------
 
@@ -163,7 +168,7 @@ class SQLiteStore:
         await self._disconnect()
 
     def _leave(self) -> None:
-        me = (self._need(self._node).id,)
+        me = (self.me,)
         with self._transaction() as connection:
             connection.execute("UPDATE node SET status = 'left' WHERE id = ?", me)
             connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", me)
@@ -181,7 +186,7 @@ class SQLiteStore:
             await writer.close()
         if self._alive is not None:
             self._alive.close()
-            self._side_file(f"node-{self._need(self._node).id}").unlink(missing_ok=True)
+            self._side_file(f"node-{self.me}").unlink(missing_ok=True)
             self._alive = None
         if self._lock is not None:
             self._lock.close()
@@ -240,7 +245,7 @@ class SQLiteStore:
         connection.execute("COMMIT")
 
     def _transact(self, batch: Sequence[Write], settled: list[Settled]) -> None:
-        me = self._need(self._node).id
+        me = self.me
         self._evidence = ("SELECT 1 FROM node WHERE batch = ? AND id = ?", self._batch, me)
         try:
             self._settle(me, batch, settled, thorough=False)
@@ -255,7 +260,7 @@ class SQLiteStore:
     def _settle(self, me: str, batch: Sequence[Write], settled: list[Settled], *, thorough: bool) -> None:
         try:
             with self._transaction() as connection:
-                transaction = Transaction(connection, self._cache, me, self._runs, thorough=thorough)
+                transaction = Transaction(SQLiteConnection(connection), self._cache, me, self._runs, thorough=thorough)
                 settled.extend(transaction.run(batch, time.time()))
                 if transaction.evidence is None:
                     connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
@@ -323,36 +328,21 @@ class SQLiteStore:
 
     # reading ----------------------------------------------------------------------------------------------------------
 
-    async def _read(self, query: Callable[[sqlite3.Connection], R]) -> R:
+    async def _read(self, query: Callable[[Connection], R]) -> R:
         reader = self._need(self._reader if self._path is not None else self._writer)
+
+        def in_one() -> R:
+            connection = reader._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a read
+            connection.execute("BEGIN")
+            try:
+                return query(SQLiteConnection(connection))
+            finally:
+                connection.execute("COMMIT")
+
         try:
-            return await _hop(reader, lambda: query(reader._conn))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a read
+            return await _hop(reader, in_one)
         except sqlite3.Error as error:
             raise StorageError(f"{self.location}: {error}. Check its disk.") from error
-
-    async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
-        """See `Store.load`."""
-        return await self._read(lambda connection: sqlite_read.load(connection, actors, mail))
-
-    async def mail(self, actor: int, after: int, limit: int) -> list[Mail]:
-        """See `Store.mail`."""
-        return await self._read(lambda connection: sqlite_read.mail(connection, actor, after, limit))
-
-    async def past(self, message: int) -> records.Past:
-        """See `Store.past`."""
-        return await self._read(lambda connection: sqlite_read.past(connection, message))
-
-    async def find(self, id: str) -> Found | None:
-        """See `Store.find`."""
-        return await self._read(lambda connection: sqlite_read.find(connection, id))
-
-    async def completed(self, message: int) -> list[Completion]:
-        """See `Store.completed`."""
-        return await self._read(lambda connection: sqlite_read.completed(connection, message))
-
-    async def next_due(self) -> float | None:
-        """See `Store.next_due`."""
-        return await self._read(sqlite_read.next_due)
 
     async def changed(self) -> bool:
         """See `Store.changed`. The writing connection does not count its own commits."""
@@ -362,46 +352,12 @@ class SQLiteStore:
         before, self._seen_version = self._seen_version, int(rows[0][0])
         return before != self._seen_version
 
-    async def behind(self, known: Collection[tuple[int, int]]) -> list[int]:
-        """See `Store.behind`."""
-        return await self._read(lambda connection: sqlite_read.behind(connection, known))
-
-    async def open_asks(self, actor: int) -> list[OpenAsk]:
-        """See `Store.open_asks`."""
-        return await self._read(lambda connection: sqlite_read.open_asks(connection, actor))
-
-    async def lineage(self, actor: int) -> list[Level]:
-        """See `Store.lineage`."""
-        return await self._read(lambda connection: sqlite_family.lineage(connection, actor))
-
-    async def children(self, supervisor: int) -> list[Member]:
-        """See `Store.children`."""
-        return await self._read(lambda connection: sqlite_family.children(connection, supervisor))
-
-    async def member(self, actor: Address) -> Member | None:
-        """See `Store.member`."""
-        return await self._read(lambda connection: sqlite_family.member(connection, actor))
-
-    async def restarting(self) -> list[Member]:
-        """See `Store.restarting`."""
-        return await self._read(sqlite_family.restarting)
-
-    async def tops(self) -> list[Member]:
-        """See `Store.tops`."""
-        return await self._read(sqlite_family.tops)
-
-    async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
-        """See `Store.unknown_kinds`."""
-        return await self._read(lambda connection: sqlite_read.unknown_kinds(connection, kinds))
-
     async def dead_nodes(self) -> list[str]:
         """Nodes that have not left, whose kernel lock is free: their process is gone."""
         if self._path is None:
             return []
-        me = self._need(self._node).id
-        nodes = await self._read(
-            lambda c: c.execute("SELECT id FROM node WHERE status = 'live' AND id <> ?", (me,)).fetchall()
-        )
+        me = self.me
+        nodes = await self._read(lambda c: c.fetch("SELECT id FROM node WHERE status = 'live' AND id <> ?", me))
         return [node for (node,) in nodes if self._is_free(node)]
 
     def _is_free(self, node: str) -> bool:

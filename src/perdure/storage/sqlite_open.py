@@ -142,7 +142,7 @@ def _configure(connection: sqlite3.Connection, name: str) -> None:
 
 
 def _migrations() -> list[str]:
-    folder = resources.files("perdure.storage") / "schema"
+    folder = resources.files("perdure.storage") / "schema" / "sqlite"
     names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
     return [(folder / name).read_text(encoding="utf-8") for name in names]
 

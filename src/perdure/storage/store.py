@@ -136,7 +136,18 @@ class Store(Protocol):
         ...
 
     async def restarting(self) -> list[Member]:
-        """Actors that nobody has and that are to be restarted, without those below another such one."""
+        """Actors that nobody has and that are to be restarted, without those below another such one.
+
+        Those that another live node is to start are not among them.
+        """
+        ...
+
+    async def unwanted(self) -> list[Member]:
+        """This node's actors that are not to run any more: each before those it supervises, siblings in start order."""
+        ...
+
+    async def elsewhere(self, actors: Collection[int]) -> list[int]:
+        """Of these actors, those that another node has."""
         ...
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:

@@ -15,6 +15,7 @@
     Monitor  a watcher of an actor's end       -> Committed | error
     Resend   a dead letter that is tried again -> Appended | error
     Forget   dead letters removed for good     -> int, how many there were
+    Yield    actors for another node to start  -> True
 
 Times are seconds since the Unix epoch.
 
@@ -241,6 +242,12 @@ class Begin(Struct, frozen=True, gc=False):
     restart_at: float | None
 
 
+class Yield(Struct, frozen=True, gc=False):
+    """Actors of an order of this node that it cannot start: whoever can may."""
+
+    actors: tuple[int, ...]
+
+
 class Declare(Struct, frozen=True, gc=False):
     """A supervisor's children as its class declares them, in start order. Those no longer among them are let go."""
 
@@ -290,6 +297,7 @@ Write: TypeAlias = (
     | Monitor
     | Resend
     | Forget
+    | Yield
 )
 
 

@@ -118,6 +118,7 @@ class Sweep:
             try:
                 if await self._store.changed():
                     await self._residents.look()
+                    await self._orders.obey()
                     await self.adopt()
                     self._due.set()
                 elif turn % 4 == 0:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -21,12 +22,12 @@ from msgspec.structs import replace
 
 from perdure.errors import ActivationError, ChildError, PerdureError, StartError
 from perdure.storage.committer import settle
-from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed
+from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed, Yield
 from perdure.supervision.strategy import Ended, OneForOne
 from perdure.supervision.trees import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping, Sequence
 
     from perdure.actors.actor import Actor, ActorSpec
     from perdure.storage.committer import Committer
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("perdure.supervision")
 _LONGEST_WAIT_SECONDS = 3600.0
+_LOOK_SECONDS = 0.05
+_LOOK_LATE_SECONDS = 10.0
 
 
 class Declared(Protocol):
@@ -134,14 +137,19 @@ class Orders:
 
     async def _carry_out(self, members: Sequence[Member], serial: int) -> None:
         try:
-            await self._halt(members, serial)
+            away = await self._store.elsewhere([one.actor for one in members])
+            await self._halt(members, serial, away)
             restarting = {one.actor: one for one in members if one.life == "restarting" and one.status != "stopped"}
             if self._judge.top in restarting:
-                self.escalated(restarting[self._judge.top].reason or "")
+                if self._judge.top not in away:  # or it is told where it ran
+                    self.escalated(restarting[self._judge.top].reason or "")
                 return
             for one in restarting.values():
                 if one.supervisor not in restarting:
                     await self._start_again(one, serial)
+            unknown = tuple(actor for actor, one in restarting.items() if self._spec(one) is None)
+            if unknown:
+                await self._committer.write(Yield(unknown))
         finally:
             self._unmark(members, serial)
 
@@ -178,10 +186,26 @@ class Orders:
 
     # stopping ---------------------------------------------------------------------------------------------------------
 
-    async def _halt(self, members: Sequence[Member], serial: int | None = None) -> None:
+    async def obey(self) -> None:
+        """Stop actors of this node that an order of another one is about; whoever finds them free goes on with it."""
+        members = [one for one in await self._store.unwanted() if one.actor not in self._newest]
+        if members:
+            _ = self._spawn(self._obey(members, self._mark(members)))
+
+    async def _obey(self, members: Sequence[Member], serial: int) -> None:
+        try:
+            await self._halt(members, serial)
+            for one in members:
+                if one.actor == self._judge.top and one.life == "restarting":
+                    self.escalated(one.reason or "")
+        finally:
+            self._unmark(members, serial)
+
+    async def _halt(self, members: Sequence[Member], serial: int | None = None, away: Collection[int] = ()) -> None:
         """Stop actors in reverse start order; the children of a pool together, since nothing orders them.
 
-        One that a newer order than this is about is left to that, which may have started it again.
+        One that a newer order than this is about is left to that, which may have started it again. Those that are
+        `away` are stopped by the node that has them.
         """
         specs = {one.actor: self._spec(one) for one in members}
         supervising = {one.supervisor for one in members}
@@ -195,14 +219,25 @@ class Orders:
         together: list[Member] = []
         for one in reversed(members):
             if together and (pool(one) is None or pool(one) != pool(together[0])):
-                await self._halt_together(together)
+                await self._halt_together(together, away)
                 together = []
             if serial is None or self._is_newest(one, serial):
                 together.append(one)
-        await self._halt_together(together)
+        await self._halt_together(together, away)
 
-    async def _halt_together(self, members: Sequence[Member]) -> None:
-        await asyncio.gather(*(self._floor.halt(one.actor, one.spec.shutdown) for one in members))
+    async def _halt_together(self, members: Sequence[Member], away: Collection[int]) -> None:
+        halts = [self._floor.halt(one.actor, one.spec.shutdown) for one in members if one.actor not in away]
+        await asyncio.gather(*halts, *(self._freed(one) for one in members if one.actor in away))
+
+    async def _freed(self, one: Member) -> None:
+        """Wait until the node that has an actor has stopped it, or died; then whoever finds it free starts it."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (math.inf if one.spec.shutdown is None else one.spec.shutdown + _LOOK_LATE_SECONDS)
+        while await self._store.elsewhere([one.actor]):
+            if loop.time() > end:
+                _LOG.error("%s was not stopped in time by the process that has it, which is told to", one.to)
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     # starting ---------------------------------------------------------------------------------------------------------
 

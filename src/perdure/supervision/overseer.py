@@ -81,7 +81,10 @@ class Overseer(Orders):
         (one,) = [member for member in settled.members if member.actor == one.actor]
         try:
             with self._newest_about(settled.members) as serial:
-                await self._halt(settled.members, serial)  # one that failed or ended just now may still be stopping
+                away = await self._store.elsewhere([member.actor for member in settled.members])
+                await self._halt(
+                    settled.members, serial, away
+                )  # one that failed or ended just now may still be stopping
                 await self._start(one, serial)
         except ActivationError as error:
             await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)

@@ -1,8 +1,11 @@
 """What one write transaction knows and gathers: rows read ahead, rows to put down.
 
-Runs in the connection's thread between BEGIN IMMEDIATE and COMMIT, so what it reads stays true until it has written.
-Actor rows are kept from one transaction to the next and are good as long as no other connection has committed
-(`PRAGMA data_version` tells), so a process alone with its database appends without reading.
+Runs in the connection's thread between BEGIN and COMMIT, so what it reads stays true until it has written: nobody else
+writes meanwhile (SQLite), or an actor's row is locked before it is relied on (PostgreSQL). Who has an actor's row has
+all that is its own: mailbox, turn, journal, and who awaits its messages.
+
+Rows are locked in the order of their ids before anything else. What turns up later is locked without waiting, which
+cannot deadlock; if somebody has it, the transaction begins again (`Again`) with that row among the first.
 """
 
 from __future__ import annotations
@@ -10,85 +13,27 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
-
-from perdure.errors import StorageError
-from perdure.storage import sqlite_rows as rows
 from perdure.storage.records import Address, Completion, Outcome, Record
-from perdure.storage.sqlite_rows import fetch
+from perdure.storage.sql import rows
+from perdure.storage.sql.cache import ActorRow, Cache, Known
+from perdure.storage.sql.connection import Again
+from perdure.storage.sql.locks import named
 from perdure.storage.writes import Append, Committed, Placed, Segment
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
-    from perdure.storage.records import ActorStatus, Envelope, Life
+    from perdure.storage.records import Envelope
+    from perdure.storage.sql.connection import Connection, Value
     from perdure.storage.writes import Write
 
-CACHED_ROWS = 100_000
 _ACTOR_COLUMNS = (
     "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, created, actor.parent, life"
 )
-
-
-@define(eq=False)
-class ActorRow:
-    """An actor's row as this transaction leaves it."""
-
-    id: int
-    kind: str
-    key: str
-    owner: str | None
-    epoch: int
-    tail: int
-    cursor: int
-    status: ActorStatus
-    reason: str | None
-    created: float
-    parent: int | None = None
-    life: Life = "running"
-    stored: bool = True
-    moved: bool = False
-    restated: bool = False
-    address: Address = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.address = Address(self.kind, self.key)
-
-
-@define(eq=False)
-class Cache:
-    """Rows known to be as they are in the database, and the next free numbers."""
-
-    by_address: dict[Address, ActorRow] = field(factory=dict[Address, ActorRow])
-    by_id: dict[int, ActorRow] = field(factory=dict[int, ActorRow])
-    next_actor: int = 0
-    next_seq: int = 0
-    awaited: set[int] = field(factory=set[int])
-    version: int = -1
-
-    def clear(self) -> None:
-        """Know nothing."""
-        self.by_address.clear()
-        self.by_id.clear()
-        self.next_actor = self.next_seq = 0
-
-    def put(self, row: ActorRow) -> None:
-        """Know a row."""
-        self.by_address[row.address] = row
-        self.by_id[row.id] = row
-
-
-@define(eq=False)
-class Known:
-    """A message id in use."""
-
-    seq: int
-    to: Address
-    handler: str
-    args: str
-    codec: str
-    outcome: Outcome | None
+_ROWS_BY_ID = f"""SELECT {_ACTOR_COLUMNS} FROM actor WHERE id IN (SELECT value FROM numbers(?) AS wanted)
+ORDER BY actor.id /* lock */"""  # noqa: S608  # constant columns
+_ROWS_FIRST = _ROWS_BY_ID.replace("/* lock */", "/* lock, wait */")
+_IDS_BY_ADDRESS = "SELECT id, kind, actor.key FROM pairs(?) AS wanted CROSS JOIN actor ON kind = a AND actor.key = b"
 
 
 class Gathering:
@@ -96,7 +41,7 @@ class Gathering:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         cache: Cache,
         node: str,
         runs: Callable[[str], bool],
@@ -108,42 +53,37 @@ class Gathering:
         self._cache = cache
         self._runs = runs
         self._thorough = thorough
+        self._held: set[int] = set()
         self._known: dict[str, Known | None] = {}
         self._awaited: dict[int, list[tuple[int, int, str]]] = {}
         self._dirty: dict[int, ActorRow] = {}
-        self._messages: list[Sequence[rows.Value]] = []
-        self._plain_messages: list[Sequence[rows.Value]] = []
-        self._outcomes: list[Sequence[rows.Value]] = []
-        self._successes: list[Sequence[rows.Value]] = []
+        self._messages: list[Sequence[Value]] = []
+        self._plain_messages: list[Sequence[Value]] = []
+        self._outcomes: list[Sequence[Value]] = []
+        self._successes: list[Sequence[Value]] = []
         self._ended: dict[int, Outcome] = {}
-        self._snapshots: dict[int, Sequence[rows.Value]] = {}
-        self._turns: dict[int, Sequence[rows.Value]] = {}
+        self._snapshots: dict[int, Sequence[Value]] = {}
+        self._turns: dict[int, Sequence[Value]] = {}
         self._records: dict[tuple[int, str], Record] = {}
         self._completed: dict[tuple[int, str], Outcome] = {}
         self._decided: set[tuple[int, str]] = set()
-        self._numbered: list[Sequence[rows.Value]] = []
+        self._numbered: list[Sequence[Value]] = []
         self._erased: list[tuple[int, str]] = []
         self.now = 0.0
 
-    evidence: tuple[str, rows.Value, rows.Value] | None = None
+    evidence: tuple[str, Value, Value] | None = None
     """A row that is in the database if and only if this transaction is: its query and two values."""
 
     def forget(self) -> None:
         """Drop what is known of the rows, after they were changed by other statements."""
-        self._cache.clear()
-        self._number()
-
-    def _number(self) -> None:
-        sql = "SELECT (SELECT coalesce(max(id), 0) FROM actor), \
-               max((SELECT coalesce(max(seq), 0) FROM message), (SELECT max(seq) FROM removed))"
-        ((actor, seq),) = fetch(self.connection, sql)
-        self._cache.next_actor, self._cache.next_seq = actor + 1, seq + 1
-        sql = "SELECT target FROM journal WHERE status = 'started' AND target IS NOT NULL"
-        self._cache.awaited = {target for (target,) in fetch(self.connection, sql)}
+        self.connection.forget(self._cache)
 
     # reading ahead ----------------------------------------------------------------------------------------------------
 
-    def _prefetch(self, batch: Sequence[Write]) -> None:
+    def _prefetch(self, batch: Sequence[Write], also: Iterable[int]) -> None:
+        if self.connection.shared:
+            self._lock(batch, also)
+            return
         missing, ids, ends = self._wanted(batch)
         if missing:
             self._load_addresses(missing)
@@ -154,7 +94,7 @@ class Gathering:
 
     def _wanted(self, batch: Sequence[Write]) -> tuple[set[Address], list[str], list[int]]:
         """Receivers that are not known yet, ids to be looked up, and messages that end and that somebody awaits."""
-        known, awaited = self._cache.by_address, self._cache.awaited
+        known, awaited = self._cache.by_address, self._cache.awaited or ()
         missing: set[Address] = set()
         ids: list[str] = []
         ends: list[int] = []
@@ -173,20 +113,64 @@ class Gathering:
                     ends.append(write.message)
         return missing, ids, ends
 
+    def _lock(self, batch: Sequence[Write], also: Iterable[int]) -> None:
+        """Lock the actors that a batch names, and those `also` that it met late before; read what the batch needs."""
+        names = named(batch, thorough=self._thorough)
+        sql = "SELECT message.id, actor FROM message WHERE message.id IN (SELECT value FROM texts(?) AS wanted)"
+        taken = self.connection.fetch(sql, names.ids) if names.ids else []
+        self._find(names.addresses - self._cache.ids.keys())
+        ids = self._cache.ids
+        first = {*names.actors, *also, *(actor for _, actor in taken), *(ids[a] for a in names.addresses if a in ids)}
+        for found in self.connection.fetch(_ROWS_FIRST, sorted(first)):
+            self._cache.put(ActorRow(*found))
+        self._held.update(first)
+        self._known.update(dict.fromkeys(names.ids))
+        if taken:
+            self._load_ids([id_ for id_, _ in taken])
+        if names.ends:
+            self.load_awaited(names.ends)
+
+    def _find(self, addresses: Iterable[Address]) -> None:
+        """Learn the ids of actors."""
+        wanted = [(a.kind, a.key) for a in addresses]
+        for actor, kind, key in self.connection.fetch(_IDS_BY_ADDRESS, json.dumps(wanted)) if wanted else ():
+            self._cache.ids[Address(kind, key)] = actor
+
+    def hold(self, actors: Iterable[int]) -> bool:
+        """Have nobody else change these actors until this transaction ends; whether any was not held already.
+
+        Raises:
+            Again: Somebody has one of them.
+        """
+        missing = [actor for actor in actors if actor not in self._held] if self.connection.shared else []
+        if not missing:
+            return False
+        try:
+            found = self.connection.fetch(_ROWS_BY_ID, missing)
+        except Again:
+            raise Again(missing) from None
+        for row in found:
+            self._cache.put(ActorRow(*row))
+        self._held.update(missing)
+        return True
+
     def _load_addresses(self, addresses: Iterable[Address]) -> None:
-        sql = f"SELECT {_ACTOR_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN actor \
-                ON actor.kind = wanted.value ->> 0 AND actor.key = wanted.value ->> 1"  # noqa: S608  # constant columns
-        for found in fetch(self.connection, sql, json.dumps([(a.kind, a.key) for a in addresses])):
+        if self.connection.shared:
+            ids = self._cache.ids
+            self._find([address for address in addresses if address not in ids])
+            self.hold([ids[address] for address in addresses if address in ids])
+            return
+        sql = f"SELECT {_ACTOR_COLUMNS} FROM pairs(?) AS wanted CROSS JOIN actor \
+                ON actor.kind = wanted.a AND actor.key = wanted.b"  # noqa: S608  # constant columns
+        for found in self.connection.fetch(sql, json.dumps([(a.kind, a.key) for a in addresses])):
             self._cache.put(ActorRow(*found))
 
     def _load_ids(self, ids: Sequence[str]) -> None:
         self._known.update(dict.fromkeys(ids))
         sql = "SELECT message.id, seq, kind, actor.key, handler, args, codec, outcome.status, result, error \
-               FROM json_each(?) AS wanted CROSS JOIN message ON message.id = wanted.value \
+               FROM texts(?) AS wanted CROSS JOIN message ON message.id = wanted.value \
                JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq"
-        for id_, seq, kind, key, handler, args, codec, status, result, error in fetch(
-            self.connection, sql, json.dumps(ids)
-        ):
+        for id_, seq, kind, key, handler, args, codec, status, result, error in self.connection.fetch(sql, list(ids)):
             outcome = Outcome(status, result, error) if status is not None else None
             self._known[id_] = Known(seq, Address(kind, key), handler, args, codec, outcome)
 
@@ -201,11 +185,14 @@ class Gathering:
 
     def load_awaited(self, messages: Sequence[int]) -> None:
         """Learn which records await the outcomes of these messages."""
-        sql = "SELECT target, message.actor, journal.message, journal.key FROM json_each(?) AS wanted \
+        sql = "SELECT target, message.actor, journal.message, journal.key FROM numbers(?) AS wanted \
                CROSS JOIN journal ON target = wanted.value AND journal.status = 'started' \
                JOIN message ON message.seq = journal.message"
-        for target, actor, message, key in fetch(self.connection, sql, json.dumps(messages)):
+        callers: set[int] = set()
+        for target, actor, message, key in self.connection.fetch(sql, list(messages)):
             self._awaited.setdefault(target, []).append((actor, message, key))
+            callers.add(actor)
+        self.hold(callers)
 
     def row_at(self, address: Address) -> ActorRow | None:
         """The row of an actor, if there is one."""
@@ -218,9 +205,11 @@ class Gathering:
     def row(self, actor: int) -> ActorRow | None:
         """The row with a number, if there is one."""
         row = self._cache.by_id.get(actor)
+        if row is None and self.hold([actor]):
+            row = self._cache.by_id.get(actor)
         if row is None:
             sql = f"SELECT {_ACTOR_COLUMNS} FROM actor WHERE id = ?"  # noqa: S608  # constant columns
-            for found in fetch(self.connection, sql, actor):
+            for found in self.connection.fetch(sql, actor):
                 self._cache.put(row := ActorRow(*found))
         return row
 
@@ -255,7 +244,7 @@ class Gathering:
     def create(self, address: Address, created: float, parent: int | None = None) -> ActorRow:
         """Make the row of an actor that is not there yet."""
         row = ActorRow(
-            self._cache.next_actor,
+            next(self._cache.actors),
             address.kind,
             address.key,
             None,
@@ -269,13 +258,16 @@ class Gathering:
             "running",
             stored=False,
         )
-        self._cache.next_actor += 1
         self._cache.put(row)
         return self.touch(row)
 
+    def next_seq(self) -> int:
+        """The number of another message."""
+        return next(self._cache.seqs)
+
     def fresh_id(self) -> str:
         """A message id that this transaction makes up."""
-        return f"{self.node}-s{self._cache.next_seq:x}"
+        return f"{self.node}-s{self.next_seq():x}"
 
     def put_message(self, seq: int, actor: int, number: int | None, e: Envelope) -> None:
         """Write a message."""
@@ -299,7 +291,8 @@ class Gathering:
 
     def complete(self, seq: int, outcome: Outcome, into: Committed) -> None:
         """Complete the records that await a message, and wake those whose turn was evicted."""
-        self._cache.awaited.discard(seq)
+        if self._cache.awaited is not None:
+            self._cache.awaited.discard(seq)
         for actor, message, key in self._awaited.pop(seq, ()):
             own = self._records.get((message, key))
             if (message, key) in self._decided or (own is not None and own.status != "started"):
@@ -315,7 +308,7 @@ class Gathering:
 
     def _is_head(self, row: ActorRow, message: int) -> bool:
         sql = "SELECT 1 FROM message WHERE seq = ? AND number = ?"
-        return bool(fetch(self.connection, sql, message, row.cursor + 1))
+        return bool(self.connection.fetch(sql, message, row.cursor + 1))
 
     # writing ----------------------------------------------------------------------------------------------------------
 
@@ -328,34 +321,23 @@ class Gathering:
             self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)
         elif outcomes and self.evidence is None:
             self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", outcomes[0][0], None)
-        self._flush_actors()
-        rows.INSERT_MESSAGES.run(connection, self._messages)
-        rows.INSERT_PLAIN_MESSAGES.run(connection, self._plain_messages)
-        rows.INSERT_OUTCOMES.run(connection, self._outcomes)
-        rows.INSERT_SUCCESSES.run(connection, self._successes)
-        rows.PUT_SNAPSHOTS.run(connection, list(self._snapshots.values()))
-        rows.PUT_TURNS.run(connection, list(self._turns.values()))
-        if self._erased:
-            connection.executemany("DELETE FROM journal WHERE message = ? AND key = ?", self._erased)
-        rows.PUT_RECORDS.run(connection, [_record_row(seq, record) for (seq, _), record in self._records.items()])
-        rows.COMPLETE_RECORDS.run(
-            connection,
-            [
-                (
-                    seq,
-                    key,
-                    "ask",
-                    "",
-                    "completed" if o.status == "succeeded" else "failed",
-                    o.result,
-                    _told(o),
-                    0.0,
-                    self.now,
-                )
-                for (seq, key), o in self._completed.items()
-            ],
-        )
-        rows.NUMBER_RECORDS.run(connection, self._numbered)
+        completed = [
+            (seq, key, "completed" if o.status == "succeeded" else "failed", o.result, _told(o), self.now)
+            for (seq, key), o in self._completed.items()
+        ]
+        records = [_record_row(seq, record) for (seq, _), record in self._records.items()]
+        with connection.together():
+            self._flush_actors()
+            connection.put(rows.INSERT_MESSAGES, self._messages)
+            connection.put(rows.INSERT_PLAIN_MESSAGES, self._plain_messages)
+            connection.put(rows.INSERT_OUTCOMES, self._outcomes)
+            connection.put(rows.INSERT_SUCCESSES, self._successes)
+            connection.put(rows.PUT_SNAPSHOTS, list(self._snapshots.values()))
+            connection.put(rows.PUT_TURNS, list(self._turns.values()))
+            connection.put(rows.ERASE_RECORDS, self._erased)
+            connection.put(rows.PUT_RECORDS, records)
+            connection.put(rows.COMPLETE_RECORDS, completed)
+            connection.put(rows.NUMBER_RECORDS, self._numbered)
         for pending in (
             self._dirty, self._messages, self._plain_messages, self._outcomes, self._successes, self._snapshots,
             self._turns, self._records, self._completed, self._numbered, self._erased,
@@ -363,10 +345,10 @@ class Gathering:
             pending.clear()
 
     def _flush_actors(self) -> None:
-        fresh: list[Sequence[rows.Value]] = []
-        moved: list[Sequence[rows.Value]] = []
-        restated: list[Sequence[rows.Value]] = []
-        advanced: list[Sequence[rows.Value]] = []
+        fresh: list[Sequence[Value]] = []
+        moved: list[Sequence[Value]] = []
+        restated: list[Sequence[Value]] = []
+        advanced: list[Sequence[Value]] = []
         for r in self._dirty.values():
             if r.stored and r.owner == self.node and not r.restated:
                 advanced.append((r.id, r.epoch, r.tail, r.cursor))
@@ -379,13 +361,10 @@ class Gathering:
                     (r.id, r.kind, r.key, r.owner, r.epoch, r.tail, r.cursor, r.status, r.reason, r.parent, r.created)
                 )
             r.stored, r.moved, r.restated = True, False, False
-        rows.INSERT_ACTORS.run(self.connection, fresh)
-        changed = rows.MOVE_ACTORS.run(self.connection, moved)
-        changed += rows.UPDATE_ACTORS.run(self.connection, restated)
-        changed += rows.ADVANCE_ACTORS.run(self.connection, advanced, self.node)
-        lost = len(moved) + len(restated) + len(advanced) - changed
-        if lost:
-            raise StorageError(f"{lost} actors changed hands inside a transaction: the cached rows were wrong")
+        self.connection.put(rows.INSERT_ACTORS, fresh)
+        self.connection.put(rows.MOVE_ACTORS, moved, exact=True)
+        self.connection.put(rows.UPDATE_ACTORS, restated, exact=True)
+        self.connection.put(rows.ADVANCE_ACTORS, advanced, self.node, exact=True)
 
 
 def _told(outcome: Outcome) -> str | None:
@@ -397,7 +376,7 @@ def _told(outcome: Outcome) -> str | None:
     return json.dumps({**fields, "status": outcome.status}, ensure_ascii=False)
 
 
-def _record_row(seq: int, record: Record) -> Sequence[rows.Value]:
+def _record_row(seq: int, record: Record) -> Sequence[Value]:
     r = record
     return (
         seq, r.key, r.kind, r.name, r.digest, r.status, r.attempt, r.position, r.result, r.error, r.target, r.due,

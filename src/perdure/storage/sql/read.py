@@ -1,4 +1,4 @@
-"""What perdure reads from SQLite, each in one short transaction."""
+"""What perdure reads, each in one short transaction."""
 
 from __future__ import annotations
 
@@ -18,37 +18,28 @@ from perdure.storage.records import (
     Snapshot,
     TurnRecord,
 )
-from perdure.storage.sqlite_rows import fetch
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Collection
 
     from perdure.storage.records import ActorStatus, Past
+    from perdure.storage.sql.connection import Connection
 
 _MAIL = """seq, number, id, handler, args, codec, sent, cause, chain, expires,
 EXISTS (SELECT 1 FROM turn WHERE turn.message = seq) OR EXISTS (SELECT 1 FROM journal WHERE journal.message = seq)"""
 _RECORD = "key, kind, name, started, digest, status, attempt, position, result, error, target, due, finished"
 
 
-def load(connection: sqlite3.Connection, actors: Collection[int], limit: int) -> list[Loaded]:
+def load(connection: Connection, actors: Collection[int], limit: int) -> list[Loaded]:
     """See `Store.load`."""
-    connection.execute("BEGIN")
-    try:
-        rows = fetch(
-            connection,
-            "SELECT actor.id, kind, actor.key, epoch, cursor, tail, status, version, codec, state \
-             FROM json_each(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value \
-             LEFT JOIN snapshot ON snapshot.actor = actor.id",
-            json.dumps(list(actors)),
-        )
-        return [_loaded(connection, row, limit) for row in rows]
-    finally:
-        connection.execute("COMMIT")
+    sql = "SELECT actor.id, kind, actor.key, epoch, cursor, tail, status, version, codec, state \
+           FROM numbers(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value \
+           LEFT JOIN snapshot ON snapshot.actor = actor.id"
+    return [_loaded(connection, row, limit) for row in connection.fetch(sql, list(actors))]
 
 
 def _loaded(
-    connection: sqlite3.Connection,
+    connection: Connection,
     row: tuple[int, str, str, int, int, int, ActorStatus, int | None, str, str],
     limit: int,
 ) -> Loaded:
@@ -62,43 +53,55 @@ def _loaded(
     return Loaded(actor, Address(kind, key), epoch, cursor, tail, status, snapshot, waiting, turn, records)
 
 
-def mail(connection: sqlite3.Connection, actor: int, after: int, limit: int) -> list[Mail]:
+def mail(connection: Connection, actor: int, after: int, limit: int) -> list[Mail]:
     """See `Store.mail`."""
     sql = f"SELECT {_MAIL} FROM message WHERE actor = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608  # constant columns
     return [
         Mail(seq, number, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires, bool(past))
-        for seq, number, id_, handler, args, codec, sent, cause, chain, expires, past in fetch(
-            connection, sql, actor, after, limit
+        for seq, number, id_, handler, args, codec, sent, cause, chain, expires, past in connection.fetch(
+            sql, actor, after, limit
         )
     ]
 
 
-def past(connection: sqlite3.Connection, message: int) -> Past:
+def past(connection: Connection, message: int) -> Past:
     """See `Store.past`."""
     turn = None
     columns = "attempts, blame, suspect, executing, retry_at, error, since"
     sql = f"SELECT {columns} FROM turn WHERE message = ?"  # noqa: S608  # constant columns
-    for attempts, blame, suspect, executing, retry_at, error, since in fetch(connection, sql, message):
+    for attempts, blame, suspect, executing, retry_at, error, since in connection.fetch(sql, message):
         turn = TurnRecord(attempts, blame, bool(suspect), executing, retry_at, error, since)
     sql = f"SELECT {_RECORD} FROM journal WHERE message = ?"  # noqa: S608  # constant columns
-    return turn, [Record(*found) for found in fetch(connection, sql, message)]
+    return turn, [Record(*found) for found in connection.fetch(sql, message)]
 
 
-def find(connection: sqlite3.Connection, id_: str) -> Found | None:
+def find(connection: Connection, id_: str) -> Found | None:
     """See `Store.find`."""
     sql = "SELECT seq, kind, actor.key, handler, number, outcome.status, result, outcome.error, cursor, actor.status, \
            EXISTS (SELECT 1 FROM journal WHERE journal.message = seq), life, reason \
            FROM message JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq \
            WHERE message.id = ?"
-    for seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun, life, reason in fetch(
-        connection, sql, id_
-    ):
+    for (
+        seq,
+        kind,
+        key,
+        handler,
+        number,
+        status,
+        result,
+        error,
+        cursor,
+        actor_status,
+        begun,
+        life,
+        reason,
+    ) in connection.fetch(sql, id_):
         outcome = Outcome(status, result, error) if status is not None else None
         return Found(seq, Address(kind, key), handler, number, outcome, cursor, actor_status, bool(begun), life, reason)
     return None
 
 
-def completed(connection: sqlite3.Connection, message: int) -> list[Completion]:
+def completed(connection: Connection, message: int) -> list[Completion]:
     """See `Store.completed`."""
     sql = "SELECT message.actor, key, status, result, error FROM journal JOIN message ON seq = journal.message \
            WHERE journal.message = ? AND position IS NULL AND status IN ('completed', 'failed') \
@@ -107,28 +110,34 @@ def completed(connection: sqlite3.Connection, message: int) -> list[Completion]:
         Completion(
             actor, message, key, Outcome("succeeded" if status == "completed" else outcome_status(error), result, error)
         )
-        for actor, key, status, result, error in fetch(connection, sql, message)
+        for actor, key, status, result, error in connection.fetch(sql, message)
     ]
 
 
-def next_due(connection: sqlite3.Connection) -> float | None:
+def next_due(connection: Connection) -> float | None:
     """See `Store.next_due`."""
     sql = "SELECT min(due) FROM (SELECT min(due) AS due FROM message WHERE number IS NULL UNION ALL \
            SELECT min(journal.due) FROM actor CROSS JOIN message ON message.actor = actor.id AND number = cursor + 1 \
            JOIN journal ON journal.message = message.seq \
            WHERE actor.status = 'waiting' AND journal.status = 'started' AND journal.due IS NOT NULL)"
-    ((due,),) = fetch(connection, sql)
+    ((due,),) = connection.fetch(sql)
     return None if due is None else float(due)
 
 
-def behind(connection: sqlite3.Connection, known: Collection[tuple[int, int]]) -> list[int]:
+def behind(connection: Connection, known: Collection[tuple[int, int]]) -> list[int]:
     """See `Store.behind`."""
-    sql = "SELECT actor.id FROM json_each(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value ->> 0 \
-           WHERE actor.tail > wanted.value ->> 1"
-    return [actor for (actor,) in fetch(connection, sql, json.dumps(list(known)))]
+    sql = "SELECT actor.id FROM pairs(?) AS wanted CROSS JOIN actor ON actor.id = CAST(a AS BIGINT) \
+           WHERE actor.tail > CAST(b AS BIGINT)"
+    return [actor for (actor,) in connection.fetch(sql, json.dumps(list(known)))]
 
 
-def open_asks(connection: sqlite3.Connection, actor: int) -> list[OpenAsk]:
+def elsewhere(connection: Connection, node: str, actors: Collection[int]) -> list[int]:
+    """See `Store.elsewhere`."""
+    sql = "SELECT id FROM actor WHERE id IN (SELECT value FROM numbers(?) AS wanted) AND owner <> ?"
+    return [actor for (actor,) in connection.fetch(sql, list(actors), node)]
+
+
+def open_asks(connection: Connection, actor: int) -> list[OpenAsk]:
     """See `Store.open_asks`."""
     sql = """
     WITH RECURSIVE edge (caller, callee, message, key, started) AS (
@@ -150,12 +159,12 @@ def open_asks(connection: sqlite3.Connection, actor: int) -> list[OpenAsk]:
     """
     return [
         OpenAsk(Address(ak, a), Address(bk, b), message, key, started)
-        for ak, a, bk, b, message, key, started in fetch(connection, sql, actor)
+        for ak, a, bk, b, message, key, started in connection.fetch(sql, actor)
     ]
 
 
-def unknown_kinds(connection: sqlite3.Connection, kinds: Collection[str]) -> list[tuple[str, int]]:
+def unknown_kinds(connection: Connection, kinds: Collection[str]) -> list[tuple[str, int]]:
     """See `Store.unknown_kinds`."""
     sql = "SELECT kind, count(*) FROM actor WHERE owner IS NULL AND status = 'ready' AND life = 'running' \
-           AND cursor < tail AND kind NOT IN (SELECT value FROM json_each(?)) GROUP BY kind"
-    return [(kind, count) for kind, count in fetch(connection, sql, json.dumps(list(kinds)))]
+           AND cursor < tail AND kind NOT IN (SELECT value FROM texts(?) AS known) GROUP BY kind"
+    return [(kind, count) for kind, count in connection.fetch(sql, list(kinds))]

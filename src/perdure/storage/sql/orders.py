@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, cast
 from perdure.errors import ActorFailed, ActorStopped, StaleDecision
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Envelope, Outcome
-from perdure.storage.sqlite_family import children, member, subtrees
-from perdure.storage.sqlite_rare import dead_letter_rest
-from perdure.storage.sqlite_rows import fetch
+from perdure.storage.sql.family import children, member, subtrees
+from perdure.storage.sql.rare import dead_letter_rest
 from perdure.storage.writes import Appended, Committed, Monitor, Order
 
 if TYPE_CHECKING:
@@ -26,16 +25,16 @@ if TYPE_CHECKING:
 
     from perdure.errors import PerdureError
     from perdure.storage.records import Address, FailureRecord, Life, Member
-    from perdure.storage.sqlite_batch import Transaction
-    from perdure.storage.sqlite_gather import ActorRow
-    from perdure.storage.writes import Count
+    from perdure.storage.sql.batch import Transaction
+    from perdure.storage.sql.cache import ActorRow
+    from perdure.storage.writes import Count, Yield
 
 _LIVES: tuple[Life, ...] = ("restarting", "terminated", "failed")
 # who is to run again has not ended any more, and what was parked is tried again
 _SET_LIFE = """
-UPDATE actor SET life = ?1, restart_at = ?2, reason = ?3,
+UPDATE actor SET life = ?1, restart_at = ?2, reason = ?3, carrier = ?5,
     status = CASE WHEN ?1 = 'restarting' AND status IN ('stopped', 'parked') THEN 'ready' ELSE status END
-WHERE id IN (SELECT value FROM json_each(?4))
+WHERE id IN (SELECT value FROM numbers(?4) AS wanted)
 """
 _KEPT_FAILURES = 20
 
@@ -47,7 +46,7 @@ def stale(transaction: Transaction, write: Order) -> StaleDecision | None:
         return StaleDecision(f"{row.kind}/{row.key} is {row.life} by now. Decide anew.")
     for count in write.counts:
         sql = "SELECT coalesce(max(number), 0) FROM restart WHERE supervisor = ?"
-        ((last,),) = fetch(transaction.connection, sql, count.supervisor)
+        ((last,),) = transaction.connection.fetch(sql, count.supervisor)
         if last != count.last:
             return StaleDecision(
                 f"supervisor row {count.supervisor} has counted {last}, not {count.last}. Decide anew."
@@ -78,22 +77,31 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
         return
     transaction.flush()
     done.members = subtrees(transaction.connection, wanted)
+    while transaction.hold(one.actor for one in done.members):  # one may be adopted before its supervisor is held
+        done.members = subtrees(transaction.connection, wanted)
     fates = _fates(done.members, wanted)
     transaction.drop(fates)
     for life in _LIVES:
-        actors = json.dumps([actor for actor, fate in fates.items() if fate == life])
-        at = write.restart_at if life == "restarting" else None
-        transaction.connection.execute(_SET_LIFE, (life, at, write.reason, actors))
+        actors = [actor for actor, fate in fates.items() if fate == life]
+        at, carrier = (write.restart_at, transaction.node) if life == "restarting" else (None, None)
+        transaction.connection.execute(_SET_LIFE, life, at, write.reason, actors, carrier)
     for actor, fate in fates.items():
         if fate == "restarting":
             _clear(transaction, actor)
-    gone = json.dumps([actor for actor, fate in fates.items() if fate == "gone"])
-    transaction.connection.execute("DELETE FROM child WHERE actor IN (SELECT value FROM json_each(?))", (gone,))
+    gone = [actor for actor, fate in fates.items() if fate == "gone"]
+    transaction.connection.execute("DELETE FROM child WHERE actor IN (SELECT value FROM numbers(?) AS wanted)", gone)
     _end(transaction, [one for one in done.members if fates[one.actor] in {"ended", "gone"}], write, done)
     _as_written(done.members, fates, write)
     held = [one for one in done.members if fates[one.actor] in {"terminated", "failed"}]
     _refuse_askers(transaction, held, write, done)
     _tell_watchers(transaction, {one.actor: one.to for one in held}, write.reason, write.now, done)
+
+
+def yield_up(transaction: Transaction, write: Yield) -> bool:
+    """Settle that another node may start what this one cannot."""
+    sql = "UPDATE actor SET carrier = NULL WHERE carrier = ? AND id IN (SELECT value FROM numbers(?) AS wanted)"
+    transaction.connection.execute(sql, transaction.node, list(write.actors))
+    return True
 
 
 def _as_written(members: Iterable[Member], fates: Mapping[int, str], write: Order) -> None:
@@ -130,7 +138,7 @@ def ended(transaction: Transaction, row: ActorRow, done: Committed) -> None:
     below = children(transaction.connection, row.id)
     if below:
         apply(transaction, Order(transaction.now, terminate=[one.actor for one in below], reason="shutdown"), done)
-    transaction.connection.execute("DELETE FROM child WHERE actor = ? AND restart = 'temporary'", (row.id,))
+    transaction.connection.execute("DELETE FROM child WHERE actor = ? AND restart = 'temporary'", row.id)
     _tell_watchers(transaction, {row.id: row.address}, "normal", transaction.now, done)
 
 
@@ -148,8 +156,8 @@ def _end(transaction: Transaction, members: Iterable[Member], write: Order, done
         stopped[one.actor] = one.to
     transaction.drop(stopped)
     transaction.connection.execute(
-        "UPDATE actor SET life = 'running', restart_at = NULL WHERE id IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(stopped)),),
+        "UPDATE actor SET life = 'running', restart_at = NULL WHERE id IN (SELECT value FROM numbers(?) AS wanted)",
+        list(stopped),
     )
     _tell_watchers(transaction, stopped, write.reason, write.now, done)
 
@@ -160,11 +168,11 @@ def _count(transaction: Transaction, count: Count) -> None:
         newest += 1
         transaction.connection.execute(
             "INSERT INTO restart (supervisor, number, child, message, at) VALUES (?, ?, ?, ?, ?)",
-            (count.supervisor, newest, count.child, count.message, count.at),
-        )
+            count.supervisor, newest, count.child, count.message, count.at,
+        )  # fmt: skip
     # the newest stays, however old, so that numbers only rise
     transaction.connection.execute(
-        "DELETE FROM restart WHERE supervisor = ? AND at < ? AND number < ?", (count.supervisor, count.since, newest)
+        "DELETE FROM restart WHERE supervisor = ? AND at < ? AND number < ?", count.supervisor, count.since, newest
     )
 
 
@@ -173,24 +181,23 @@ def _clear(transaction: Transaction, supervisor: int) -> None:
     transaction.connection.execute(
         "DELETE FROM restart WHERE supervisor = ?1 \
          AND number < (SELECT max(number) FROM restart WHERE supervisor = ?1)",
-        (supervisor,),
+        supervisor,
     )
-    transaction.connection.execute("UPDATE restart SET at = 0 WHERE supervisor = ?", (supervisor,))
+    transaction.connection.execute("UPDATE restart SET at = 0 WHERE supervisor = ?", supervisor)
 
 
 def _note(transaction: Transaction, failure: FailureRecord) -> None:
     transaction.connection.execute(
         "INSERT INTO failure (actor, message, attempt, at, error, decision, escaped) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            failure.actor, failure.message, failure.attempt, failure.at, failure.error, failure.decision,
-            json.dumps(failure.escaped) if failure.escaped else None,
-        ),
+        failure.actor, failure.message, failure.attempt, failure.at, failure.error, failure.decision,
+        json.dumps(failure.escaped) if failure.escaped else None,
     )  # fmt: skip
     # a message's failures go with the message; of the others the newest are kept
     transaction.connection.execute(
         "DELETE FROM failure WHERE actor = ?1 AND message IS NULL AND seq <= (SELECT seq FROM failure WHERE actor = ?1 \
          AND message IS NULL ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
-        (failure.actor, _KEPT_FAILURES),
+        failure.actor,
+        _KEPT_FAILURES,
     )
 
 
@@ -203,7 +210,7 @@ def _refuse_askers(transaction: Transaction, members: Iterable[Member], write: O
     for one in members:
         outcome = Outcome("rejected", error=encode_failure(_held(one, write), with_traceback=False))
         sql = "SELECT seq FROM actor JOIN message ON message.actor = actor.id AND number > cursor WHERE actor.id = ?"
-        waiting = [seq for (seq,) in fetch(transaction.connection, sql, one.actor)]
+        waiting = [seq for (seq,) in transaction.connection.fetch(sql, one.actor)]
         transaction.load_awaited(waiting)
         for seq in waiting:
             told.append((seq, outcome))
@@ -223,11 +230,10 @@ def _tell_watchers(
     transaction: Transaction, actors: Mapping[int, Address], reason: str, now: float, done: Committed
 ) -> None:
     """Send their messages to the watchers of actors that ended; each is told once."""
-    rows = fetch(
-        transaction.connection,
-        "DELETE FROM watcher WHERE actor IN (SELECT value FROM json_each(?)) \
+    rows = transaction.connection.fetch(
+        "DELETE FROM watcher WHERE actor IN (SELECT value FROM numbers(?) AS wanted) \
          RETURNING actor, watcher, handler, parameter, cause",
-        json.dumps(list(actors)),
+        list(actors),
     )
     for actor, watcher, handler, parameter, cause in rows:
         row = transaction.row(watcher)
@@ -265,8 +271,14 @@ def watch(transaction: Transaction, note: Monitor, done: Committed) -> None:
             watcher = transaction.create(note.watcher, transaction.now)
             transaction.flush()
         transaction.connection.execute(
-            "INSERT OR REPLACE INTO watcher (actor, watcher, handler, parameter, cause) VALUES (?, ?, ?, ?, ?)",
-            (watched.actor, watcher.id, note.handler, note.parameter, note.cause),
+            "INSERT INTO watcher (actor, watcher, handler, parameter, cause) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT (actor, watcher, handler) \
+             DO UPDATE SET parameter = excluded.parameter, cause = excluded.cause",
+            watched.actor,
+            watcher.id,
+            note.handler,
+            note.parameter,
+            note.cause,
         )
         return
     _tell(transaction, note, reason, transaction.now, done)

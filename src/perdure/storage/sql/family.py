@@ -5,21 +5,19 @@ All of this is rare, so it works on the tables directly, after the rows that wai
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import ChildError, StorageError
 from perdure.storage.records import Address, ChildSpec, Level, Member, Restarted
-from perdure.storage.sqlite_rows import fetch
 from perdure.storage.writes import Adopted, Begin, Placed
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable
 
     from perdure.errors import PerdureError
-    from perdure.storage.sqlite_batch import Transaction
-    from perdure.storage.sqlite_gather import ActorRow
+    from perdure.storage.sql.batch import Transaction
+    from perdure.storage.sql.cache import ActorRow
+    from perdure.storage.sql.connection import Connection, Parameter
     from perdure.storage.writes import Adopt, Declare, Spawn
 
 # Who has no row in `child` is under the system's root.
@@ -28,12 +26,16 @@ SELECT actor.id, actor.kind, actor.key, supervisor, coalesce(restart, 'transient
        CASE WHEN child.actor IS NULL THEN 5.0 ELSE shutdown END,
        coalesce(significant, 0), coalesce(declared, 0), life, status, restart_at, reason
 """
-_BY_ID = f"""{_MEMBER} FROM json_each(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value
+_BY_ID = f"""{_MEMBER} FROM numbers(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value
 LEFT JOIN child ON child.actor = actor.id"""
-_CHILDREN = f"""{_MEMBER} FROM json_each(?) AS wanted CROSS JOIN child ON child.supervisor = wanted.value
+_CHILDREN = f"""{_MEMBER} FROM numbers(?) AS wanted CROSS JOIN child ON child.supervisor = wanted.value
 JOIN actor ON actor.id = child.actor ORDER BY supervisor, declared DESC, position"""
 _EVERYONE = f"{_MEMBER} FROM actor LEFT JOIN child ON child.actor = actor.id"
-_RESTARTING = f"{_EVERYONE} WHERE life = 'restarting' AND owner IS NULL ORDER BY declared DESC, position"
+_FREE = """ WHERE life = 'restarting' AND owner IS NULL AND NOT EXISTS (
+    SELECT 1 FROM node WHERE node.id = carrier AND node.status = 'live' AND node.id <> ?)"""
+_IN_ORDER = " ORDER BY declared DESC, position"
+_RESTARTING = _EVERYONE + _FREE + _IN_ORDER
+_UNWANTED = f"{_EVERYONE} WHERE owner = ? AND (life <> 'running' OR status = 'stopped') {_IN_ORDER}"
 _TOPS = f"{_EVERYONE} WHERE child.actor IS NULL AND actor.id IN (SELECT supervisor FROM child)"  # noqa: S608  # constant parts
 
 _DEEPEST = 1_000
@@ -42,41 +44,48 @@ _DEEPEST = 1_000
 # reading --------------------------------------------------------------------------------------------------------------
 
 
-def _members(connection: sqlite3.Connection, sql: str, *parameters: str) -> list[Member]:
+def _members(connection: Connection, sql: str, *parameters: Parameter) -> list[Member]:
     return [
         Member(actor, Address(kind, key), supervisor, ChildSpec(restart, shutdown, bool(significant)), bool(declared),
                life, status, restart_at, reason)
         for actor, kind, key, supervisor, restart, shutdown, significant, declared, life, status, restart_at, reason
-        in fetch(connection, sql, *parameters)
+        in connection.fetch(sql, *parameters)
     ]  # fmt: skip
 
 
-def children(connection: sqlite3.Connection, *supervisors: int) -> list[Member]:
+def children(connection: Connection, *supervisors: int) -> list[Member]:
     """See `Store.children`."""
-    return _members(connection, _CHILDREN, json.dumps(supervisors))
+    return _members(connection, _CHILDREN, list(supervisors))
 
 
-def member(connection: sqlite3.Connection, address: Address) -> Member | None:
+def member(connection: Connection, address: Address) -> Member | None:
     """See `Store.member`."""
     return next(iter(_members(connection, f"{_EVERYONE} WHERE kind = ? AND key = ?", *address)), None)
 
 
-def restarting(connection: sqlite3.Connection) -> list[Member]:
+def restarting(connection: Connection, node: str) -> list[Member]:
     """See `Store.restarting`."""
-    found = _members(connection, _RESTARTING)
+    found = _members(connection, _RESTARTING, node)
     among = {one.actor for one in found}
     return [one for one in found if one.supervisor not in among]
 
 
-def tops(connection: sqlite3.Connection) -> list[Member]:
+def tops(connection: Connection) -> list[Member]:
     """See `Store.tops`."""
     return _members(connection, _TOPS)
 
 
-def subtrees(connection: sqlite3.Connection, roots: Iterable[int]) -> list[Member]:
+def unwanted(connection: Connection, node: str) -> list[Member]:
+    """See `Store.unwanted`."""
+    found = {one.actor: one for one in _members(connection, _UNWANTED, node)}
+    roots = [one.actor for one in found.values() if one.supervisor not in found]
+    return [one for one in subtrees(connection, roots) if one.actor in found]
+
+
+def subtrees(connection: Connection, roots: Iterable[int]) -> list[Member]:
     """Actors and all they supervise: each before its children, siblings in start order."""
     wanted = list(dict.fromkeys(roots))
-    found = {one.actor: one for one in _members(connection, _BY_ID, json.dumps(wanted))}
+    found = {one.actor: one for one in _members(connection, _BY_ID, wanted)}
     below: dict[int | None, list[Member]] = {}
     seen = set(found)
     level = wanted
@@ -96,23 +105,23 @@ def subtrees(connection: sqlite3.Connection, roots: Iterable[int]) -> list[Membe
     return list(ordered.values())
 
 
-def lineage(connection: sqlite3.Connection, actor: int) -> list[Level]:
+def lineage(connection: Connection, actor: int) -> list[Level]:
     """See `Store.lineage`."""
     levels: list[Level] = []
     above: int | None = actor
     while above is not None and len(levels) < _DEEPEST:
-        (child,) = _members(connection, _BY_ID, json.dumps([above]))
+        (child,) = _members(connection, _BY_ID, [above])
         above = child.supervisor
         budget = -child.actor if above is None else above
         sql = "SELECT number, child, message, at FROM restart WHERE supervisor = ? ORDER BY number"
-        restarts = tuple(Restarted(*row) for row in fetch(connection, sql, budget))
+        restarts = tuple(Restarted(*row) for row in connection.fetch(sql, budget))
         address, others = None, 0
         if above is not None:
-            ((kind, key),) = fetch(connection, "SELECT kind, key FROM actor WHERE id = ?", above)
+            ((kind, key),) = connection.fetch("SELECT kind, key FROM actor WHERE id = ?", above)
             address = Address(kind, key)
             sql = "SELECT count(*) FROM child JOIN actor ON id = child.actor WHERE supervisor = ? AND significant = 1 \
                    AND id <> ? AND status <> 'stopped' AND life IN ('running', 'restarting')"
-            ((others,),) = fetch(connection, sql, above, child.actor)
+            ((others,),) = connection.fetch(sql, above, child.actor)
         levels.append(Level(child, address, restarts, others))
     if above is not None:
         raise StorageError(f"actor row {actor}: more than {_DEEPEST} supervisors above it. This is a bug.")
@@ -127,12 +136,14 @@ def begin(transaction: Transaction, write: Begin) -> Placed | bool:
     row = transaction.row(write.actor)
     if row is None or row.status == "stopped" or row.life not in {"running", "restarting"}:
         return False
+    if row.owner not in {None, transaction.node}:
+        return False  # its owner stops it first
     if row.life == "restarting":
         transaction.flush()
-        ((at,),) = fetch(transaction.connection, "SELECT restart_at FROM actor WHERE id = ?", row.id)
+        ((at,),) = transaction.connection.fetch("SELECT restart_at FROM actor WHERE id = ?", row.id)
         if at != write.restart_at:
             return False
-        transaction.connection.execute("UPDATE actor SET life = 'running', restart_at = NULL WHERE id = ?", (row.id,))
+        transaction.connection.execute("UPDATE actor SET life = 'running', restart_at = NULL WHERE id = ?", row.id)
         row.life, row.reason = "running", None
         transaction.touch(row)
     transaction.own(row)
@@ -145,8 +156,8 @@ def enter(transaction: Transaction, supervisor: int, actor: int, spec: ChildSpec
         "INSERT INTO child (actor, supervisor, position, restart, shutdown, significant, cause) SELECT ?1, ?2, \
          coalesce((SELECT position FROM child WHERE supervisor = ?2 AND declared = 0 \
          ORDER BY position DESC LIMIT 1), 0) + 1, ?3, ?4, ?5, ?6",
-        (actor, supervisor, spec.restart, spec.shutdown, int(spec.significant), cause),
-    )
+        actor, supervisor, spec.restart, spec.shutdown, int(spec.significant), cause,
+    )  # fmt: skip
 
 
 def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
@@ -154,7 +165,7 @@ def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
     transaction.flush()
     row = transaction.row_at(write.child.to)
     sql = "SELECT supervisor, cause FROM child WHERE actor = ?"
-    for supervisor, cause in fetch(transaction.connection, sql, row.id if row is not None else None):
+    for supervisor, cause in transaction.connection.fetch(sql, row.id if row is not None else None):
         if (supervisor, cause) != (write.supervisor, write.cause) or cause is None:
             return _taken(row, supervisor, write)
         conflict = transaction.spawn(write.child)
@@ -200,8 +211,8 @@ def _renew(transaction: Transaction, row: ActorRow, spawn: Spawn) -> None:
     transaction.connection.execute(
         "INSERT INTO snapshot (actor, version, codec, state, initial) VALUES (?1, ?2, ?3, ?4, ?4) \
          ON CONFLICT (actor) DO UPDATE SET version = ?2, codec = ?3, state = ?4, initial = ?4",
-        (row.id, spawn.version, spawn.codec, spawn.initial),
-    )
+        row.id, spawn.version, spawn.codec, spawn.initial,
+    )  # fmt: skip
     row.status, row.reason, row.owner, row.moved = "ready", None, None, True
     transaction.touch(row)
     transaction.flush()
@@ -218,7 +229,7 @@ def declare(transaction: Transaction, write: Declare) -> Adopted | PerdureError:
             row = transaction.row_at(spawn.to)
         if row is None:
             continue
-        known: list[Any] = fetch(connection, "SELECT supervisor FROM child WHERE actor = ?", row.id)
+        known: list[Any] = connection.fetch("SELECT supervisor FROM child WHERE actor = ?", row.id)
         if not known and row.status == "stopped":
             continue
         if known and known[0][0] != write.supervisor:
@@ -230,11 +241,12 @@ def declare(transaction: Transaction, write: Declare) -> Adopted | PerdureError:
             "INSERT INTO child (actor, supervisor, position, restart, shutdown, significant, declared) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1) ON CONFLICT (actor) DO UPDATE SET position = ?3, restart = ?4, \
              shutdown = ?5, significant = ?6, declared = 1",
-            (row.id, write.supervisor, position, spec.restart, spec.shutdown, int(spec.significant)),
-        )
+            row.id, write.supervisor, position, spec.restart, spec.shutdown, int(spec.significant),
+        )  # fmt: skip
     connection.execute(
-        "DELETE FROM child WHERE supervisor = ? AND declared = 1 AND actor NOT IN (SELECT value FROM json_each(?))",
-        (write.supervisor, json.dumps(kept)),
+        "DELETE FROM child WHERE supervisor = ? AND declared = 1 AND actor NOT IN (SELECT value FROM numbers(?) AS k)",
+        write.supervisor,
+        kept,
     )
     transaction.flush()
     return Adopted(tuple(children(connection, write.supervisor)))

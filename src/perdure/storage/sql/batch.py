@@ -6,7 +6,6 @@ batch do not notice.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -22,13 +21,13 @@ from perdure.errors import (
     PerdureError,
     StorageError,
 )
-from perdure.storage import sqlite_family, sqlite_letters, sqlite_orders
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.seal_text import may_be_same, may_be_same_state
-from perdure.storage.sqlite_gather import CACHED_ROWS, ActorRow, Gathering, Known
-from perdure.storage.sqlite_rare import bury, due, purge
-from perdure.storage.sqlite_rows import fetch
+from perdure.storage.sql import family, letters, orders
+from perdure.storage.sql.cache import ActorRow, Known
+from perdure.storage.sql.gather import Gathering
+from perdure.storage.sql.rare import bury, due, purge
 from perdure.storage.writes import (
     Adopt,
     Append,
@@ -52,10 +51,11 @@ from perdure.storage.writes import (
     Segment,
     Send,
     Spawn,
+    Yield,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from perdure.storage.records import Envelope
     from perdure.storage.writes import End, Settled, Write
@@ -64,16 +64,15 @@ if TYPE_CHECKING:
 class Transaction(Gathering):
     """The settling of one batch."""
 
-    def run(self, batch: Sequence[Write], now: float) -> list[Settled]:
-        """Settle every write and put the rows down."""
+    def run(self, batch: Sequence[Write], now: float, also: Iterable[int] = ()) -> list[Settled]:
+        """Settle every write and put the rows down; `also`: actors that it met late when it was tried before.
+
+        Raises:
+            Again: An actor that it met late is another transaction's. Nothing is to be committed.
+        """
         self.now = now
-        version = int(fetch(self.connection, "PRAGMA data_version")[0][0])
-        if version != self._cache.version or len(self._cache.by_id) > CACHED_ROWS:
-            self._cache.clear()
-            self._cache.version = version
-        if not self._cache.next_seq:
-            self._number()
-        self._prefetch(batch)
+        self.connection.refresh(self._cache)
+        self._prefetch(batch, also)
         settled = [_SETTLE[type(write)](self, write) for write in batch]
         self.flush()
         return settled
@@ -100,8 +99,7 @@ class Transaction(Gathering):
         return self._append_row(row, envelope)
 
     def _append_row(self, row: ActorRow, envelope: Envelope) -> Appended:
-        seq = self._cache.next_seq
-        self._cache.next_seq += 1
+        seq = self.next_seq()
         numbered = envelope.due is None
         if numbered:
             row.tail += 1
@@ -141,7 +139,7 @@ class Transaction(Gathering):
             row = self.create(write.to, write.created, write.parent)
             self._snapshots[row.id] = (row.id, write.version, write.codec, write.initial, write.initial)
             if write.child is not None and write.parent is not None:
-                sqlite_family.enter(self, write.parent, row.id, write.child)
+                family.enter(self, write.parent, row.id, write.child)
             return self.place(row)
         conflict = self._conflict(row, write)
         return conflict or replace(self.place(row), fresh=False)
@@ -150,7 +148,7 @@ class Transaction(Gathering):
         pending = self._snapshots.get(row.id)
         stored: Any = pending[4] if pending else None
         if stored is None:
-            found = fetch(self.connection, "SELECT initial FROM snapshot WHERE actor = ?", row.id)
+            found = self.connection.fetch("SELECT initial FROM snapshot WHERE actor = ?", row.id)
             stored = found[0][0] if found else None
         if may_be_same_state(stored, write.initial):
             return None
@@ -168,6 +166,8 @@ class Transaction(Gathering):
                 f"actor row {write.actor}: owned by {row.owner if row else 'nobody'} under epoch "
                 f"{row.epoch if row else 0}, not by this activation's epoch {write.epoch}. What it computed is dropped."
             )
+        if row.status == "stopped":
+            return FencedError(f"{row.address} has stopped meanwhile: {row.reason}. What it computed is dropped.")
         refusal = self._refusal(row, write)
         if refusal is not None:
             return refusal
@@ -177,7 +177,7 @@ class Transaction(Gathering):
         if write.end is not None:
             self._finish(row, write.message, write.end, done)
         if write.order is not None:
-            sqlite_orders.apply(self, write.order, done)
+            orders.apply(self, write.order, done)
         return done
 
     def _gather(self, row: ActorRow, write: Segment, done: Committed) -> None:
@@ -196,9 +196,9 @@ class Transaction(Gathering):
         for key, error in write.settles:
             self._settle(write, key, error, done)
         for key, position in write.numbered:
-            self._numbered.append((write.message, key, "ask", "", "started", 0.0, position))
+            self._numbered.append((write.message, key, position))
         for note in write.monitors:
-            sqlite_orders.watch(self, note, done)
+            orders.watch(self, note, done)
         self._mark(row, write)
 
     def _mark(self, row: ActorRow, write: Segment) -> None:
@@ -220,7 +220,7 @@ class Transaction(Gathering):
                 "This is a bug; the actor is loaded anew."
             )
         if write.order is not None:
-            return sqlite_orders.stale(self, write.order)
+            return orders.stale(self, write.order)
         if not (write.spawns or write.sends):
             return None
         born: dict[Address, str] = {}
@@ -276,7 +276,8 @@ class Transaction(Gathering):
     def _await(self, write: Segment, key: str, target: int) -> None:
         self._records[write.message, key] = replace(self._records[write.message, key], target=target)
         self._awaited.setdefault(target, []).append((write.actor, write.message, key))
-        self._cache.awaited.add(target)
+        if self._cache.awaited is not None:
+            self._cache.awaited.add(target)
 
     def _watch(self, write: Segment, key: str, known: Known | None, done: Committed) -> None:
         if known is None:
@@ -299,7 +300,7 @@ class Transaction(Gathering):
         outcome = self._completed.get((write.message, key))
         if outcome is None:
             sql = "SELECT status, result, error FROM journal WHERE message = ? AND key = ?"
-            for status, result, stored in fetch(self.connection, sql, write.message, key):
+            for status, result, stored in self.connection.fetch(sql, write.message, key):
                 if status != "started":
                     outcome = Outcome("succeeded" if status == "completed" else outcome_status(stored), result, stored)
         self._complete_own(write, key, outcome or Outcome("rejected", error=error), done)
@@ -316,7 +317,7 @@ class Transaction(Gathering):
             self.touch(row).status = "stopped"
             row.reason = "normal"
             self.flush()
-            sqlite_orders.ended(self, row, done)
+            orders.ended(self, row, done)
 
     def claim(self, write: Claim) -> Claimed:
         """Settle a claim."""
@@ -326,9 +327,11 @@ class Transaction(Gathering):
                 self.own(row)
             return Claimed((self.place(row),) if row is not None else ())
         sql = "SELECT id FROM actor WHERE owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail \
-               AND kind IN (SELECT value FROM json_each(?)) LIMIT ?"
+               AND kind IN (SELECT value FROM texts(?) AS wanted) LIMIT ? /* lock, skip */"
         claimed: list[Placed] = []
-        for (actor,) in fetch(self.connection, sql, json.dumps(write.kinds), write.limit):
+        found = [actor for (actor,) in self.connection.fetch(sql, list(write.kinds), write.limit)]
+        self.hold(found)
+        for actor in found:
             row = self.row(actor)
             if row is not None and row.owner is None and row.status == "ready":
                 self.own(row)
@@ -360,7 +363,7 @@ class Transaction(Gathering):
                OR status = 'started' AND due <= ?), \
                count(*) FILTER (WHERE status = 'started' AND coalesce(target, due) IS NOT NULL) \
                FROM journal WHERE message = ? AND kind NOT IN ('tell', 'spawn', 'value')"
-        ((ready, awaited),) = fetch(self.connection, sql, self.now, message)
+        ((ready, awaited),) = self.connection.fetch(sql, self.now, message)
         return ready > 0 or awaited == 0 or any(seq == message for seq, _ in self._completed)
 
     def due(self, write: Due) -> Fired:
@@ -371,7 +374,7 @@ class Transaction(Gathering):
     def bury(self, write: Bury) -> Settled:
         """Settle a dead node's estate."""
         self.flush()
-        buried = bury(self.connection, write, self._ended.__setitem__)
+        buried = bury(self, write, self._ended.__setitem__)
         self.forget()
         return buried
 
@@ -425,12 +428,13 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Due: Transaction.due,
     Bury: Transaction.bury,
     Purge: Transaction.purge,
-    Order: sqlite_orders.order,
-    Begin: sqlite_family.begin,
-    Declare: sqlite_family.declare,
-    Adopt: sqlite_family.adopt,
-    Monitor: sqlite_orders.monitor,
-    Resend: sqlite_letters.resend,
-    Forget: sqlite_letters.forget,
+    Order: orders.order,
+    Begin: family.begin,
+    Declare: family.declare,
+    Adopt: family.adopt,
+    Monitor: orders.monitor,
+    Resend: letters.resend,
+    Forget: letters.forget,
+    Yield: orders.yield_up,
 }
 _HELD: dict[str, type[PerdureError]] = {"failed": ActorFailed, "terminated": ActorStopped}

@@ -13,25 +13,23 @@ from typing import TYPE_CHECKING
 
 from perdure.errors import ActorStopped, NoSuchMessage, NotADeadLetter
 from perdure.storage.records import Mail
-from perdure.storage.sqlite_rare import remove
-from perdure.storage.sqlite_rows import fetch
+from perdure.storage.sql.rare import remove
 from perdure.storage.writes import Appended
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from perdure.errors import PerdureError
-    from perdure.storage.sqlite_batch import Transaction
+    from perdure.storage.sql.batch import Transaction
+    from perdure.storage.sql.connection import Connection
     from perdure.storage.writes import Forget, Resend
 
 _MESSAGE = """
 SELECT seq, actor, handler, args, codec, sent, cause, chain, status
 FROM message LEFT JOIN outcome ON outcome.message = seq WHERE id = ?
 """
+_ESCAPED = "SELECT escaped FROM failure WHERE message = ? ORDER BY seq DESC LIMIT 1"
 # What it did since its last failure stays done, even under a key that had escaped an earlier one.
-_ERASE_ESCAPED = """
-DELETE FROM journal WHERE message = ?1 AND status = 'failed' AND key IN (
-    SELECT value FROM json_each((SELECT escaped FROM failure WHERE message = ?1 ORDER BY seq DESC LIMIT 1)))
+_ERASE = """
+DELETE FROM journal WHERE message = ? AND status = 'failed' AND key IN (SELECT value FROM texts(?) AS escaped)
 """
 
 
@@ -39,7 +37,9 @@ def resend(transaction: Transaction, write: Resend) -> Appended | PerdureError:
     """Settle a dead letter that is tried again."""
     transaction.flush()
     connection = transaction.connection
-    found = fetch(connection, _MESSAGE, write.message)
+    found = connection.fetch(_MESSAGE, write.message)
+    if found and transaction.hold([found[0][1]]):
+        found = connection.fetch(_MESSAGE, write.message)
     if not found:
         return NoSuchMessage(
             f"message '{write.message}': there is no such message, or it is no longer kept. perdure dead lists those "
@@ -68,24 +68,28 @@ def resend(transaction: Transaction, write: Resend) -> Appended | PerdureError:
     return Appended(transaction.place(row), mail)
 
 
-def _reopen(connection: sqlite3.Connection, seq: int, number: int, now: float) -> None:
+def _reopen(connection: Connection, seq: int, number: int, now: float) -> None:
     """Have a message not ended, with its attempts to come and its finished steps behind it."""
-    connection.execute("UPDATE message SET number = ?, expires = NULL WHERE seq = ?", (number, seq))
-    connection.execute("DELETE FROM outcome WHERE message = ?", (seq,))
+    connection.execute("UPDATE message SET number = ?, expires = NULL WHERE seq = ?", number, seq)
+    connection.execute("DELETE FROM outcome WHERE message = ?", seq)
     connection.execute(
         "UPDATE turn SET attempts = 0, blame = 0, suspect = 0, executing = NULL, retry_at = NULL, since = ? \
          WHERE message = ?",
-        (now, seq),
-    )
-    connection.execute(_ERASE_ESCAPED, (seq,))
+        now, seq,
+    )  # fmt: skip
+    for (escaped,) in connection.fetch(_ESCAPED, seq):
+        connection.execute(_ERASE, seq, json.loads(escaped or "[]"))
 
 
 def forget(transaction: Transaction, write: Forget) -> int:
     """Settle dead letters that are removed for good."""
     transaction.flush()
-    sql = "SELECT seq, message.id FROM json_each(?) AS wanted CROSS JOIN message ON message.id = wanted.value \
+    sql = "SELECT seq, message.id, actor FROM texts(?) AS wanted CROSS JOIN message ON message.id = wanted.value \
            JOIN outcome ON outcome.message = seq WHERE status = 'dead'"
-    letters = fetch(transaction.connection, sql, json.dumps(write.messages))
+    found = transaction.connection.fetch(sql, list(write.messages))
+    if transaction.hold({actor for _, _, actor in found}):
+        found = transaction.connection.fetch(sql, list(write.messages))
+    letters = [(seq, id_) for seq, id_, _ in found]
     removed = remove(transaction.connection, [seq for seq, _ in letters])
     transaction.reread(letters)
     return removed

@@ -1,0 +1,1 @@
+"""Settling writes and reading in SQL, for every database that perdure keeps actors in."""

@@ -1,0 +1,69 @@
+"""A connection as settling and reading need it, and the SQL they are written in.
+
+Statements are written once, in what SQLite and PostgreSQL have in common, and a connection puts in what differs:
+
+    ?, ?1                  parameters
+    numbers(?) AS x        a table of one column `value`, from a list of integers
+    texts(?) AS x          the same from a list of strings
+    pairs(?) AS x          a table of two columns `a` and `b` of text, from a JSON array of arrays
+    CROSS JOIN … ON        a join that SQLite does in the order it is written
+    /* lock */             rows that nobody else may change until this transaction ends; `Again` where somebody is
+    /* lock, wait */       the same, waiting for whoever is
+    /* lock, skip */       the same, without those that somebody else is changing
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from perdure.storage.sql.cache import Cache
+    from perdure.storage.sql.rows import Statement
+
+Value: TypeAlias = str | bytes | int | float | None
+Parameter: TypeAlias = "Value | list[int] | list[str]"
+
+
+class Again(Exception):  # no error: the transaction begins again
+    """A transaction has to begin again, with more rows locked from its beginning or looking for more."""
+
+
+class Connection(Protocol):
+    """A connection inside a transaction.
+
+    Attributes:
+        shared: Whether others may write while this transaction runs. Rows then are locked before they are relied on.
+    """
+
+    shared: bool
+
+    def fetch(self, sql: str, *parameters: Parameter) -> list[Any]:
+        """All rows of a query."""
+        ...
+
+    def execute(self, sql: str, *parameters: Parameter) -> int:
+        """Change something; the number of rows changed."""
+        ...
+
+    def put(self, statement: Statement, rows: Sequence[Sequence[Value]], *after: Value, exact: bool = False) -> None:
+        """Execute a statement over all rows; if `exact`, raises `StorageError` unless it changed as many."""
+        ...
+
+    def keep_numbers(self) -> None:
+        """Messages are about to be removed; their numbers are not to be given again."""
+        ...
+
+    def together(self) -> AbstractContextManager[object]:
+        """Statements that are put inside need not be done before its end."""
+        ...
+
+    def refresh(self, cache: Cache) -> None:
+        """Have the cache hold nothing but what is still so, and numbers to give."""
+        ...
+
+    def forget(self, cache: Cache) -> None:
+        """Have the cache hold no rows, after they were changed by statements."""
+        ...

@@ -1,0 +1,174 @@
+"""The writes that are rare: what fell due, a dead node's estate, old history, a stopped actor's mail.
+
+They work on the tables directly; the transaction has put its rows down before, and forgets what it knew after.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from perdure.errors import ActorStopped
+from perdure.storage.failure import encode_failure
+from perdure.storage.records import Completion, Mail, Outcome
+from perdure.storage.writes import Appended, Buried, Committed, Fired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from perdure.storage.sql.cache import ActorRow
+    from perdure.storage.sql.connection import Connection
+    from perdure.storage.sql.gather import Gathering
+    from perdure.storage.writes import Bury, Due, Purge
+
+
+_DELAYED = """
+SELECT seq, id, actor, handler, args, codec, sent, cause, chain, expires FROM message
+WHERE number IS NULL AND due <= ? ORDER BY due, seq LIMIT ?
+"""
+_SLEEPERS = """
+SELECT DISTINCT actor.id FROM journal CROSS JOIN message ON message.seq = journal.message
+JOIN actor ON actor.id = message.actor AND message.number = actor.cursor + 1
+WHERE journal.status = 'started' AND journal.due <= ? AND actor.status = 'waiting' LIMIT ?
+"""
+
+
+def due(transaction: Gathering, write: Due) -> Fired:
+    """Give delayed messages their numbers, and make evicted sleepers runnable."""
+    connection = transaction.connection
+    delayed = connection.fetch(_DELAYED, write.now, write.limit)
+    while transaction.hold({actor for _, _, actor, *_ in delayed}):
+        delayed = connection.fetch(_DELAYED, write.now, write.limit)
+    appended: list[Appended] = []
+    finished = Committed()
+    for seq, id_, actor, handler, args, codec, sent, cause, chain, expires in delayed:
+        row = transaction.row(actor)
+        if row is None:
+            continue
+        row.tail += 1
+        transaction.touch(row)
+        connection.execute("UPDATE message SET number = ? WHERE seq = ?", row.tail, seq)
+        if row.status == "stopped":
+            row.cursor = row.tail
+            outcome = _to_stopped(row, handler)
+            transaction.end(seq, outcome, changes=None, started=None, finished=write.now)
+            transaction.load_awaited([seq])
+            transaction.complete(seq, outcome, finished)
+            continue
+        if row.status == "ready":
+            transaction.own(row)
+        mail = Mail(seq, row.tail, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires)
+        appended.append(Appended(transaction.place(row), mail))
+    woken = list(finished.woken)
+    sleepers = connection.fetch(_SLEEPERS, write.now, write.limit)
+    transaction.hold(actor for (actor,) in sleepers)
+    for (actor,) in sleepers:
+        row = transaction.row(actor)
+        if row is not None and row.status == "waiting":
+            row.status = "ready"
+            transaction.own(transaction.touch(row))
+            woken.append(transaction.place(row))
+    more = len(delayed) == write.limit or len(sleepers) == write.limit
+    return Fired(tuple(appended), tuple(woken), more, tuple(finished.completions))
+
+
+def dead_letter_rest(transaction: Gathering, row: ActorRow, done: Committed, now: float) -> None:
+    """Dead-letter what a stopped actor had not handled."""
+    sql = "SELECT seq, handler FROM message WHERE actor = ? AND number > ? ORDER BY number"
+    rest = transaction.connection.fetch(sql, row.id, row.cursor)
+    transaction.load_awaited([seq for seq, _ in rest])
+    told = list(done.ended)
+    for seq, handler in rest:
+        outcome = _to_stopped(row, handler)
+        transaction.end(seq, outcome, changes=None, started=None, finished=now)
+        told.append((seq, outcome))
+        transaction.complete(seq, outcome, done)
+    done.ended = told
+    row.cursor = row.tail
+    transaction.touch(row)
+
+
+def _to_stopped(row: ActorRow, handler: str) -> Outcome:
+    error = ActorStopped(f"{row.kind}/{row.key} has stopped; '{handler}' was not handled. Use another key.")
+    return Outcome("dead", error=encode_failure(error, with_traceback=False))
+
+
+_EXECUTING = "UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1 WHERE executing = ? RETURNING message"
+_SUSPECT = """
+INSERT INTO turn (message, suspect) SELECT seq, 1 FROM actor
+JOIN message ON message.actor = actor.id AND message.number = actor.cursor + 1
+WHERE actor.owner = ? AND actor.status = 'ready' ON CONFLICT (message) DO UPDATE SET suspect = 1
+"""
+_BLAMED = """
+SELECT message.id, message.seq, actor.id, actor.kind, actor.key, blame FROM numbers(?) AS blamed
+CROSS JOIN turn ON turn.message = blamed.value JOIN message ON message.seq = turn.message
+JOIN actor ON actor.id = message.actor WHERE message.number = actor.cursor + 1
+"""
+_CALLERS = """
+SELECT journal.message, journal.key, message.actor FROM journal JOIN message ON message.seq = journal.message
+WHERE target = ? AND journal.status = 'started'
+"""
+
+
+def bury(transaction: Gathering, write: Bury, ended: Callable[[int, Outcome], None]) -> Buried:
+    """End a dead node: blame what it was executing, suspect its mailboxes' heads, free its actors."""
+    connection, node = transaction.connection, write.node
+    owned = "SELECT id FROM actor WHERE owner = ?"
+    while transaction.hold(actor for (actor,) in connection.fetch(owned, node)):
+        pass  # it may have been given more meanwhile
+    executing = [seq for (seq,) in connection.fetch(_EXECUTING, node)]
+    connection.execute(_SUSPECT, node)
+    blamed = connection.fetch(_BLAMED, executing)
+    dead = [row for row in blamed if row[5] >= write.deaths]
+    completions: list[Completion] = []
+    for id_, seq, actor, kind, key, blame in dead:
+        text = f"its process died {blame} times while {kind}/{key} was handling '{id_}'"
+        error = json.dumps({"type": "perdure.errors.DeadLetterError", "text": text})
+        sql = "INSERT INTO outcome (message, status, error, finished) VALUES (?, 'dead', ?, ?)"
+        connection.execute(sql, seq, error, write.now)
+        connection.execute("UPDATE actor SET cursor = cursor + 1 WHERE id = ?", actor)
+        completions.extend(_complete_callers(transaction, seq, error, write.now))
+        ended(seq, Outcome("dead", error=error))
+    actors = connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
+    connection.execute("UPDATE node SET status = 'dead' WHERE id = ?", node)
+    return Buried(actors, tuple(row[0] for row in blamed), tuple(row[0] for row in dead), tuple(completions))
+
+
+def _complete_callers(transaction: Gathering, seq: int, error: str, now: float) -> Iterator[Completion]:
+    connection = transaction.connection
+    told = json.dumps({**json.loads(error), "status": "dead"})
+    callers = connection.fetch(_CALLERS, seq)
+    transaction.hold(actor for _, _, actor in callers)
+    for message, key, actor in callers:
+        sql = "UPDATE journal SET status = 'failed', error = ?, finished = ? WHERE message = ? AND key = ?"
+        connection.execute(sql, told, now, message, key)
+        connection.execute("UPDATE actor SET status = 'ready' WHERE id = ? AND status = 'waiting'", actor)
+        yield Completion(actor, message, key, Outcome("dead", error=error))
+
+
+# Handled, below its actor's cursor, not a dead letter, and old enough or beyond what is kept.
+_PURGEABLE = """
+SELECT outcome.message FROM outcome JOIN message ON message.seq = outcome.message
+JOIN actor ON actor.id = message.actor
+WHERE outcome.status <> 'dead' AND message.number <= actor.cursor
+  AND CASE chosen WHEN 1 THEN finished < ?1
+      ELSE finished < ?2 OR outcome.message <= (SELECT max(message) FROM outcome) - ?3 END
+ORDER BY outcome.message LIMIT ?4
+"""
+
+
+def purge(connection: Connection, write: Purge) -> int:
+    """Remove handled messages; how many there were. Processes that are gone as long go, too."""
+    connection.execute("DELETE FROM node WHERE status <> 'live' AND started < ?", write.history)
+    old = connection.fetch(_PURGEABLE, write.ids, write.history, write.keep, write.limit)
+    return remove(connection, [seq for (seq,) in old])
+
+
+def remove(connection: Connection, messages: Iterable[int]) -> int:
+    """Remove messages with all that belongs to them; how many there were."""
+    old = list(messages)
+    connection.keep_numbers()
+    for table in ("journal", "turn", "outcome", "failure"):
+        sql = f"DELETE FROM {table} WHERE message IN (SELECT value FROM numbers(?) AS old)"  # noqa: S608  # constant names
+        connection.execute(sql, old)
+    return connection.execute("DELETE FROM message WHERE seq IN (SELECT value FROM numbers(?) AS old)", old)

@@ -1,0 +1,94 @@
+"""What every store in SQL reads, each in one transaction of its own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, TypeVar
+
+from perdure.storage.sql import family, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from perdure.storage import records
+    from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, OpenAsk
+    from perdure.storage.sql.connection import Connection
+
+R = TypeVar("R")
+
+
+class Reading:
+    """The reading half of a store."""
+
+    @property
+    @abstractmethod
+    def me(self) -> str:
+        """The id of the node that this store was opened for."""
+
+    @abstractmethod
+    async def _read(self, query: Callable[[Connection], R]) -> R:
+        """Run a query in a transaction that sees one state of the database. Raises `StorageError`."""
+
+    async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
+        """See `Store.load`."""
+        return await self._read(lambda connection: read.load(connection, actors, mail))
+
+    async def mail(self, actor: int, after: int, limit: int) -> list[Mail]:
+        """See `Store.mail`."""
+        return await self._read(lambda connection: read.mail(connection, actor, after, limit))
+
+    async def past(self, message: int) -> records.Past:
+        """See `Store.past`."""
+        return await self._read(lambda connection: read.past(connection, message))
+
+    async def find(self, id: str) -> Found | None:
+        """See `Store.find`."""
+        return await self._read(lambda connection: read.find(connection, id))
+
+    async def completed(self, message: int) -> list[Completion]:
+        """See `Store.completed`."""
+        return await self._read(lambda connection: read.completed(connection, message))
+
+    async def next_due(self) -> float | None:
+        """See `Store.next_due`."""
+        return await self._read(read.next_due)
+
+    async def behind(self, known: Collection[tuple[int, int]]) -> list[int]:
+        """See `Store.behind`."""
+        return await self._read(lambda connection: read.behind(connection, known))
+
+    async def open_asks(self, actor: int) -> list[OpenAsk]:
+        """See `Store.open_asks`."""
+        return await self._read(lambda connection: read.open_asks(connection, actor))
+
+    async def lineage(self, actor: int) -> list[Level]:
+        """See `Store.lineage`."""
+        return await self._read(lambda connection: family.lineage(connection, actor))
+
+    async def children(self, supervisor: int) -> list[Member]:
+        """See `Store.children`."""
+        return await self._read(lambda connection: family.children(connection, supervisor))
+
+    async def member(self, actor: Address) -> Member | None:
+        """See `Store.member`."""
+        return await self._read(lambda connection: family.member(connection, actor))
+
+    async def restarting(self) -> list[Member]:
+        """See `Store.restarting`."""
+        return await self._read(lambda connection: family.restarting(connection, self.me))
+
+    async def tops(self) -> list[Member]:
+        """See `Store.tops`."""
+        return await self._read(family.tops)
+
+    async def unwanted(self) -> list[Member]:
+        """See `Store.unwanted`."""
+        return await self._read(lambda connection: family.unwanted(connection, self.me))
+
+    async def elsewhere(self, actors: Collection[int]) -> list[int]:
+        """See `Store.elsewhere`."""
+        return await self._read(lambda connection: read.elsewhere(connection, self.me, actors))
+
+    async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
+        """See `Store.unknown_kinds`."""
+        return await self._read(lambda connection: read.unknown_kinds(connection, kinds))

@@ -1,0 +1,115 @@
+"""A SQLite connection inside a transaction, which excludes all others: nothing needs a lock of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import nullcontext
+from functools import lru_cache
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import StorageError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from perdure.storage.sql.cache import Cache
+    from perdure.storage.sql.connection import Parameter, Value
+    from perdure.storage.sql.rows import Statement
+
+CACHED_ROWS = 100_000
+_CHUNKS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+_TABLES = (
+    (re.compile(r"\b(?:numbers|texts)\((\?\d*)\)"), r"json_each(\1)"),
+    (re.compile(r"\bpairs\((\?\d*)\)"), r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each(\1))"),
+)
+_TOGETHER = nullcontext()
+
+
+@lru_cache(maxsize=1_000)
+def _text(sql: str) -> str:
+    for table, here in _TABLES:
+        sql = table.sub(here, sql)
+    return sql
+
+
+@lru_cache(maxsize=100)
+def _chunks(statement: Statement) -> dict[int, str]:
+    constants = f",{statement.constants}" if statement.constants else ""
+    row = f"({','.join('?' * len(statement.types))}{constants})"
+    return {size: f"{statement.before} VALUES {','.join([row] * size)} {statement.after}" for size in _CHUNKS}
+
+
+class SQLiteConnection:
+    """See `sql.connection.Connection`."""
+
+    shared = False
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return f"<SQLiteConnection {self._connection!r}>"
+
+    def fetch(self, sql: str, *parameters: Parameter) -> list[Any]:
+        """All rows of a query."""
+        return self._connection.execute(_text(sql), _values(parameters)).fetchall()
+
+    def execute(self, sql: str, *parameters: Parameter) -> int:
+        """Change something; the number of rows changed."""
+        return self._connection.execute(_text(sql), _values(parameters)).rowcount
+
+    def put(self, statement: Statement, rows: Sequence[Sequence[Value]], *after: Value, exact: bool = False) -> None:
+        """Execute a statement over all rows; if `exact`, raises `StorageError` unless it changed as many."""
+        if not rows:
+            return
+        chunks, execute = _chunks(statement), self._connection.execute
+        changed = start = 0
+        for size in _CHUNKS:
+            while len(rows) - start >= size:
+                values = (*chain.from_iterable(rows[start : start + size]), *after)
+                changed += execute(chunks[size], values).rowcount
+                start += size
+            if start == len(rows):
+                break
+        if exact and changed != len(rows):
+            lost = len(rows) - changed
+            raise StorageError(f"{lost} actors changed hands inside a transaction: the cached rows were wrong")
+
+    def keep_numbers(self) -> None:
+        """Numbers are taken above the highest there is; what is removed makes no room for one to be given twice."""
+        self._connection.execute("UPDATE removed SET seq = max(seq, (SELECT coalesce(max(seq), 0) FROM message))")
+
+    def together(self) -> AbstractContextManager[object]:
+        """Nothing is gained by waiting: each statement is done at once."""
+        return _TOGETHER
+
+    def refresh(self, cache: Cache) -> None:
+        """Keep the cached rows as long as no other connection has committed (`PRAGMA data_version` tells)."""
+        version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        if version != cache.version or len(cache.by_id) > CACHED_ROWS:
+            cache.clear()
+            cache.version = version
+        if not cache.numbered:
+            self._number(cache)
+
+    def forget(self, cache: Cache) -> None:
+        """Know no row any more."""
+        cache.clear()
+        self._number(cache)
+
+    def _number(self, cache: Cache) -> None:
+        sql = "SELECT (SELECT coalesce(max(id), 0) FROM actor), \
+               max((SELECT coalesce(max(seq), 0) FROM message), (SELECT max(seq) FROM removed))"
+        actor, seq = self._connection.execute(sql).fetchone()
+        cache.actors, cache.seqs, cache.numbered = count(actor + 1), count(seq + 1), True
+        sql = "SELECT target FROM journal WHERE status = 'started' AND target IS NOT NULL"
+        cache.awaited = {target for (target,) in self._connection.execute(sql)}
+
+
+def _values(parameters: Sequence[Parameter]) -> Sequence[Value]:
+    """Lists travel as JSON."""
+    return [json.dumps(one) if isinstance(one, list) else one for one in parameters]

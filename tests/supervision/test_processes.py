@@ -1,0 +1,122 @@
+"""Orders about actors that live in another live process on the same database: two systems on one file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from perdure import (
+    ActorSystem,
+    Child,
+    DeadLetterError,
+    EscalationError,
+    OneForAll,
+    OneForOne,
+    Retry,
+    Supervisor,
+    handler,
+)
+from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
+from tests.supervision.seeing import crash, states
+from tests.unit.observing import until
+
+
+class Wanderer(Worker, kind="processes.wanderer", retry=Retry(1), passivate_after=timedelta(milliseconds=20)):
+    """Leaves memory when it has nothing to do, so that another process can have it."""
+
+    @handler
+    async def crash_when_told(self) -> None:
+        events.append(f"holding {self.key}")
+        await gates[f"hold {self.key}"].wait()
+        raise ValueError(self.key)
+
+
+@asynccontextmanager
+async def two(path: Path, root: type[Supervisor]) -> AsyncGenerator[tuple[ActorSystem, ActorSystem]]:
+    """The process that runs the tree, and another one."""
+    async with ActorSystem(path / "a.db", root=root) as first, ActorSystem(path / "a.db") as second:
+        yield first, second
+
+
+async def moved(second: ActorSystem, key: str) -> Wanderer:
+    """A child that has left memory and lives in the second process, where it is busy."""
+    gates[f"hold {key}"] = asyncio.Event()
+    await until(lambda: f"-{key}" in events)
+    await asyncio.sleep(0.1)
+    child = second.get(Wanderer, key)
+    events.clear()
+    await child.crash_when_told.tell()
+    await until(lambda: f"holding {key}" in events)
+    events.clear()
+    return child
+
+
+async def test_a_child_that_lives_in_another_process_is_terminated(tmp_path: Path) -> None:
+    """It has stopped there when the call returns; restarted, it goes on with the message it was at."""
+    root = crew(Child(Wanderer, "a"))
+    async with two(tmp_path, root) as (first, second):
+        child, top = await moved(second, "a"), first.get(root, "root")
+        await top.terminate_child(child)
+        assert events == ["-a"]
+        assert await states(first, root) == {"a": "stopped"}
+        await top.restart_child(child)
+        await until(lambda: events == ["-a", "+a", "holding a"])
+        gates["hold a"].set()
+        assert await child.add(1) == 1
+
+
+async def test_a_child_that_lives_in_another_process_is_deleted(tmp_path: Path) -> None:
+    """A temporary one ends with the order: whatever it computes after that is not written."""
+    root = crew(Child(Wanderer, "a").options(restart="temporary"))
+    async with two(tmp_path, root) as (first, second):
+        child = await moved(second, "a")
+        receipt = await child.add.tell(1)
+        await first.get(root, "root").terminate_child(child)
+        assert events == ["-a"]
+        assert await states(first, root) == {}
+        with pytest.raises(DeadLetterError, match="ActorStopped"):
+            await receipt.result(timeout=10)
+
+
+async def test_a_group_restart_across_processes(tmp_path: Path) -> None:
+    """A sibling in another process stops before anybody starts again, and starts in its place."""
+    root = crew(Child(Wanderer, "a"), *workers("b"), strategy=OneForAll(backoff=AT_ONCE))
+    async with two(tmp_path, root) as (first, second):
+        child = await moved(second, "a")
+        await crash(first.get(Worker, "b"))
+        await until(lambda: "+b" in events)
+        assert sorted(events[:2]) == ["-a", "-b"]
+        assert [event for event in events[2:] if event[0] == "+"] == ["+a", "+b"]
+        gates["hold a"].set()
+        assert await child.add(1) == 1
+
+
+async def test_a_failure_in_another_process_restarts_the_group(tmp_path: Path) -> None:
+    """The process where a child fails decides; siblings in the other one stop and start in their order."""
+    root = crew(Child(Wanderer, "a"), *workers("b"), strategy=OneForAll(backoff=AT_ONCE))
+    async with two(tmp_path, root) as (_first, second):
+        await moved(second, "a")
+        gates["hold a"].set()
+        await until(lambda: "+b" in events)
+        assert [event for event in events if event != "holding a"] == ["-a", "-b", "+a", "+b"]
+
+
+async def test_escalation_in_another_process_ends_the_one_that_runs_the_root(tmp_path: Path) -> None:
+    """The process that decides goes on, and its part of the tree has stopped; the one with the root closes, loudly."""
+    root = crew(Child(Wanderer, "a"), *workers("b"), strategy=OneForOne(max_restarts=0))
+    async with ActorSystem(tmp_path / "a.db") as second:
+
+        async def run_the_root() -> None:
+            async with ActorSystem(tmp_path / "a.db", root=root, on_escalation="raise"):
+                await moved(second, "a")
+                gates["hold a"].set()
+                await asyncio.sleep(30)
+
+        with pytest.raises(EscalationError):
+            await run_the_root()
+    assert events.count("-b") == 1
