@@ -30,14 +30,20 @@ from perdure.errors import (
     NotSpawnedError,
     PerdureError,
     Rejected,
+    SealKeyError,
     StartError,
     StepError,
     StorageError,
     StubbornHandlerError,
     SupervisionError,
+    TamperedError,
     TargetError,
+    UnknownKeyError,
+    UnsignedError,
 )
 from perdure.limits import Limits
+from perdure.storage.seal import Encrypted, Signed
+from perdure.storage.seal_keys import environment_keys
 from perdure.supervision.strategy import Backoff, Directive, Failure, OneForAll, OneForOne, RestForOne, Retry, Strategy
 from perdure.supervision.supervisor import ChildCounts, ChildStatus, Supervisor
 from perdure.system import ActorSystem
@@ -62,6 +68,7 @@ __all__ = [
     "DeadlockError",
     "Directive",
     "EncodingError",
+    "Encrypted",
     "EscalationError",
     "Failure",
     "IdReusedError",
@@ -79,6 +86,8 @@ __all__ = [
     "Rejected",
     "RestForOne",
     "Retry",
+    "SealKeyError",
+    "Signed",
     "StartError",
     "StepError",
     "StorageError",
@@ -86,9 +95,13 @@ __all__ = [
     "StubbornHandlerError",
     "SupervisionError",
     "Supervisor",
+    "TamperedError",
     "TargetError",
     "Terminated",
+    "UnknownKeyError",
+    "UnsignedError",
     "__version__",
+    "environment_keys",
     "ephemeral",
     "fan_out",
     "field",

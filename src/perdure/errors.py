@@ -279,6 +279,31 @@ class DecodingError(StorageError):
         self.remedy = remedy
 
 
+class SealKeyError(StorageError, ValueError):
+    """Keys of a seal are missing, too short, or not in the form that is read."""
+
+
+class MissingExtraError(StorageError, ImportError):
+    """What was asked for needs a package that is not installed."""
+
+
+class UnknownKeyError(DecodingError):
+    """A stored value is sealed under a key that was not given. `key` is its id; the value is kept."""
+
+    key: str = ""
+
+
+class TamperedError(DecodingError):
+    """A stored value is not what was sealed for its place: altered, moved there from elsewhere, or put there unsealed.
+
+    Nothing of it was decoded, and it is kept.
+    """
+
+
+class UnsignedError(EncodingError):
+    """A value would be stored with cloudpickle, unsigned, where others than the application can write. Not written."""
+
+
 class SystemClosedError(StorageError):
     """The system is not open: not entered yet, closed, or copied into a forked process."""
 

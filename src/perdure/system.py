@@ -28,6 +28,7 @@ from perdure.errors import ActorDefinitionError, EscalationError, SystemClosedEr
 from perdure.limits import Limits
 from perdure.storage.committer import Committer
 from perdure.storage.records import Address, NodeRecord
+from perdure.storage.seal import Demanded, Seal
 from perdure.storage.store import Store
 from perdure.storage.targets import store_of
 from perdure.supervision.judge import Judge
@@ -57,6 +58,7 @@ class ActorSystem:
         target: A path, ``:memory:``, ``sqlite:///path``, ``postgresql://…``, or a `Store`.
         root: The supervisor at the top of the application's own tree, started with the system, under the key `root`.
         limits: What the system allows.
+        seal: `Signed` or `Encrypted`, put around what is stored; without it, it lies there as it is.
         on_escalation: What is done when the root cannot keep its children running: `stop`, the system closes, and says
             so in the log; `raise`, besides, whoever is inside ``async with`` is cancelled, and it raises
             `EscalationError`.
@@ -73,12 +75,14 @@ class ActorSystem:
         *,
         root: type[Supervisor] | None = None,
         limits: Limits | None = None,
+        seal: Seal | None = None,
         on_escalation: Literal["stop", "raise"] = "stop",
         clock: Clock | None = None,
     ) -> None:
         self._store = store_of(target)
         self._limits = limits or Limits()
         self._clock = clock or SystemClock()
+        self._seal = seal or (Demanded(self._store.location) if self._store.requires_signed else None)
         self._root = root
         self._on_escalation = on_escalation
         self._escalation = ""
@@ -108,6 +112,7 @@ class ActorSystem:
         if not isinstance(self._clock, SystemClock):
             host.timestamp = lambda: self._clock.now().timestamp()
         host.node = host.ids.prefix
+        host.seal = self._seal
         node = NodeRecord(
             host.node, os.getpid(), socket.gethostname(), platform.python_version(), __version__, host.timestamp()
         )

@@ -22,6 +22,7 @@ from perdure import (
     ChildError,
     ChildStatus,
     Directive,
+    Encrypted,
     EscalationError,
     Failure,
     Limits,
@@ -32,6 +33,7 @@ from perdure import (
     Rejected,
     RestForOne,
     Retry,
+    Signed,
     StartError,
     StepError,
     Strategy,
@@ -39,6 +41,7 @@ from perdure import (
     SupervisionError,
     Supervisor,
     Terminated,
+    environment_keys,
     ephemeral,
     fan_out,
     field,
@@ -398,6 +401,14 @@ async def supervisors(path: Path) -> None:
         assert_type(await system.spawn(Child(Counter)), Counter)
         assert_type(await system.spawn(Crew, "other"), Crew)
     ActorSystem(path, root=Supervisor, on_escalation="stop")
+
+
+def sealed(path: Path) -> list[ActorSystem]:
+    """A seal has keys; both kinds go where one is wanted."""
+    keys = environment_keys()
+    assert_type(keys, list[bytes])
+    seals = [Signed(keys), Signed(keys, everything=True, accepts_plain=True), Encrypted((b"k" * 32,))]
+    return [ActorSystem(path, seal=None), *(ActorSystem(path, seal=seal) for seal in seals)]
 
 
 def chosen(strategy: Strategy) -> type[Supervisor]:

@@ -16,6 +16,7 @@ from perdure import (
     Child,
     ChildError,
     Directive,
+    Encrypted,
     Failure,
     Limits,
     OneForAll,
@@ -23,6 +24,7 @@ from perdure import (
     Receipt,
     RestForOne,
     Retry,
+    Signed,
     Supervisor,
     fan_out,
     field,
@@ -359,3 +361,12 @@ class TooManyDecisions(Supervisor):
 
 class ReservedSupervising(Supervisor):
     async def start_child(self) -> None: ...  # E164: a supervisor's own message
+
+
+def seals() -> None:
+    Signed("secret")  # E165: a text, where keys are wanted
+    Signed(["secret"])  # E166: texts, where bytes are wanted
+    Signed()  # E167: no keys
+    Encrypted([b""], everything=True)  # E168: it always encrypts everything
+    ActorSystem("a.db", seal=[b""])  # E169: keys, where a seal is wanted
+    ActorSystem("a.db", seal=Signed)  # E170: a class, where a seal is wanted

@@ -16,6 +16,7 @@ from perdure import ActorSystem, Limits, Supervisor
 from perdure.actors.host import Host
 from perdure.actors.stops import Lost
 from perdure.clock import Clock
+from perdure.storage.seal import Seal
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Store
 
@@ -51,9 +52,10 @@ async def crashing(
     root: type[Supervisor] | None = None,
     limits: Limits | None = None,
     clock: Clock | None = None,
+    seal: Seal | None = None,
 ) -> AsyncGenerator[ActorSystem]:
     """A system that ends in a crash instead of closing."""
-    system = ActorSystem(target, root=root, limits=limits, clock=clock)
+    system = ActorSystem(target, root=root, limits=limits, clock=clock, seal=seal)
     await system.__aenter__()
     try:
         yield system

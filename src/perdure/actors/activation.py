@@ -72,9 +72,10 @@ class Activation(Mailbox):
         super().__init__(host, place)
         self.spec = spec
         self.epoch = place.epoch or 0
+        self.seal = host.seal
         self.reference = Reference(spec.cls, place.to, host)
         self._name = f"perdure {place.to.kind}/{place.to.key}"
-        self.living = Living(spec, str(place.to), self, host)
+        self.living = Living(spec, place.to, self, host)
         self.turn: Turn | None = None
         self.gone = False
         self.still = False

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from perdure.actors.failing import did_not_start, fail
 from perdure.actors.scope import current
+from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_error, open_arguments
 from perdure.actors.segments import retrieve
 from perdure.actors.stops import Blocked, Drained, Evicted, Expired, Parked
 from perdure.actors.stubborn import expired, stop_handler
@@ -32,9 +33,10 @@ from perdure.errors import (
     StateError,
     StateMisfit,
 )
-from perdure.storage.failure import encode_failure
 from perdure.storage.record_codec import join
 from perdure.storage.records import Outcome, Record, TurnRecord
+from perdure.storage.seal_identity import changes_of, result_of
+from perdure.storage.seal_text import MARKS
 from perdure.storage.writes import End
 from perdure.supervision.strategy import Ended
 
@@ -155,7 +157,7 @@ class Attempt:
         if problem is not None or not isinstance(error, Rejected | DeadlockError):
             return await fail(self.seat, turn, problem or error)
         self.seat.living.rollback()
-        self._finish(Outcome("rejected", error=encode_failure(error)))
+        self._finish(Outcome("rejected", error=close_error(self.seat.seal, error, turn.mail.id, self.seat.address)))
         await self.seat.settle_pipeline()
         return None
 
@@ -169,7 +171,12 @@ class Attempt:
             turn.check()
             raise NondeterminismError(turn.reason)
         try:
-            return handler, handler.signature.decode(mail.args)
+            args = mail.args
+            if self.seat.seal is not None or args.startswith(MARKS):
+                args = open_arguments(self.seat.seal, mail, self.seat.address, handler.signature)
+            return handler, handler.signature.decode(args)
+        except SEAL_ERRORS as error:
+            cannot_open(turn, error)
         except PerdureError as error:
             turn.park(f"the stored arguments do not fit the handler: {error}")
             turn.check()
@@ -240,6 +247,8 @@ class Attempt:
         turn, living = self.turn, self.seat.living
         signature = self.seat.spec.by_stored_name[turn.mail.handler].signature
         result = signature.reply.encode(value, signature.reply_path).decode()
+        if self.seat.seal is not None:
+            result = self.seat.seal.close(result, result_of(turn.mail.id), signature.reply)
         fields, changed = living.encode()
         self._fields_before, living.fields = living.fields, fields
         segment = self._last_segment(Outcome("succeeded", result), changed)
@@ -286,7 +295,10 @@ class Attempt:
         snapshot = changes = None
         if changed:
             snapshot = seat.living.snapshot()
-            changes = snapshot.state if len(changed) == len(seat.living.fields) else join(changed)
+            if seat.seal is not None:
+                changes = seat.seal.close(join(changed), changes_of(turn.mail.id), seat.spec.state)
+            else:
+                changes = snapshot.state if len(changed) == len(seat.living.fields) else join(changed)
         number = turn.mail.number
         segment.end = End(
             number, outcome, turn.started, seat.host.timestamp(), changes, snapshot, turn.stop_actor and good

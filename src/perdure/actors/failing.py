@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from msgspec.structs import replace
 
+from perdure.actors.sealing import close_error
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import TurnStopped
 from perdure.errors import (
@@ -98,7 +99,7 @@ async def settle_failure(
     attempts = past.attempts + 1
     _LOG.warning("%s: '%s' failed, attempt %d: %r", seat.address, turn.mail.id, attempts, error)
     decision = _decide(seat, turn, error, attempts)
-    stored = encode_failure(error)
+    stored = close_error(seat.seal, error, turn.mail.id, seat.address)
     escaped = [key for key in escaped_keys(error) if key in turn.records]
     completed = turn.take_completions()
     failure = failure_of(seat.reference, turn.mail.id, attempts, error)

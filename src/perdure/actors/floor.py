@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from perdure.actors.failing import failure_of
 from perdure.actors.names import kinds
 from perdure.actors.ref import Reference
+from perdure.actors.sealing import close_error
 from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained
 from perdure.errors import ActorElsewhere, ActorError, ActorFailed, ActorStopped, FencedError, StateMisfit
-from perdure.storage.failure import encode_failure
 from perdure.storage.writes import Claim, Claimed
 
 if TYPE_CHECKING:
@@ -127,4 +127,4 @@ class Floor:
         """A failure that no message is to blame for, and its exception as JSON."""
         attempt = self._host.failed_starts[actor] = self._host.failed_starts.get(actor, 0) + 1
         reference = Reference(kinds[actor.kind], actor, self._host)
-        return failure_of(reference, None, attempt, error), encode_failure(error)
+        return failure_of(reference, None, attempt, error), close_error(self._host.seal, error, None, actor)

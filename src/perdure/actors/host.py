@@ -18,8 +18,9 @@ from perdure.actors.floor import Floor
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
 from perdure.actors.port import decoding_port
-from perdure.actors.receipt import Receipt, Status, decode_reply
+from perdure.actors.receipt import Receipt, Status
 from perdure.actors.ref import Reference, address_of, class_of
+from perdure.actors.sealing import close_message, close_state, open_error, open_reply
 from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained, Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
@@ -32,7 +33,6 @@ from perdure.errors import (
     SystemClosedError,
 )
 from perdure.storage.committer import settle
-from perdure.storage.failure import decode_failure
 from perdure.storage.records import Address, Envelope, Outcome
 from perdure.storage.writes import Append, Appended, Claim, Claimed, Committed, Existing, Placed, Spawn
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from perdure.storage.codec import Codec
     from perdure.storage.committer import Committer, Told
     from perdure.storage.records import Completion
+    from perdure.storage.seal import Seal
     from perdure.storage.store import Store
     from perdure.storage.writes import Monitor, Settled, Write
     from perdure.supervision.judge import Judge
@@ -79,6 +80,7 @@ class Host:
         self.judge: Judge
         self.overseer: Overseer
         self.node = ""
+        self.seal: Seal | None = None
         self.ids = IdSource()
         self.timestamp = time.time
         self.loop = asyncio.get_running_loop()
@@ -122,14 +124,15 @@ class Host:
                 "Store the data elsewhere and send its name, or raise Limits(message_bytes=…)."
             )
         now = self.timestamp()
-        options = message.options
-        spec = message.cls.__perdure__
+        options, spec = message.options, message.cls.__perdure__
         due = options.due if options.due is not None and options.due > now else None
         expires = None if options.timeout is None or ask else now + options.timeout
-        codec = message.handler.signature.arguments.name
+        args, codec = message.args, message.handler.signature.arguments.name
+        if self.seal is not None:
+            args = close_message(self.seal, message, id_)
         return Envelope(
-            id_, message.to, message.handler.name, message.args, codec, now, options.id is not None, cause, chain, due,
-            expires, bool(spec.required), spec.mailbox_limit if cause is None else None,
+            id_, message.to, message.handler.name, args, codec, now, options.id is not None, cause, chain, due, expires,
+            bool(spec.required), spec.mailbox_limit if cause is None else None,
         )  # fmt: skip
 
     def _append(self, message: Outgoing, id_: str, told: Told, *, ask: bool) -> asyncio.Future[Any]:
@@ -181,10 +184,10 @@ class Host:
     def _open(self, outcome: Outcome, id_: str, codec: Codec[Any] | None) -> object:
         """The reply in an outcome, or its error raised; a plain JSON value where nobody knows the codec."""
         if outcome.status != "succeeded":
-            raise decode_failure(outcome.status, outcome.error, f"message '{id_}'")
+            raise open_error(self.seal, outcome, id_)
         token = decoding_port.set(self)
         try:
-            return decode_reply(outcome, codec)
+            return open_reply(self.seal, outcome, id_, codec)
         finally:
             decoding_port.reset(token)
 
@@ -239,9 +242,10 @@ class Host:
         spec.check_state(state)
         instance = cls(**state)
         initial = spec.state.text({name: instance.__dict__[name] for name in state}, spec.cls.__name__)
-        return Spawn(
-            Address(spec.kind, check_name(key, "key")), spec.version, spec.state.name, initial, self.timestamp(), parent
-        )
+        to = Address(spec.kind, check_name(key, "key"))
+        if self.seal is not None:
+            initial = close_state(self.seal, initial, to, spec, compared=True)
+        return Spawn(to, spec.version, spec.state.name, initial, self.timestamp(), parent)
 
     async def spawn(self, cls: type[Actor], key: str | None, state: Mapping[str, object]) -> Reference:
         """Begin an actor from outside any turn."""

@@ -17,6 +17,7 @@ import msgspec
 from perdure.actors.actor import bind, read_only
 from perdure.actors.port import decoding_port
 from perdure.actors.scope import current
+from perdure.actors.sealing import SEAL_ERRORS, close_state, open_state
 from perdure.errors import ActivationError, LargeStateWarning, StateError, StateMisfit
 from perdure.storage.record_codec import join, split
 from perdure.storage.records import Snapshot
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from perdure.actors.actor import Actor, ActorSpec, Cell
     from perdure.actors.port import Port
+    from perdure.storage.records import Address
 
 _LOG = logging.getLogger("perdure.actors")
 _LARGE_STATE_BYTES = 256 << 10
@@ -35,9 +37,10 @@ STOPPING_SECONDS = 5.0
 class Living:
     """An actor's instance between activation and passivation."""
 
-    def __init__(self, spec: ActorSpec, name: str, cell: Cell, port: Port) -> None:
+    def __init__(self, spec: ActorSpec, address: Address, cell: Cell, port: Port) -> None:
         self.spec = spec
-        self.name = name
+        self.name = str(address)
+        self._address = address
         self.instance: Actor | None = None
         self.fields: dict[str, bytes] = {}
         self._stored: Snapshot | None = None
@@ -57,9 +60,10 @@ class Living:
 
     def _open(self, snapshot: Snapshot) -> dict[str, bytes]:
         """Stored state by field, brought up to the class's version."""
+        state = open_state(self._port.seal, snapshot, self._address, self.spec)
         if snapshot.version == self.spec.version:
-            return split(snapshot.state)
-        old = {name: msgspec.json.decode(raw) for name, raw in split(snapshot.state).items()}
+            return split(state)
+        old = {name: msgspec.json.decode(raw) for name, raw in split(state).items()}
         fields = self.spec.cls.migrate(snapshot.version, old)
         return {name: msgspec.json.encode(value) for name, value in fields.items()}
 
@@ -85,6 +89,9 @@ class Living:
                 LargeStateWarning,
                 stacklevel=2,
             )
+        seal = self._port.seal
+        if seal is not None:
+            state = close_state(seal, state, self._address, self.spec)
         return Snapshot(self.spec.version, self.spec.state.name, state)
 
     def rollback(self) -> None:
@@ -125,6 +132,8 @@ class Living:
             if self._stored is not None:
                 self.fields, self._stored = self._open(self._stored), None
             instance = self._restored()
+        except SEAL_ERRORS as error:
+            raise StateMisfit(f"{self.name}: {error} The state is kept.") from error
         except Exception as error:
             raise StateMisfit(
                 f"{self.name}: the stored state does not fit {self.spec.cls.__name__}: {error}. "

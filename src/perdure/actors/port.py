@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perdure.actors.receipt import Receipt, Status
     from perdure.actors.ref import Reference
     from perdure.storage.records import Address
+    from perdure.storage.seal import Seal
     from perdure.storage.writes import Monitor
 
 decoding_port: ContextVar[Port | None] = ContextVar("perdure_port", default=None)
@@ -47,6 +48,11 @@ class Outgoing(Struct, eq=False, gc=False):
 
 class Port(Protocol):
     """What a reference needs of the system it belongs to."""
+
+    @property
+    def seal(self) -> Seal | None:
+        """What is put around what is stored; none if nothing is."""
+        ...
 
     def tell(self, message: Outgoing) -> tuple[str, Awaitable[object]]:
         """Send from outside any turn: the message's id, and what to await until it is durable."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_origin
 
-import msgspec
-
 from perdure.actors.names import check_name
 from perdure.actors.port import decoding_port
 from perdure.actors.scope import forbid_in_step, here
@@ -15,7 +13,6 @@ from perdure.storage.codec import Codec, codec_for, register_extension, register
 
 if TYPE_CHECKING:
     from perdure.actors.port import Port
-    from perdure.storage.records import Outcome
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -85,12 +82,6 @@ class Receipt(Generic[R_co]):
         if port is None:
             raise NotInTurnError(f"{self!r} belongs to no system here. Use system.receipt({self._id!r}, Cls.handler).")
         return port
-
-
-def decode_reply(outcome: Outcome, codec: Codec[Any] | None) -> Any:  # noqa: ANN401  # by the handler's annotation
-    """The reply in a successful outcome; a plain JSON value without a codec."""
-    stored = outcome.result or "null"
-    return msgspec.json.decode(stored) if codec is None else codec.decode(stored)
 
 
 def _restore(id_: str) -> Receipt[Any]:

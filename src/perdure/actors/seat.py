@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from perdure.actors.actor import Actor
     from perdure.actors.port import Outgoing, Port
     from perdure.storage.records import Address, ChildSpec, Envelope, OpenAsk
+    from perdure.storage.seal import Seal
     from perdure.storage.writes import Committed, Segment, Spawn
 
 
@@ -20,6 +21,11 @@ class Seat(Protocol):
     @property
     def address(self) -> Address:
         """The actor's address."""
+        ...
+
+    @property
+    def seal(self) -> Seal | None:
+        """What is put around what is stored; none if nothing is."""
         ...
 
     @property

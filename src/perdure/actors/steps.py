@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from perdure.actors.actor import Actor
 from perdure.actors.handler import resolve_hints
 from perdure.actors.scope import Scope, current, forbid_in_step, here, running_step
+from perdure.actors.sealing import admit_step, close_error, close_result, open_result, open_step_error
 from perdure.actors.threads import in_thread
 from perdure.clock import Seconds, seconds
 from perdure.errors import (
@@ -40,7 +41,7 @@ from perdure.errors import (
     StepTimeout,
 )
 from perdure.storage.codec import Codec, codec_for, digest
-from perdure.storage.failure import encode_failure, failure_fields
+from perdure.storage.failure import failure_fields
 from perdure.storage.records import Record
 from perdure.supervision.strategy import Retry, TryAgain, after_failure
 
@@ -247,6 +248,8 @@ class _Run:
         with turn.fly():
             try:
                 if record is None:
+                    if turn.seat.seal is not None:
+                        admit_step(turn.seat.seal, definition.name, definition.result)
                     record = Record(key, "step", definition.name, turn.timestamp(), self._digest())
                     turn.begin(record)
                     await turn.durable()
@@ -273,16 +276,16 @@ class _Run:
         return digest(args, self.kwargs)
 
     async def _attempts(self, record: Record) -> Record:
-        turn, retry = self.turn, self.definition.retry
+        turn, retry, codec = self.turn, self.definition.retry, self.definition.result
         while True:
             turn.check()  # it may have been stopped in the very pass in which the started-record came to be on disk
             try:
                 value = await self._once(record)
-                result = self.definition.result.encode(value, record.key).decode()
+                result = close_result(turn, record.key, codec.encode(value, record.key).decode(), codec)
             except Exception as error:  # noqa: BLE001  # any failure of user code is an attempt
                 turn.check()
                 decision = after_failure(retry, record.attempt, error)
-                failure = encode_failure(error)
+                failure = close_error(turn.seat.seal, error, turn.mail.id, turn.seat.address)
                 if not isinstance(decision, TryAgain):
                     turn.complete(replace(record, status="failed", error=failure, due=None))
                     return turn.records[record.key]
@@ -316,8 +319,8 @@ class _Run:
 
     def _open(self, record: Record) -> object:
         if record.status == "completed":
-            return self.definition.result.decode(record.result or "null")
-        fields = failure_fields(record.error)
+            return self.definition.result.decode(open_result(self.turn, record, self.definition.result))
+        fields = failure_fields(open_step_error(self.turn, record))
         type_ = str(fields.get("type", "Exception"))
         name = type_.rpartition(".")[2]
         raise StepError(

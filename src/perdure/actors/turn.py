@@ -20,12 +20,13 @@ import msgspec
 from msgspec.structs import replace
 
 from perdure.actors.deadlock import deadlocked
-from perdure.actors.receipt import Receipt, decode_reply
+from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.scope import Scope
+from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_result, open_error, open_reply, open_result
 from perdure.actors.segments import Segments, retrieve
 from perdure.errors import AskTimeout, DeadlockError, NotRunningError
-from perdure.storage.failure import decode_failure, encode_failure, outcome_status
+from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Outcome, Record
 from perdure.storage.writes import Send, Watch
 
@@ -152,9 +153,13 @@ class Turn(Segments):
         return self._open_outcome(outcome, receipt, key)
 
     def _open_outcome(self, outcome: Outcome, receipt: Receipt[Any], key: str) -> object:
-        if outcome.status == "succeeded":
-            return decode_reply(outcome, receipt.codec)
-        error = decode_failure(outcome.status, outcome.error, f"message '{receipt.id}'")
+        seal = self.seat.seal
+        try:
+            if outcome.status == "succeeded":
+                return open_reply(seal, outcome, receipt.id, receipt.codec)
+            error = open_error(seal, outcome, receipt.id)
+        except SEAL_ERRORS as broken:
+            cannot_open(self, broken)
         if isinstance(error, AskTimeout):
             error.receipt = receipt
         if isinstance(error, NotRunningError):
@@ -257,9 +262,10 @@ class Turn(Segments):
         """A value that replay must find again, as JSON."""
         key, record = self.claim(scope, "value", name, None)
         if record is None:
-            record = Record(key, "value", name, self.timestamp(), None, "completed", result=make())
+            result = close_result(self, key, make())
+            record = Record(key, "value", name, self.timestamp(), None, "completed", result=result)
             self.begin(record)
-        return record.result or "null"
+        return open_result(self, record)
 
     async def query(
         self, scope: Scope, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]
@@ -271,10 +277,10 @@ class Turn(Segments):
         reply = query.signature.reply
         if record is None:
             answer = await self.seat.port.query(ref, query, args, kwargs)
-            text = reply.encode(answer, name).decode()
+            text = close_result(self, key, reply.encode(answer, name).decode(), reply)
             record = Record(key, "value", name, self.timestamp(), _text_digest(str(address)), "completed", result=text)
             self.begin(record)
-        return reply.decode(record.result or "null")
+        return reply.decode(open_result(self, record, reply))
 
 
 def _text_digest(*texts: str) -> bytes:

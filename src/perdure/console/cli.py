@@ -25,6 +25,8 @@ from perdure.console.inspect import Inspector
 from perdure.console.operate import Operator
 from perdure.console.text import clean, count
 from perdure.errors import ActorError, PerdureError
+from perdure.storage.seal_keys import VARIABLE as KEYS_VARIABLE
+from perdure.storage.seal_keys import environment_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -55,7 +57,7 @@ def main(context: click.Context, db: str | None) -> None:
     """See what actors did, do and wait for, and act where they cannot help themselves.
 
     The commands work on a database of perdure, of a running system or of a dead one. Only `restart`, `dead retry` and
-    `dead purge` write.
+    `dead purge` write. What is encrypted is shown if its keys are in PERDURE_KEYS, in base64.
     """
     context.obj = db
 
@@ -230,7 +232,7 @@ def _show(
     as_json: bool,
 ) -> None:
     target = _target(context, db)
-    _report(context, lambda: read(Inspector(target)), draw, as_json=as_json)
+    _report(context, lambda: read(Inspector(target, keys=_keys())), draw, as_json=as_json)
 
 
 def _act(
@@ -250,6 +252,11 @@ def _target(context: click.Context, db: str | None) -> str:
     if not target:
         raise click.UsageError("no database was named. Give --db PATH, or set PERDURE_DB.")
     return str(target)
+
+
+def _keys() -> Sequence[bytes]:
+    """The keys of the system's seal, if they are in the environment."""
+    return environment_keys() if os.environ.get(KEYS_VARIABLE) else ()
 
 
 def _report(

@@ -20,16 +20,17 @@ from attrs import evolve
 from perdure.console import rows
 from perdure.console.caused import PAGE, PAGES, Family
 from perdure.console.database import Database
+from perdure.console.lens import Lens
 from perdure.console.names import parse_address, unknown_actor, unknown_message
 from perdure.console.reading import Reading
 from perdure.console.views import ActorHistory, DeadLetters, MessageHistory, Overview
+from perdure.storage.records import Address
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from perdure.console.views import ActorView, Caused, MessageView, StepView, TreeView
-    from perdure.storage.records import Address
 
 T = TypeVar("T")
 
@@ -41,11 +42,19 @@ class Inspector:
 
     Where a `limit` may be none, that gives everything. All methods raise `TargetError` where the file is not a
     database that can be read.
+
+    Args:
+        target: The database.
+        clock: Where it takes its time from.
+        keys: Of the system's seal: what is encrypted is shown, and what is signed is verified.
     """
 
-    def __init__(self, target: str | os.PathLike[str], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, target: str | os.PathLike[str], clock: Callable[[], float] = time.time, keys: Sequence[bytes] = ()
+    ) -> None:
         self._database = Database(target)
         self._clock = clock
+        self._lens = Lens(keys)
 
     def __repr__(self) -> str:
         return f"<Inspector {self._database.path}>"
@@ -57,7 +66,7 @@ class Inspector:
 
     def _read(self, query: Callable[[Reading], T]) -> T:
         now = self._clock()
-        return self._database.read(lambda connection: query(Reading(connection, self._database.path, now)))
+        return self._database.read(lambda connection: query(Reading(connection, self._database.path, now, self._lens)))
 
     # actors -----------------------------------------------------------------------------------------------------------
 
@@ -116,10 +125,10 @@ class Inspector:
                 database=self.location,
                 read=reading.now,
                 actor=reading.actor(row, delayed),
-                state=reading.state(row.id),
+                state=reading.state(row.id, wanted),
                 messages=reading.messages([*reversed(newest[:limit]), *undue]),
                 more=len(newest) > limit,
-                failures=reading.failures("actor", row.id),
+                failures=reading.failures("actor", row.id, wanted),
             )
 
         return self._read(query)
@@ -139,7 +148,7 @@ class Inspector:
                 raise unknown_message(reading.connection, id)
             row, content = found
             page = _PAGE if limit is None else min(limit, _PAGE)
-            steps = reading.steps(rows.records(reading.connection, row.seq, page + 1))
+            steps = reading.steps(rows.records(reading.connection, row.seq, page + 1), row.id)
             return MessageHistory(
                 database=self.location,
                 read=reading.now,
@@ -147,22 +156,24 @@ class Inspector:
                 wait=reading.wait(row, content) if row.is_head else None,
                 steps=steps[:page],
                 more=len(steps) > page,
-                failures=reading.failures("message", row.seq),
+                failures=reading.failures("message", row.seq, Address(row.kind, row.key)),
             )
 
         history = self._read(query)
         seq, first = history.message.seq, len(history.steps)
         if history.more and (limit is None or limit > first):
             rest, more = _collect(
-                lambda count, found: self._steps(seq, count, first + len(found)),
+                lambda count, found: self._steps(history.message, count, first + len(found)),
                 None if limit is None else limit - first,
             )
             history = evolve(history, steps=(*history.steps, *rest), more=more)
         caused, complete = self._caused(seq, history.message.finished)
         return evolve(history, caused=caused, caused_complete=complete)
 
-    def _steps(self, seq: int, count: int, offset: int) -> list[StepView]:
-        return self._read(lambda reading: list(reading.steps(rows.records(reading.connection, seq, count, offset))))
+    def _steps(self, of: MessageView, count: int, offset: int) -> list[StepView]:
+        return self._read(
+            lambda reading: list(reading.steps(rows.records(reading.connection, of.seq, count, offset), of.id))
+        )
 
     def _caused(self, seq: int, finished: float | None) -> tuple[tuple[Caused, ...], bool]:
         family = Family.of(seq, finished)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 from perdure.console import rows, supervised
+from perdure.console.lens import Lens
 from perdure.console.nodes import node_view
 from perdure.console.views import (
     ActorView,
@@ -17,11 +18,11 @@ from perdure.console.views import (
     MessageView,
     StateView,
     StepView,
-    Stored,
     TreeView,
 )
 from perdure.console.why import Place, why
 from perdure.storage.records import Address
+from perdure.storage.seal_identity import arguments_of, changes_of, failure_of, record_of, result_of, start_of, state_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from perdure.console.rows import ActorRow, Content, MessageRow, RecordRow
     from perdure.console.supervised import MemberRow
     from perdure.console.views import MemberState, NodeView, Wait
+    from perdure.storage.seal_identity import Identity
 
 _DIGEST_DIGITS = 8
 _FAILURES = {"actor": 10, "message": 200}
@@ -41,9 +43,10 @@ _EVERYONE = 2**62
 class Reading:
     """Views of one moment."""
 
-    def __init__(self, connection: sqlite3.Connection, database: Path, now: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, database: Path, now: float, lens: Lens | None = None) -> None:
         self.connection = connection
         self.now = now
+        self._lens = lens or Lens()
         self._database = database
         self._nodes: dict[str, NodeView | None] = {}
 
@@ -88,28 +91,35 @@ class Reading:
         row = None if actor is None else rows.actor_numbered(self.connection, actor)
         return None if row is None else Address(row.kind, row.key)
 
-    def failures(self, of: Literal["actor", "message"], number: int) -> tuple[FailureView, ...]:
+    def failures(self, of: Literal["actor", "message"], number: int, actor: Address) -> tuple[FailureView, ...]:
         """The newest failures of an actor or of a message, oldest first."""
         found = supervised.failures(self.connection, of, number, _FAILURES[of])
         return tuple(
-            FailureView(at, message, attempt, Failure.parse(error) or Failure("", ""), decision)
+            FailureView(at, message, attempt, self._failure(error, message, actor) or Failure("", ""), decision)
             for at, message, attempt, error, decision in found
         )
 
-    def state(self, actor: int) -> StateView | None:
+    def _failure(self, stored: str | None, message: str | None, actor: Address) -> Failure | None:
+        return self._lens.failure(stored, start_of(actor) if message is None else failure_of(message))
+
+    def state(self, actor: int, address: Address) -> StateView | None:
         """An actor's state; none before its first turn that changed it."""
         found = rows.snapshot(self.connection, actor)
         if found is None:
             return None
         version, codec, state, initial = found
-        return StateView(version, codec, Stored(state, codec), None if initial is None else Stored(initial, codec))
+        identity = state_of(address, version)
+        return StateView(
+            version, codec, self._lens.value(state, identity, codec), self._lens.stored(initial, identity, codec)
+        )
 
     # messages ---------------------------------------------------------------------------------------------------------
 
     def wait(self, row: MessageRow, content: Content) -> Wait:
         """Why a mailbox does not move on from the message at its head."""
-        begun = self.steps(rows.begun(self.connection, row.seq))
-        return why(self.ref(row), self._place(row), row.reason, Failure.parse(content.failure), begun, self.now)
+        begun = self.steps(rows.begun(self.connection, row.seq), row.id)
+        failure = self._lens.failure(content.failure, failure_of(row.id))
+        return why(self.ref(row), self._place(row), row.reason, failure, begun, self.now)
 
     def _place(self, row: MessageRow) -> Place:
         owner = self._node(row.owner)
@@ -151,7 +161,7 @@ class Reading:
             actor=ref.actor,
             number=row.number,
             handler=row.handler,
-            args=Stored(content.args, content.codec),
+            args=self._lens.value(content.args, arguments_of(row.id, ref.actor, row.handler), content.codec),
             state=ref.state,
             sent=content.sent,
             due=content.due,
@@ -159,14 +169,14 @@ class Reading:
             started=started,
             finished=content.finished,
             seconds=_between(started, content.finished),
-            result=_stored(content.result),
-            error=Failure.parse(content.error or content.failure),
+            result=self._lens.stored(content.result, result_of(row.id)),
+            error=self._lens.failure(content.error or content.failure, failure_of(row.id)),
             cause=None if content.cause is None else causes.get(content.cause),
             chain=tuple(json.loads(content.chain or "[]")),
             attempts=content.attempts,
             blame=content.blame,
             retry_at=row.retry_at,
-            changes=_stored(content.changes),
+            changes=self._lens.stored(content.changes, changes_of(row.id)),
             did=tuple(did),
         )
 
@@ -194,10 +204,34 @@ class Reading:
 
     # journals ---------------------------------------------------------------------------------------------------------
 
-    def steps(self, found: Sequence[RecordRow]) -> tuple[StepView, ...]:
-        """Rows of a journal, with the messages they wait for."""
+    def steps(self, found: Sequence[RecordRow], message: str) -> tuple[StepView, ...]:
+        """Rows of a message's journal, with the messages they wait for."""
         targets = self.refs(row.target for row in found)
-        return tuple(_step(row, targets) for row in found)
+        return tuple(self._step(row, targets, message) for row in found)
+
+    def _step(self, row: RecordRow, targets: dict[int, MessageRef], message: str) -> StepView:
+        target = None if row.target is None else targets.get(row.target)
+        result: Identity | None = record_of(message, row.key)
+        failure: Identity | None = failure_of(message)
+        if row.kind in {"ask", "receipt"}:  # then they are those of the message that was waited for
+            result = None if target is None else result_of(target.id)
+            failure = None if target is None else failure_of(target.id)
+        return StepView(
+            key=row.key,
+            kind=row.kind,
+            name=row.name,
+            status=row.status,
+            attempt=row.attempt,
+            position=row.position,
+            digest=row.digest.hex()[:_DIGEST_DIGITS] if row.digest is not None else None,
+            started=row.started,
+            finished=row.finished,
+            seconds=_between(row.started, row.finished),
+            result=self._lens.stored(row.result, result),
+            error=self._lens.failure(row.error, failure),
+            target=target,
+            due=row.due,
+        )
 
 
 def _member(row: MemberRow, depth: int, supervisor: Address | None, hidden: int) -> MemberView:
@@ -222,29 +256,6 @@ def _state(row: MemberRow) -> MemberState:
     if row.status == "stopped" or row.life == "terminated":
         return "stopped"
     return row.life
-
-
-def _step(row: RecordRow, targets: dict[int, MessageRef]) -> StepView:
-    return StepView(
-        key=row.key,
-        kind=row.kind,
-        name=row.name,
-        status=row.status,
-        attempt=row.attempt,
-        position=row.position,
-        digest=row.digest.hex()[:_DIGEST_DIGITS] if row.digest is not None else None,
-        started=row.started,
-        finished=row.finished,
-        seconds=_between(row.started, row.finished),
-        result=_stored(row.result),
-        error=Failure.parse(row.error),
-        target=None if row.target is None else targets.get(row.target),
-        due=row.due,
-    )
-
-
-def _stored(text: str | None) -> Stored | None:
-    return None if text is None else Stored(text)
 
 
 def _between(started: float | None, finished: float | None) -> float | None:

@@ -119,9 +119,9 @@ def call_text(handler: str, args: Stored) -> str:
 
 
 def assignments(stored: Stored) -> Iterable[str]:
-    """`name=value` for every member of a JSON object."""
+    """`name=value` for every member of a JSON object; the value alone of anything else."""
     for name, value in members(stored):
-        yield f"{name}={value}"
+        yield f"{name}={value}" if name else value
 
 
 def members(stored: Stored) -> list[tuple[str, str]]:

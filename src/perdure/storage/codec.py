@@ -72,6 +72,9 @@ class Parts:
 class Codec(Generic[T]):
     """Reads and writes the values of one annotation. Get one from `codec_for`."""
 
+    pickles = False
+    """Whether values are written as pickles."""
+
     __slots__ = (
         "_annotation",
         "_check",
@@ -113,6 +116,11 @@ class Codec(Generic[T]):
     def annotation(self) -> object:
         """What this codec was made for."""
         return self._annotation
+
+    def unpickles(self, text: str) -> bool:
+        """Whether reading this text would load a pickle."""
+        del text
+        return self.pickles
 
     def encode(self, value: T, path: str = "value") -> bytes:
         """The value as a JSON document in UTF-8.
@@ -227,6 +235,7 @@ _read_pickle = msgspec.json.Decoder(_Pickle).decode
 class _PickleCodec(Codec[T]):
     """Values of which only their own classes know the parts."""
 
+    pickles = True
     __slots__ = ()
 
     def __init__(self, annotation: object) -> None:

@@ -78,6 +78,11 @@ class PostgresStore(Reading):
         return f"<PostgresStore {self.location} {'open' if self._writer else 'closed'}>"
 
     @property
+    def requires_signed(self) -> bool:
+        """Others may write to this database: what is pickled is to be signed."""
+        return True
+
+    @property
     def location(self) -> str:
         """The database and the schema, without user and password."""
         return self._place.name

@@ -55,8 +55,20 @@ class RecordCodec:
         pickled = sorted({codec.name for codec in self._codecs.values()} - {"json"})
         self.name = "+".join(["json", *pickled])
         """`json` if every field is, else `json+cloudpickle@3.11`."""
+        self._pickled = frozenset(name for name, codec in self._codecs.items() if codec.pickles)
+        self.pickles = bool(self._pickled)
+        """Whether any field is written as a pickle."""
         parts = {name: codec.parts for name, codec in self._codecs.items() if codec.parts is not None}
         self._whole = _Whole(parts) if len(parts) == len(self._codecs) else None
+
+    @property
+    def annotations(self) -> dict[str, object]:
+        """What each name is annotated with."""
+        return {name: codec.annotation for name, codec in self._codecs.items()}
+
+    def unpickles(self, text: str) -> bool:
+        """Whether reading this text would load a pickle. Raises `DecodingError` if it is no JSON object."""
+        return self.pickles and not self._pickled.isdisjoint(split(text))
 
     def text(self, values: Mapping[str, object], path: str = "") -> str:
         """The values as one JSON object.

@@ -48,6 +48,8 @@ _WRITES_A_TRANSACTION = 8
 class SQLiteStore(Reading):
     """A `Store` in one SQLite file, or in memory; unless it `resumes`, turns that are parked stay so when it opens."""
 
+    requires_signed = False
+
     def __init__(self, target: str | os.PathLike[str], *, resumes: bool = True) -> None:
         self._resumes = resumes
         self._target = os.fspath(target)

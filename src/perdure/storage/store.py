@@ -35,12 +35,22 @@ class Store(Protocol):
     """A database that keeps actors.
 
     Every method raises `StorageError` (or a subclass) for failures of the database, and is safe to cancel: a
-    transaction that began ends, whole, whoever stopped waiting for it.
+    transaction that began ends, whole, whoever stopped waiting for it. Texts come back letter by letter: seals are
+    over letters.
     """
 
     @property
     def location(self) -> str:
         """Where the data lies, for people."""
+        ...
+
+    @property
+    def requires_signed(self) -> bool:
+        """Whether others than the application's own processes may write to it, as to a server.
+
+        Then a system without a seal refuses to store anything with cloudpickle. A file that is its owner's alone needs
+        no signatures.
+        """
         ...
 
     async def open(self, node: NodeRecord, runs: Callable[[str], bool]) -> None:

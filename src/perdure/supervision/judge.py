@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from attrs import frozen
 
 from perdure.errors import StaleDecision
+from perdure.storage.failure import failure_fields
 from perdure.storage.records import FailureRecord
 from perdure.storage.writes import Count, Order
 from perdure.supervision.strategy import Directive, Ended, OneForOne, Rung, Verdict, judge
@@ -202,7 +203,8 @@ def _reason(ended: Ended, verdict: Verdict) -> str:
     """What people see of it."""
     why = "normal" if ended.how == "normal" else "shutdown"
     if ended.failure is not None:
-        why = f"{ended.failure.error_type.rpartition('.')[2]}: {ended.failure.error}"[:_SHORT]
+        text = ended.failure.error if "sealed" not in failure_fields(ended.error) else "encrypted"
+        why = f"{ended.failure.error_type.rpartition('.')[2]}: {text}"[:_SHORT]
     exceeded = verdict.tallies[:-1] if verdict.action == "restart" else verdict.tallies
     if exceeded:
         strategy = exceeded[-1].rung.strategy

@@ -23,6 +23,7 @@ from perdure.errors import (
 )
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Address, Completion, Mail, Outcome
+from perdure.storage.seal_text import may_be_same, may_be_same_state
 from perdure.storage.sql import family, letters, orders, presence
 from perdure.storage.sql.cache import ActorRow, Known
 from perdure.storage.sql.gather import Gathering
@@ -121,7 +122,7 @@ class Transaction(Gathering):
             return None
         # Arguments stored with cloudpickle have no one encoding, so they are not compared.
         same = known.to == envelope.to and known.handler == envelope.handler
-        if same and (known.codec != "json" or envelope.codec != "json" or known.args == envelope.args):
+        if same and (known.codec != "json" or envelope.codec != "json" or may_be_same(known.args, envelope.args)):
             return Existing(known.seq, self._ended.get(known.seq, known.outcome))
         return IdReusedError(
             f"id '{envelope.id}' is taken by '{known.handler}' to {known.to} with "
@@ -148,11 +149,11 @@ class Transaction(Gathering):
 
     def _conflict(self, row: ActorRow, write: Spawn) -> ActorExists | None:
         pending = self._snapshots.get(row.id)
-        stored = pending[4] if pending else None
+        stored: Any = pending[4] if pending else None
         if stored is None:
             found = self.connection.fetch("SELECT initial FROM snapshot WHERE actor = ?", row.id)
             stored = found[0][0] if found else None
-        if stored == write.initial or (stored is None and write.initial == "{}"):
+        if may_be_same_state(stored, write.initial):
             return None
         return ActorExists(
             f"{write.to} exists"
