@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from perdure.errors import FencedError
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from perdure.errors import FencedError, NodeBuried
 from perdure.storage.failure import failure_fields
-from perdure.storage.records import Outcome, Record, TurnRecord
-from perdure.storage.writes import Append, Appended, Buried, Bury, Claim, Claimed, Segment, Watch
+from perdure.storage.records import NodeRecord, Outcome, Record, TurnRecord
+from perdure.storage.writes import Append, Appended, Beat, Buried, Bury, Claim, Claimed, Segment, Watch
 from tests.conformance.node import SENT, Node, asks, ended, message, on, segment, sleeps, started, want
 from tests.conformance.places import Place
 
@@ -15,9 +19,24 @@ async def keys_claimed(node: Node) -> list[str]:
     return sorted(place.to.key for place in want(Claimed, await node.settle(Claim(("Till",)))).actors)
 
 
-async def bury(node: Node, *, deaths: int = 5) -> Buried:
-    """End this node in its own eyes, as another would after its death."""
-    return want(Buried, await node.settle(Bury(node.id, deaths, SENT + 5)))
+async def bury(node: Node, dead: Node, *, deaths: int = 5) -> Buried:
+    """End another node."""
+    return want(Buried, await node.settle(Bury(dead.id, deaths, SENT + 5)))
+
+
+@pytest.fixture
+async def dying(shared: Place) -> AsyncGenerator[Node]:
+    """A node that is taken for dead; it may live."""
+    node = await started(shared.store())
+    yield node
+    await node.store.close()
+
+
+@pytest.fixture
+async def living(shared: Place) -> AsyncGenerator[Node]:
+    """A node that buries others."""
+    async with on(shared) as node:
+        yield node
 
 
 def runs(of: Appended, node: Node, blame: int = 0) -> Segment:
@@ -28,81 +47,105 @@ def runs(of: Appended, node: Node, blame: int = 0) -> Segment:
 # burying --------------------------------------------------------------------------------------------------------------
 
 
-async def test_bury_frees_the_actors(node: Node) -> None:
-    """What a dead process was running is free for others, and the dead can write nothing any more."""
-    first, second = await node.append("a"), await node.append("b")
-    assert await bury(node) == Buried(2, (), ())
-    stale, good = await node.write(ended(first), Append(message("c")))
-    want(FencedError, stale)
-    want(Appended, good)
-    assert await keys_claimed(node) == ["a", "b"]
-    loaded = await node.look(second.place.actor)
+async def test_bury_frees_the_actors(living: Node, dying: Node) -> None:
+    """What a dead process was running is free for others; the dead can write nothing any more, nor take anything."""
+    first, second = await dying.append("a"), await dying.append("b")
+    assert await bury(living, dying) == Buried(2, (), ())
+    for write in (ended(first), Append(message("c")), Claim(("Till",))):
+        with pytest.raises(NodeBuried, match=dying.id):
+            await dying.write(write)
+    assert await keys_claimed(living) == ["a", "b"]
+    loaded = await living.look(second.place.actor)
     assert loaded.epoch > want(int, second.place.epoch)
     assert [mail.id for mail in loaded.mail] == [second.mail.id]
 
 
-async def test_bury_twice(node: Node) -> None:
+async def test_who_was_buried_goes_on_as_another(living: Node, dying: Node) -> None:
+    """Under a new identity it is a node as any; what it had is not its own any more."""
+    first = await dying.append("a")
+    await bury(living, dying)
+    await dying.store.rejoin(NodeRecord("risen", 1, "here", "3.11", "0", SENT))
+    (stale,) = await dying.write(ended(first))
+    want(FencedError, stale)
+    assert (await dying.append("b")).place.epoch is not None
+    assert [peer.id for peer in await living.store.peers()] == ["risen"]
+
+
+async def test_bury_twice(living: Node, dying: Node) -> None:
     """Two processes that find a third dead count its death once."""
-    first = await node.append()
-    await node.commit(runs(first, node))
-    await bury(node)
-    assert await bury(node) == Buried(0, (), ())
-    assert want(TurnRecord, (await node.look(first.place.actor)).turn).blame == 1
+    first = await dying.append()
+    await dying.commit(runs(first, dying))
+    await bury(living, dying)
+    assert await living.settle(Bury(dying.id, 5, SENT + 5)) is False
+    assert want(TurnRecord, (await living.look(first.place.actor)).turn).blame == 1
 
 
-async def test_bury_suspects_the_heads(node: Node) -> None:
+async def test_a_node_that_gave_a_sign_of_life_is_not_buried(living: Node, dying: Node) -> None:
+    """It was judged by a counter, and the counter has risen since."""
+    first = await dying.append()
+    (seen,) = await living.store.peers()
+    assert await dying.settle(Beat(7)) == seen.beats + 1
+    assert await living.settle(Bury(dying.id, 5, SENT, seen.beats)) is False
+    await dying.finish(first)
+    (seen,) = await living.store.peers()
+    assert (seen.id, seen.load) == (dying.id, 7)
+    want(Buried, await living.settle(Bury(dying.id, 5, SENT, seen.beats)))
+    assert await living.store.peers() == []
+
+
+async def test_bury_suspects_the_heads(living: Node, dying: Node) -> None:
     """After a death, what may have caused it is watched; what waited behind it is not."""
-    first = await node.append("a")
-    await node.append("a")
-    done = await node.append("idle")
-    await node.finish(done)
-    await bury(node)
-    turn = want(TurnRecord, (await node.look(first.place.actor)).turn)
+    first = await dying.append("a")
+    await dying.append("a")
+    done = await dying.append("idle")
+    await dying.finish(done)
+    await bury(living, dying)
+    turn = want(TurnRecord, (await living.look(first.place.actor)).turn)
     assert (turn.suspect, turn.blame, turn.executing) == (True, 0, None)
-    place = await node.claim("a")
-    await node.commit(ended(Appended(place, first.mail)))
-    assert (await node.look(first.place.actor)).turn is None
+    place = await living.claim("a")
+    await living.commit(ended(Appended(place, first.mail)))
+    assert (await living.look(first.place.actor)).turn is None
 
 
-async def test_bury_blames_what_was_executing(node: Node) -> None:
+async def test_bury_blames_what_was_executing(living: Node, dying: Node) -> None:
     """A death is blamed on what was executing, and on no neighbour, nor on what had made progress since."""
-    killer, rested, innocent = [await node.append(key) for key in "abc"]
-    await node.write(runs(killer, node), runs(rested, node))
-    await node.commit(segment(rested, turn=TurnRecord(suspect=True, executing=None)))
-    buried = await bury(node)
+    killer, rested, innocent = [await dying.append(key) for key in "abc"]
+    await dying.write(runs(killer, dying), runs(rested, dying))
+    await dying.commit(segment(rested, turn=TurnRecord(suspect=True, executing=None)))
+    buried = await bury(living, dying)
     assert (buried.actors, buried.blamed, buried.dead) == (3, (killer.mail.id,), ())
-    blames = [want(TurnRecord, (await node.look(of.place.actor)).turn).blame for of in (killer, rested, innocent)]
+    blames = [want(TurnRecord, (await living.look(of.place.actor)).turn).blame for of in (killer, rested, innocent)]
     assert blames == [1, 0, 0]
 
 
-async def test_bury_names_only_whom_it_blamed(node: Node) -> None:
+async def test_bury_names_only_whom_it_blamed(living: Node, dying: Node) -> None:
     """A message that was blamed once and did not run since is not blamed again."""
-    killer = await node.append()
-    await node.commit(runs(killer, node, blame=2))
-    await node.commit(segment(killer, turn=TurnRecord(blame=2, suspect=True)))
-    buried = await bury(node)
+    killer = await dying.append()
+    await dying.commit(runs(killer, dying, blame=2))
+    await dying.commit(segment(killer, turn=TurnRecord(blame=2, suspect=True)))
+    buried = await bury(living, dying)
     assert buried.blamed == ()
-    assert want(TurnRecord, (await node.look(killer.place.actor)).turn).blame == 2
+    assert want(TurnRecord, (await living.look(killer.place.actor)).turn).blame == 2
 
 
-async def test_bury_ends_the_killer(node: Node) -> None:
+async def test_bury_ends_the_killer(living: Node, dying: Node) -> None:
     """A message that keeps killing its process is a dead letter; who waits hears of it, and the mailbox goes on."""
-    outer = await node.append("a")
-    (killer,) = (await node.commit(asks(outer, message("b")))).appended
-    following = await node.append("b")
-    assert await node.release(outer, waiting=True)
-    await node.commit(runs(killer, node, blame=1))
-    buried = await bury(node, deaths=2)
+    outer = await dying.append("a")
+    (killer,) = (await dying.commit(asks(outer, message("b")))).appended
+    following = await dying.append("b")
+    assert await dying.release(outer, waiting=True)
+    await dying.commit(runs(killer, dying, blame=1))
+    buried = await bury(living, dying, deaths=2)
     assert (buried.blamed, buried.dead) == ((killer.mail.id,), (killer.mail.id,))
     assert [(one.message, one.key, one.outcome.status) for one in buried.completions] == [
         (outer.mail.seq, "ask#1", "dead")
     ]
-    outcome = want(Outcome, await node.outcome(killer))
+    outcome = want(Outcome, await living.outcome(killer))
     assert (outcome.status, failure_fields(outcome.error)["type"]) == ("dead", "perdure.errors.DeadLetterError")
-    (told,) = await node.store.completed(outer.mail.seq)
+    (told,) = await living.store.completed(outer.mail.seq)
     assert told.outcome.status == "dead"
-    assert await keys_claimed(node) == ["a", "b"]
-    loaded = await node.look(killer.place.actor)
+    assert await keys_claimed(living) == ["a", "b"]
+    loaded = await living.look(killer.place.actor)
     assert (loaded.cursor, [mail.id for mail in loaded.mail]) == (1, [following.mail.id])
 
 

@@ -64,6 +64,7 @@ class Cache:
         self.by_address.clear()
         self.by_id.clear()
         self.numbered = False
+        self.version = -1
 
     def put(self, row: ActorRow) -> None:
         """Know a row."""
