@@ -13,20 +13,21 @@ import sqlite3
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
 
-from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError, TargetError
+from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError
 from perdure.storage import sqlite_family, sqlite_read
+from perdure.storage.connection import hop, start
 from perdure.storage.sqlite_batch import Transaction
 from perdure.storage.sqlite_gather import Cache
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
 
     from perdure.storage import records
     from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, NodeRecord, OpenAsk
@@ -38,7 +39,6 @@ R = TypeVar("R")
 
 _LOG = logging.getLogger("perdure.storage")
 _LOCK_DEADLINE_SECONDS = 60.0
-_JOIN_SECONDS = 5.0
 _CHECKPOINT_PAGES = 1_000
 _RESTART_PAGES = 16_000
 _WRITES_A_TRANSACTION = 8
@@ -97,7 +97,7 @@ class SQLiteStore:
 
     async def _open(self) -> None:
         self._writer = await self._connect()
-        await _hop(self._writer, self._locked, self._enter)
+        await hop(self._writer, self._locked, self._enter)
         self._reader = self._writer if self._path is None else await self._connect_reader()
 
     def _side_file(self, suffix: str) -> Path:
@@ -109,11 +109,11 @@ class SQLiteStore:
         def connector() -> sqlite3.Connection:
             return self._locked(self._open_writer)
 
-        return await _start(aiosqlite.Connection(connector, 64))
+        return await start(aiosqlite.Connection(connector, 64))
 
     async def _connect_reader(self) -> aiosqlite.Connection:
         uri = f"file:{quote(str(self._path))}?mode=ro"
-        return await _start(aiosqlite.connect(uri, uri=True, isolation_level=None))
+        return await start(aiosqlite.connect(uri, uri=True, isolation_level=None))
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._path is not None:
@@ -157,7 +157,7 @@ class SQLiteStore:
         """Leave the deployment and close both connections."""
         if self._writer is not None and os.getpid() == self._pid:
             with suppress(sqlite3.Error, ValueError):
-                await _hop(self._writer, self._locked, self._leave)
+                await hop(self._writer, self._locked, self._leave)
         await self._disconnect()
 
     def _leave(self) -> None:
@@ -175,7 +175,7 @@ class SQLiteStore:
         if writer is not None:
             # Closing the last connection checkpoints, which is writing: under the lock.
             with suppress(sqlite3.Error):
-                await _hop(writer, self._locked, writer._conn.close)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way into the thread
+                await hop(writer, self._locked, writer._conn.close)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way into the thread
             await writer.close()
         if self._alive is not None:
             self._alive.close()
@@ -209,7 +209,7 @@ class SQLiteStore:
         self._batch += 1
         settled: list[Settled] = []
         try:
-            await _hop(writer, self._locked, self._transact, batch, settled)
+            await hop(writer, self._locked, self._transact, batch, settled)
         except sqlite3.Error as error:
             self._cache.clear()
             if not await self._was_committed():
@@ -287,7 +287,7 @@ class SQLiteStore:
         try:
             self._writer = await self._connect()
             sql, *values = self._evidence
-            rows = await _hop(self._writer, lambda: self._raw.execute(sql, values).fetchall())
+            rows = await hop(self._writer, lambda: self._raw.execute(sql, values).fetchall())
         except (sqlite3.Error, PerdureError) as error:
             raise StorageError(
                 f"{self.location}: cannot be reopened after an I/O error ({error}). Start again."
@@ -308,7 +308,7 @@ class SQLiteStore:
         if self._written < self._checkpoint_at or self._path is None:
             return
         with suppress(sqlite3.OperationalError):
-            await _hop(self._need(self._writer), self._locked, self._checkpoint)
+            await hop(self._need(self._writer), self._locked, self._checkpoint)
 
     def _checkpoint(self) -> None:
         _, frames, moved = self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -324,7 +324,7 @@ class SQLiteStore:
     async def _read(self, query: Callable[[sqlite3.Connection], R]) -> R:
         reader = self._need(self._reader if self._path is not None else self._writer)
         try:
-            return await _hop(reader, lambda: query(reader._conn))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a read
+            return await hop(reader, lambda: query(reader._conn))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a read
         except sqlite3.Error as error:
             raise StorageError(f"{self.location}: {error}. Check its disk.") from error
 
@@ -356,7 +356,7 @@ class SQLiteStore:
         """See `Store.changed`. The writing connection does not count its own commits."""
         if self._path is None:
             return False
-        rows = await _hop(self._need(self._writer), lambda: self._raw.execute("PRAGMA data_version").fetchall())
+        rows = await hop(self._need(self._writer), lambda: self._raw.execute("PRAGMA data_version").fetchall())
         before, self._seen_version = self._seen_version, int(rows[0][0])
         return before != self._seen_version
 
@@ -426,23 +426,3 @@ class SQLiteStore:
     async def buried(self, node: str) -> None:
         """Remove what a buried node left beside the database."""
         self._side_file(f"node-{node}").unlink(missing_ok=True)
-
-
-async def _start(connection: aiosqlite.Connection) -> aiosqlite.Connection:
-    # A process must be able to end although somebody forgot to close its system.
-    connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite offers no way
-    try:
-        return await connection
-    except BaseException as error:
-        # aiosqlite tells its thread to end and does not wait for it
-        await asyncio.to_thread(connection._thread.join, _JOIN_SECONDS)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite offers no way
-        if isinstance(error, sqlite3.Error):
-            raise TargetError(f"the database cannot be opened: {error}.") from error
-        raise
-
-
-async def _hop(connection: aiosqlite.Connection, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a whole piece of work in a connection's thread."""
-    # Private, because aiosqlite's public calls are one hop a statement.
-    execute = cast("Callable[..., Awaitable[R]]", connection._execute)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]  # it has no types
-    return await execute(work, *args, **kwargs)
