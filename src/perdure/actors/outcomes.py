@@ -89,11 +89,12 @@ class Outcomes:
 
     async def look(self) -> None:
         """Find outcomes that came about elsewhere: an actor may have gone to another node meanwhile."""
-        for seq, id_ in list(self._ids.items()):
-            found = await self._store.find(id_)
-            answer = None if found is None else _answer(found)
+        if not self._ids:
+            return
+        for _, found in await self._store.find_all(list(self._ids.values())):
+            answer = _answer(found)
             if answer is not None:
-                self.ended(seq, answer)
+                self.ended(found.seq, answer)
 
     def refuse(self) -> None:
         """The system closes: nobody here will be told any more."""

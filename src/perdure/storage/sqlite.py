@@ -344,9 +344,13 @@ class SQLiteStore:
         """See `Store.find`."""
         return await self._read(lambda connection: sqlite_read.find(connection, id))
 
-    async def completed(self, message: int) -> list[Completion]:
+    async def find_all(self, ids: Collection[str]) -> list[tuple[str, Found]]:
+        """See `Store.find_all`."""
+        return await self._read(lambda connection: sqlite_read.find_all(connection, ids))
+
+    async def completed(self, *messages: int) -> list[Completion]:
         """See `Store.completed`."""
-        return await self._read(lambda connection: sqlite_read.completed(connection, message))
+        return await self._read(lambda connection: sqlite_read.completed(connection, messages))
 
     async def next_due(self) -> float | None:
         """See `Store.next_due`."""

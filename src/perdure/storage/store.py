@@ -77,8 +77,12 @@ class Store(Protocol):
         """Look a message up by its id."""
         ...
 
-    async def completed(self, message: int) -> list[Completion]:
-        """Records of a turn that somebody else completed and its owner has not numbered yet."""
+    async def find_all(self, ids: Collection[str]) -> list[tuple[str, Found]]:
+        """Look messages up by their ids; those that are there."""
+        ...
+
+    async def completed(self, *messages: int) -> list[Completion]:
+        """Records of these turns that somebody else completed and their owner has not numbered yet."""
         ...
 
     async def next_due(self) -> float | None:
