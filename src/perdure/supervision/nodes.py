@@ -101,7 +101,8 @@ class Sweep:
     async def adopt(self) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
         await self.bury()
-        while True:
+        # Looked for before it is claimed: a claim is a commit, and two idle nodes would answer each other's for ever.
+        while await self._is_unowned():
             claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
             if not isinstance(claimed, Claimed) or not claimed.actors:
                 break
@@ -134,6 +135,11 @@ class Sweep:
     async def _bury_only(self) -> None:
         if await self._store.dead_nodes():
             await self.adopt()
+
+    async def _is_unowned(self) -> bool:
+        """Whether an actor that this node can run has work and no owner."""
+        kinds = set(self._kinds())
+        return any(kind in kinds for kind, _ in await self._store.unknown_kinds(()))
 
     async def _look_for_unowned(self) -> None:
         """Claim what nobody has, such as actors whose module was imported late; warn of kinds nobody here knows."""
