@@ -21,9 +21,11 @@ import aiosqlite
 from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError
 from perdure.storage import sqlite_family, sqlite_read
 from perdure.storage.connection import hop, start
+from perdure.storage.presence import Presence
 from perdure.storage.sqlite_batch import Transaction
 from perdure.storage.sqlite_gather import Cache
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
+from perdure.storage.wake import ANYBODY
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class SQLiteStore:
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
         self._lock: FileLock | None = None
-        self._alive: FileLock | None = None
+        self._presence: Presence | None = None
         self._node: NodeRecord | None = None
         self._runs: Callable[[str], bool] = bool
         self._cache = Cache()
@@ -65,6 +67,7 @@ class SQLiteStore:
         self._written = 0
         self._checkpoint_at = 4_096
         self._seen_version = -1
+        self._news: tuple[Collection[str], Collection[int]] = ((), ())
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -84,7 +87,8 @@ class SQLiteStore:
         self._node, self._runs, self._pid = node, runs, os.getpid()
         self._cache = Cache()
         if self._path is not None:
-            self._lock = FileLock(self._side_file("lock"))
+            self._lock = FileLock(self._path.with_name(f"{self._path.name}-lock"))
+            self._presence = Presence(self._path, node.id)
         opening = asyncio.ensure_future(self._open())
         try:
             await asyncio.shield(opening)
@@ -97,13 +101,11 @@ class SQLiteStore:
 
     async def _open(self) -> None:
         self._writer = await self._connect()
+        if self._presence is not None:
+            self._presence.wakes.listen()  # before anybody can know that this node is there
         await hop(self._writer, self._locked, self._enter)
         self._reader = self._writer if self._path is None else await self._connect_reader()
-
-    def _side_file(self, suffix: str) -> Path:
-        if self._path is None:
-            raise SystemClosedError("an in-memory database has no side files")
-        return self._path.with_name(f"{self._path.name}-{suffix}")
+        await self._others()
 
     async def _connect(self) -> aiosqlite.Connection:
         def connector() -> sqlite3.Connection:
@@ -140,10 +142,8 @@ class SQLiteStore:
 
     def _enter(self) -> None:
         node = self._need(self._node)
-        if self._path is not None:
-            self._alive = FileLock(self._side_file(f"node-{node.id}"))
-            if not self._alive.try_acquire():
-                raise StorageError(f"{self._alive!r}: a fresh node id is taken. Start again.")
+        if self._presence is not None:
+            self._presence.prove()
         with self._transaction() as connection:
             connection.execute(
                 "INSERT INTO node (id, pid, host, python, version, started) VALUES (?, ?, ?, ?, ?, ?)",
@@ -158,6 +158,8 @@ class SQLiteStore:
         if self._writer is not None and os.getpid() == self._pid:
             with suppress(sqlite3.Error, ValueError):
                 await hop(self._writer, self._locked, self._leave)
+                if self._presence is not None:
+                    self._presence.wakes.tell({ANYBODY}, ())  # closing may take a while, and they need not wait for it
         await self._disconnect()
 
     def _leave(self) -> None:
@@ -177,10 +179,9 @@ class SQLiteStore:
             with suppress(sqlite3.Error):
                 await hop(writer, self._locked, writer._conn.close)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way into the thread
             await writer.close()
-        if self._alive is not None:
-            self._alive.close()
-            self._side_file(f"node-{self._need(self._node).id}").unlink(missing_ok=True)
-            self._alive = None
+        if self._presence is not None and os.getpid() == self._pid:
+            self._presence.leave()
+        self._presence = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -208,6 +209,7 @@ class SQLiteStore:
         writer = self._need(self._writer)
         self._batch += 1
         settled: list[Settled] = []
+        self._news = ((), ())
         try:
             await hop(writer, self._locked, self._transact, batch, settled)
         except sqlite3.Error as error:
@@ -215,6 +217,8 @@ class SQLiteStore:
             if not await self._was_committed():
                 raise self._explain(error) from error
             _LOG.warning("%s: batch %d was committed although SQLite reported: %s", self.location, self._batch, error)
+        if self._presence is not None:
+            self._presence.wakes.tell(*self._news)
         return settled
 
     def _locked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -259,6 +263,7 @@ class SQLiteStore:
                     connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
                 else:
                     self._evidence = transaction.evidence
+            self._news = (transaction.concerned, transaction.ended)
         except BaseException:
             self._cache.clear()
             raise
@@ -321,8 +326,8 @@ class SQLiteStore:
 
     # reading ----------------------------------------------------------------------------------------------------------
 
-    async def _read(self, query: Callable[[sqlite3.Connection], R]) -> R:
-        reader = self._need(self._reader if self._path is not None else self._writer)
+    async def _read(self, query: Callable[[sqlite3.Connection], R], through: aiosqlite.Connection | None = None) -> R:
+        reader = self._need(through or (self._reader if self._path is not None else self._writer))
         try:
             return await hop(reader, lambda: query(reader._conn))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a read
         except sqlite3.Error as error:
@@ -357,12 +362,35 @@ class SQLiteStore:
         return await self._read(sqlite_read.next_due)
 
     async def changed(self) -> bool:
-        """See `Store.changed`. The writing connection does not count its own commits."""
-        if self._path is None:
-            return False
-        rows = await hop(self._need(self._writer), lambda: self._raw.execute("PRAGMA data_version").fetchall())
-        before, self._seen_version = self._seen_version, int(rows[0][0])
+        """See `Store.changed`."""
+        before, self._seen_version = self._seen_version, await self._version()
         return before != self._seen_version
+
+    async def _version(self) -> int:
+        """Another number whenever another connection has committed; the writing one does not count its own commits."""
+        if self._path is None:
+            return 0
+        return int((await self._read(lambda c: c.execute("PRAGMA data_version").fetchone(), self._writer))[0])
+
+    async def wait(self, seconds: float) -> bool:
+        """See `Store.wait`."""
+        if self._presence is None:
+            await asyncio.sleep(seconds)
+            return False
+        return await self._presence.wakes.wait(seconds, self._version, self._seen_version)
+
+    def await_ends(self, messages: Collection[int]) -> None:
+        """See `Store.await_ends`."""
+        if self._presence is not None:
+            self._presence.wakes.await_ends(messages)
+
+    async def _others(self) -> list[str]:
+        """The other nodes that have not left, who from now on are woken; without any, a commit does nothing for it."""
+        sql, me = "SELECT id FROM node WHERE status = 'live' AND id <> ?", self._need(self._node).id
+        others = [node for (node,) in await self._read(lambda c: c.execute(sql, (me,)).fetchall())]
+        if self._presence is not None:
+            self._presence.meet(others)
+        return others
 
     async def behind(self, known: Collection[tuple[int, int]]) -> list[int]:
         """See `Store.behind`."""
@@ -409,24 +437,10 @@ class SQLiteStore:
 
     async def dead_nodes(self) -> list[str]:
         """Nodes that have not left, whose kernel lock is free: their process is gone."""
-        if self._path is None:
-            return []
-        me = self._need(self._node).id
-        nodes = await self._read(
-            lambda c: c.execute("SELECT id FROM node WHERE status = 'live' AND id <> ?", (me,)).fetchall()
-        )
-        return [node for (node,) in nodes if self._is_free(node)]
-
-    def _is_free(self, node: str) -> bool:
-        path = self._side_file(f"node-{node}")
-        if not path.exists():
-            return True
-        lock = FileLock(path)
-        try:
-            return lock.try_acquire()
-        finally:
-            lock.close()
+        presence = self._presence
+        return [] if presence is None else [node for node in await self._others() if presence.is_gone(node)]
 
     async def buried(self, node: str) -> None:
         """Remove what a buried node left beside the database."""
-        self._side_file(f"node-{node}").unlink(missing_ok=True)
+        self._need(self._presence).bury(node)
+        await self._others()

@@ -28,6 +28,7 @@ from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.sqlite_gather import CACHED_ROWS, ActorRow, Gathering, Known
 from perdure.storage.sqlite_rare import bury, due, purge
 from perdure.storage.sqlite_rows import fetch
+from perdure.storage.wake import ANYBODY
 from perdure.storage.writes import (
     Adopt,
     Append,
@@ -344,7 +345,7 @@ class Transaction(Gathering):
         if row is None or row.owner != self.node or row.epoch != write.epoch:
             return True
         if row.life != "running":
-            pass  # it is to stop, whatever there is to do
+            self.concerned.add(ANYBODY)  # it is to stop, whatever there is to do; who carries the order out waits
         elif write.waiting is None:
             if row.status == "ready" and row.cursor < row.tail:
                 return False
@@ -374,6 +375,7 @@ class Transaction(Gathering):
         """Settle a dead node's estate."""
         self.flush()
         buried = bury(self.connection, write, self._ended.__setitem__)
+        self.concerned.add(ANYBODY)
         self.forget()
         return buried
 

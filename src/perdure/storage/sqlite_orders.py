@@ -19,6 +19,7 @@ from perdure.storage.records import Envelope, Outcome
 from perdure.storage.sqlite_family import children, member, subtrees
 from perdure.storage.sqlite_rare import dead_letter_rest
 from perdure.storage.sqlite_rows import fetch
+from perdure.storage.wake import ANYBODY
 from perdure.storage.writes import Appended, Committed, Monitor, Order
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
     if not wanted:
         return
     transaction.flush()
+    transaction.concerned.add(ANYBODY)
     done.members = subtrees(transaction.connection, wanted)
     fates = _fates(done.members, wanted)
     transaction.drop(fates)
@@ -100,6 +102,7 @@ def yield_up(transaction: Transaction, write: Yield) -> bool:
     """Settle that another node may start what this one cannot."""
     sql = "UPDATE actor SET carrier = NULL WHERE carrier = ? AND id IN (SELECT value FROM json_each(?))"
     transaction.connection.execute(sql, (transaction.node, json.dumps(write.actors)))
+    transaction.concerned.add(ANYBODY)
     return True
 
 
