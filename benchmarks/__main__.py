@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import supervision
+from benchmarks import supervision, wakeups
 from benchmarks.disk import fdatasync_times, file_system
 from benchmarks.report import Place, as_json, table
 from benchmarks.rounds import GROUPS, Result, run
@@ -54,6 +54,9 @@ def main(*, quick: bool, json_file: Path | None, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=folder) as name, console.status("supervision"):
         figures = supervision.measure(Path(name).resolve(), quick=quick)
     console.print(supervision.table(figures))
+    with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=folder) as name, console.status("wake-ups"):
+        figures = wakeups.measure(Path(name).resolve(), quick=quick)
+    console.print(wakeups.table(figures))
     if json_file is not None:
         json_file.write_text(as_json(results, place) + "\n", encoding="utf-8")
 

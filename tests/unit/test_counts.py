@@ -142,3 +142,19 @@ async def test_a_lone_message_takes_few_statements(tmp_path: Path) -> None:
         with store.statements() as seen:
             await tally.add(1)
         assert len(seen) <= 20, seen
+
+
+async def test_other_processes_cost_a_transaction_no_statement(tmp_path: Path) -> None:
+    """Who is to be woken is known without asking the database, whether there is anybody or not."""
+    async with opened(tmp_path) as (system, store):
+        tally = system.get(Tally, "woken")
+        await tally.add(1)
+        with store.statements() as alone:
+            await tally.add(1)
+        async with ActorSystem(tmp_path / "counts.db") as other:
+            assert await other.get(Tally, "woken").add(1) == 3
+            await tally.add(1)
+            with store.statements() as accompanied:
+                await tally.add(1)
+        look = "PRAGMA data_version"  # of the sweep, now and then
+        assert len([one for one in accompanied if one != look]) <= len([one for one in alone if one != look])

@@ -412,10 +412,8 @@ class Host:
         for actor in await self.store.behind(known):
             if actor in self.activations:
                 self.reload_mail(self.activations[actor])
-        for activation in list(self.activations.values()):
-            turn = activation.turn
-            if turn is not None and turn.open_replies():
-                self.completions(await self.store.completed(turn.mail.seq))
+        if waiting := [turn.mail.seq for turn in self._turns() if turn.open_replies()]:
+            self.completions(await self.store.completed(*waiting))
         await self.outcomes.look()
 
     def reload_mail(self, activation: Activation) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perdure.storage.records import Found
     from perdure.storage.store import Store
 
+# The first is for what ended before others knew that it is awaited, the last for wake-ups that were lost.
 _POLL_FIRST_SECONDS = 0.02
 _POLL_LAST_SECONDS = 0.5
 
@@ -26,6 +27,7 @@ class Outcomes:
         self._waiters: dict[int, list[asyncio.Future[Outcome]]] = {}
         self._awaited: dict[asyncio.Future[Outcome], int] = {}
         self._ids: dict[int, str] = {}
+        self._elsewhere: set[int] = set()
         self._closed: SystemClosedError | None = None
 
     def __repr__(self) -> str:
@@ -36,6 +38,7 @@ class Outcomes:
         if seq not in self._waiters:
             return
         del self._ids[seq]
+        self._elsewhere.discard(seq)
         for future in self._waiters.pop(seq):
             del self._awaited[future]
             if not future.done():
@@ -59,12 +62,16 @@ class Outcomes:
         waiting.remove(future)
         if not waiting:
             del self._waiters[seq], self._ids[seq]
+            self._elsewhere.discard(seq)
 
     async def wait(self, seq: int, receipt: Receipt[Any], end: float | None, *, local: bool) -> Outcome:
         """Wait for a message's outcome: told by this node's commits, or found by looking."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
         self.expect(seq, receipt.id, future)
+        if not local:
+            self._elsewhere.add(seq)
+            self._store.await_ends([seq])
         pause = _POLL_LAST_SECONDS if local else _POLL_FIRST_SECONDS
         try:
             while True:
@@ -89,11 +96,14 @@ class Outcomes:
 
     async def look(self) -> None:
         """Find outcomes that came about elsewhere: an actor may have gone to another node meanwhile."""
-        for seq, id_ in list(self._ids.items()):
-            found = await self._store.find(id_)
-            answer = None if found is None else _answer(found)
+        if not self._ids:
+            return
+        for _, found in await self._store.find_all(list(self._ids.values())):
+            answer = _answer(found)
             if answer is not None:
-                self.ended(seq, answer)
+                self.ended(found.seq, answer)
+        if self._elsewhere:
+            self._store.await_ends(self._elsewhere)  # a node that has come since may be the one that ends them
 
     def refuse(self) -> None:
         """The system closes: nobody here will be told any more."""

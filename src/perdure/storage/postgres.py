@@ -25,14 +25,16 @@ import psycopg
 from perdure.errors import NodeBuried, PerdureError, StorageError, SystemClosedError
 from perdure.storage.postgres_link import OUTAGE_SECONDS, Link, away, said
 from perdure.storage.postgres_open import place, prepare, refuse
-from perdure.storage.sql import presence
+from perdure.storage.postgres_wake import Notices
+from perdure.storage.sql import nodes
 from perdure.storage.sql.batch import Transaction
 from perdure.storage.sql.cache import Cache
 from perdure.storage.sql.connection import Again, Connection, Value
 from perdure.storage.sql.reading import Reading
+from perdure.storage.wake import ANYBODY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from perdure.storage.records import NodeRecord
     from perdure.storage.writes import Settled, Write
@@ -71,6 +73,8 @@ class PostgresStore(Reading):
         self._batch = 0
         self._evidence: tuple[str, Value, Value] = ("", None, None)
         self._settled: list[Settled] = []
+        self._notices: Notices | None = None
+        self._news: tuple[Collection[str], Collection[int]] = ((), ())
         self._seen = -1
         self._pid = os.getpid()
 
@@ -103,6 +107,7 @@ class PostgresStore(Reading):
         for _ in range(_READERS):
             self._readers.put(Link(self._place, node.id))
         self._writer = Link(self._place, node.id)
+        self._notices = Notices(self._place, node.id)
         opening = asyncio.ensure_future(self._hop(self._open))
         try:
             await asyncio.shield(opening)
@@ -111,6 +116,14 @@ class PostgresStore(Reading):
             opening.exception()  # what stopped the caller is what is told
             await self._disconnect()
             raise
+        await self._meet()
+
+    async def _meet(self) -> None:
+        """Hear the other nodes, and be known to them."""
+        notices = self._need(self._notices)
+        notices.listen()
+        await self._others()
+        notices.announce()
 
     def _open(self) -> None:
         try:
@@ -121,26 +134,35 @@ class PostgresStore(Reading):
 
     def _enter(self) -> None:
         with self._need(self._writer).transaction(self.me) as connection:
-            presence.enter(connection, self._need(self._node), resumes=self._resumes)
+            nodes.enter(connection, self._need(self._node), resumes=self._resumes)
 
     async def rejoin(self, node: NodeRecord) -> None:
         """See `Store.rejoin`."""
         self._node = node
         await self._hop(self._enter)
+        notices, self._notices = self._notices, Notices(self._place, node.id)
+        if notices is not None:
+            await notices.close()
+        await self._meet()
 
     async def close(self) -> None:
         """Leave the deployment and close every connection."""
         if self._writer is not None and os.getpid() == self._pid:
             with suppress(psycopg.Error, PerdureError):
                 await self._hop(self._leave)
+                if self._notices is not None:
+                    self._notices.tell({ANYBODY}, ())
         await self._disconnect()
 
     def _leave(self) -> None:
         with self._need(self._writer).transaction(self.me) as connection:
-            presence.leave(connection, self.me)
+            nodes.leave(connection, self.me)
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
+        notices, self._notices = self._notices, None
+        if notices is not None:
+            await notices.close()
         threads = [thread for thread in (self._thread, self._reading) if thread is not None]
         self._thread = self._reading = None
         for thread in threads:
@@ -170,7 +192,11 @@ class PostgresStore(Reading):
 
     async def write(self, batch: Sequence[Write]) -> list[Settled]:
         """Commit one transaction; see `Store.write`."""
-        return await self._hop(partial(self._write, batch))
+        self._news = ((), ())
+        settled = await self._hop(partial(self._write, batch))
+        if self._notices is not None:
+            self._notices.tell(*self._news)
+        return settled
 
     def _write(self, batch: Sequence[Write]) -> list[Settled]:
         """Try until it is committed, or refused for good, or the database has been away for too long."""
@@ -244,6 +270,7 @@ class PostgresStore(Reading):
                 connection.send("UPDATE node SET batch = ? WHERE id = ?", self._batch, self.me)
             else:
                 self._evidence = transaction.evidence
+            self._news = (transaction.concerned, transaction.ended)
         connection.check()
         return self._settled
 
@@ -274,13 +301,34 @@ class PostgresStore(Reading):
 
     async def changed(self) -> bool:
         """Whether any transaction has begun since: all that is known is that none has."""
-        sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-        ((newest,),) = await self._read(lambda connection: connection.fetch(sql))
-        before, self._seen = self._seen, int(newest)
+        before, self._seen = self._seen, await self._version()
         return before != self._seen
 
+    async def _version(self) -> int:
+        """Another number whenever a transaction has begun that writes, of this node's too."""
+        sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        ((newest,),) = await self._read(lambda connection: connection.fetch(sql))
+        return int(newest)
+
+    async def wait(self, seconds: float) -> bool:
+        """See `Store.wait`."""
+        return await self._need(self._notices).wait(seconds, self._version, self._seen)
+
+    def await_ends(self, messages: Collection[int]) -> None:
+        """See `Store.await_ends`."""
+        if self._notices is not None:
+            self._notices.await_ends(messages)
+
+    async def _others(self) -> list[str]:
+        """The other nodes that have not left, who from now on are woken."""
+        others = [peer.id for peer in await self.peers()]
+        if self._notices is not None:
+            self._notices.meet(others)
+        return others
+
     async def dead_nodes(self) -> list[str]:
-        """Nothing outside the database tells."""
+        """Nothing outside the database tells; but the living ones are known from now on."""
+        await self._others()
         return []
 
     async def buried(self, node: str) -> None:

@@ -6,6 +6,8 @@ Everything that a transaction needs is set in it, since a pooler may give the ne
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -82,6 +84,13 @@ class Link:
             with suppress(psycopg.Error):
                 self._raw.close()
             self._raw = None
+
+    def interrupt(self) -> None:
+        """Have another thread's wait on it end; the connection is lost by that."""
+        raw = self._raw
+        if raw is not None:
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
 
     def connect_again(self, cause: psycopg.Error, end: float) -> None:
         """Make a lost connection again; raises `StorageError` if none can be made until `end` (`time.monotonic`)."""

@@ -13,22 +13,25 @@ import sqlite3
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
 
-from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError, TargetError
-from perdure.storage.sql import presence
+from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError
+from perdure.storage.connection import hop, start
+from perdure.storage.presence import Presence
+from perdure.storage.sql import nodes
 from perdure.storage.sql.batch import Transaction
 from perdure.storage.sql.cache import Cache
 from perdure.storage.sql.reading import Reading
 from perdure.storage.sqlite_connection import SQLiteConnection
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
+from perdure.storage.wake import ANYBODY
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
 
     from perdure.storage.records import NodeRecord
     from perdure.storage.sql.connection import Connection, Value
@@ -39,7 +42,6 @@ R = TypeVar("R")
 
 _LOG = logging.getLogger("perdure.storage")
 _LOCK_DEADLINE_SECONDS = 60.0
-_JOIN_SECONDS = 5.0
 _CHECKPOINT_PAGES = 1_000
 _RESTART_PAGES = 16_000
 _WRITES_A_TRANSACTION = 8
@@ -59,7 +61,7 @@ class SQLiteStore(Reading):
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
         self._lock: FileLock | None = None
-        self._alive: FileLock | None = None
+        self._presence: Presence | None = None
         self._node: NodeRecord | None = None
         self._runs: Callable[[str], bool] = bool
         self._cache = Cache()
@@ -68,6 +70,7 @@ class SQLiteStore(Reading):
         self._written = 0
         self._checkpoint_at = 4_096
         self._seen_version = -1
+        self._news: tuple[Collection[str], Collection[int]] = ((), ())
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -92,7 +95,8 @@ class SQLiteStore(Reading):
         self._node, self._runs, self._pid = node, runs, os.getpid()
         self._cache = Cache()
         if self._path is not None:
-            self._lock = FileLock(self._side_file("lock"))
+            self._lock = FileLock(self._path.with_name(f"{self._path.name}-lock"))
+            self._presence = Presence(self._path, node.id)
         opening = asyncio.ensure_future(self._open())
         try:
             await asyncio.shield(opening)
@@ -105,23 +109,21 @@ class SQLiteStore(Reading):
 
     async def _open(self) -> None:
         self._writer = await self._connect()
-        await _hop(self._writer, self._locked, self._enter)
+        if self._presence is not None:
+            self._presence.wakes.listen()  # before anybody can know that this node is there
+        await hop(self._writer, self._locked, self._enter)
         self._reader = self._writer if self._path is None else await self._connect_reader()
-
-    def _side_file(self, suffix: str) -> Path:
-        if self._path is None:
-            raise SystemClosedError("an in-memory database has no side files")
-        return self._path.with_name(f"{self._path.name}-{suffix}")
+        await self._others()
 
     async def _connect(self) -> aiosqlite.Connection:
         def connector() -> sqlite3.Connection:
             return self._locked(self._open_writer)
 
-        return await _start(aiosqlite.Connection(connector, 64))
+        return await start(aiosqlite.Connection(connector, 64))
 
     async def _connect_reader(self) -> aiosqlite.Connection:
         uri = f"file:{quote(str(self._path))}?mode=ro"
-        return await _start(aiosqlite.connect(uri, uri=True, isolation_level=None))
+        return await start(aiosqlite.connect(uri, uri=True, isolation_level=None))
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._path is not None:
@@ -148,31 +150,33 @@ class SQLiteStore(Reading):
 
     def _enter(self) -> None:
         node = self._need(self._node)
-        if self._path is not None:
-            self._alive = FileLock(self._side_file(f"node-{node.id}"))
-            if not self._alive.try_acquire():
-                raise StorageError(f"{self._alive!r}: a fresh node id is taken. Start again.")
+        if self._presence is not None:
+            self._presence.prove()
         with self._transaction() as connection:
-            presence.enter(SQLiteConnection(connection), node, resumes=self._resumes)
+            nodes.enter(SQLiteConnection(connection), node, resumes=self._resumes)
 
     async def rejoin(self, node: NodeRecord) -> None:
         """See `Store.rejoin`."""
-        if self._alive is not None:
-            self._alive.close()
-            await self.buried(self.me)
         self._node = node
-        await _hop(self._need(self._writer), self._locked, self._enter)
+        if self._presence is not None and self._path is not None:
+            self._presence.leave()
+            self._presence = Presence(self._path, node.id)
+            self._presence.wakes.listen()
+        await hop(self._need(self._writer), self._locked, self._enter)
+        await self._others()
 
     async def close(self) -> None:
         """Leave the deployment and close both connections."""
         if self._writer is not None and os.getpid() == self._pid:
             with suppress(sqlite3.Error, ValueError):
-                await _hop(self._writer, self._locked, self._leave)
+                await hop(self._writer, self._locked, self._leave)
+                if self._presence is not None:
+                    self._presence.wakes.tell({ANYBODY}, ())  # closing may take a while, and they need not wait for it
         await self._disconnect()
 
     def _leave(self) -> None:
         with self._transaction() as connection:
-            presence.leave(SQLiteConnection(connection), self.me)
+            nodes.leave(SQLiteConnection(connection), self.me)
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
@@ -182,12 +186,11 @@ class SQLiteStore(Reading):
         if writer is not None:
             # Closing the last connection checkpoints, which is writing: under the lock.
             with suppress(sqlite3.Error):
-                await _hop(writer, self._locked, writer._conn.close)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way into the thread
+                await hop(writer, self._locked, writer._conn.close)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way into the thread
             await writer.close()
-        if self._alive is not None:
-            self._alive.close()
-            self._side_file(f"node-{self.me}").unlink(missing_ok=True)
-            self._alive = None
+        if self._presence is not None and os.getpid() == self._pid:
+            self._presence.leave()
+        self._presence = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -215,13 +218,16 @@ class SQLiteStore(Reading):
         writer = self._need(self._writer)
         self._batch += 1
         settled: list[Settled] = []
+        self._news = ((), ())
         try:
-            await _hop(writer, self._locked, self._transact, batch, settled)
+            await hop(writer, self._locked, self._transact, batch, settled)
         except sqlite3.Error as error:
             self._cache.clear()
             if not await self._was_committed():
                 raise self._explain(error) from error
             _LOG.warning("%s: batch %d was committed although SQLite reported: %s", self.location, self._batch, error)
+        if self._presence is not None:
+            self._presence.wakes.tell(*self._news)
         return settled
 
     def _locked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -266,6 +272,7 @@ class SQLiteStore(Reading):
                     connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
                 else:
                     self._evidence = transaction.evidence
+            self._news = (transaction.concerned, transaction.ended)
         except BaseException:
             self._cache.clear()
             raise
@@ -294,7 +301,7 @@ class SQLiteStore(Reading):
         try:
             self._writer = await self._connect()
             sql, *values = self._evidence
-            rows = await _hop(self._writer, lambda: self._raw.execute(sql, values).fetchall())
+            rows = await hop(self._writer, lambda: self._raw.execute(sql, values).fetchall())
         except (sqlite3.Error, PerdureError) as error:
             raise StorageError(
                 f"{self.location}: cannot be reopened after an I/O error ({error}). Start again."
@@ -315,7 +322,7 @@ class SQLiteStore(Reading):
         if self._written < self._checkpoint_at or self._path is None:
             return
         with suppress(sqlite3.OperationalError):
-            await _hop(self._need(self._writer), self._locked, self._checkpoint)
+            await hop(self._need(self._writer), self._locked, self._checkpoint)
 
     def _checkpoint(self) -> None:
         _, frames, moved = self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -340,56 +347,51 @@ class SQLiteStore(Reading):
                 connection.execute("COMMIT")
 
         try:
-            return await _hop(reader, in_one)
+            return await hop(reader, in_one)
         except sqlite3.Error as error:
             raise StorageError(f"{self.location}: {error}. Check its disk.") from error
 
     async def changed(self) -> bool:
-        """See `Store.changed`. The writing connection does not count its own commits."""
-        if self._path is None:
-            return False
-        rows = await _hop(self._need(self._writer), lambda: self._raw.execute("PRAGMA data_version").fetchall())
-        before, self._seen_version = self._seen_version, int(rows[0][0])
+        """See `Store.changed`."""
+        before, self._seen_version = self._seen_version, await self._version()
         return before != self._seen_version
+
+    async def _version(self) -> int:
+        """Another number whenever another connection has committed; the writing one does not count its own commits."""
+        if self._path is None:
+            return 0
+        try:
+            return await hop(
+                self._need(self._writer), lambda: int(self._raw.execute("PRAGMA data_version").fetchone()[0])
+            )
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.location}: {error}. Check its disk.") from error
+
+    async def wait(self, seconds: float) -> bool:
+        """See `Store.wait`."""
+        if self._presence is None:
+            await asyncio.sleep(seconds)
+            return False
+        return await self._presence.wakes.wait(seconds, self._version, self._seen_version)
+
+    def await_ends(self, messages: Collection[int]) -> None:
+        """See `Store.await_ends`."""
+        if self._presence is not None:
+            self._presence.wakes.await_ends(messages)
+
+    async def _others(self) -> list[str]:
+        """The other nodes that have not left, who from now on are woken; without any, a commit does nothing for it."""
+        others = [peer.id for peer in await self.peers()]
+        if self._presence is not None:
+            self._presence.meet(others)
+        return others
 
     async def dead_nodes(self) -> list[str]:
         """Nodes that have not left, whose kernel lock is free: their process is gone."""
-        if self._path is None:
-            return []
-        me = self.me
-        nodes = await self._read(lambda c: c.fetch("SELECT id FROM node WHERE status = 'live' AND id <> ?", me))
-        return [node for (node,) in nodes if self._is_free(node)]
-
-    def _is_free(self, node: str) -> bool:
-        path = self._side_file(f"node-{node}")
-        if not path.exists():
-            return True
-        lock = FileLock(path)
-        try:
-            return lock.try_acquire()
-        finally:
-            lock.close()
+        presence = self._presence
+        return [] if presence is None else [node for node in await self._others() if presence.is_gone(node)]
 
     async def buried(self, node: str) -> None:
         """Remove what a buried node left beside the database."""
-        self._side_file(f"node-{node}").unlink(missing_ok=True)
-
-
-async def _start(connection: aiosqlite.Connection) -> aiosqlite.Connection:
-    # A process must be able to end although somebody forgot to close its system.
-    connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite offers no way
-    try:
-        return await connection
-    except BaseException as error:
-        # aiosqlite tells its thread to end and does not wait for it
-        await asyncio.to_thread(connection._thread.join, _JOIN_SECONDS)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # aiosqlite offers no way
-        if isinstance(error, sqlite3.Error):
-            raise TargetError(f"the database cannot be opened: {error}.") from error
-        raise
-
-
-async def _hop(connection: aiosqlite.Connection, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a whole piece of work in a connection's thread."""
-    # Private, because aiosqlite's public calls are one hop a statement.
-    execute = cast("Callable[..., Awaitable[R]]", connection._execute)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]  # it has no types
-    return await execute(work, *args, **kwargs)
+        self._need(self._presence).bury(node)
+        await self._others()

@@ -4,6 +4,11 @@ A store speaks of actors, messages, turns and ownership, never of SQL. Everythin
 (`writes.py`) over what is stored (`records.py`). Writes reach the store in batches, one transaction a batch, and each
 is settled on its own: one that is refused leaves the others of its batch untouched.
 
+**Wake-ups.** Nodes are told of each other's commits by hints: `write` wakes the nodes that its commit concerns, which
+the store alone knows: the owners of receivers, and of callers whose asks were answered; whoever awaits a message that
+ended; all of them, for what any may take up, for orders and for burials. That costs nothing while there is no other
+node, never waits, and cannot fail a commit.
+
 **The fence.** An actor belongs to one node under an *epoch* that rises at every claim. A write of an activation names
 the epoch it was given; the store refuses it with `FencedError` when the actor's row says otherwise.
 """
@@ -91,8 +96,12 @@ class Store(Protocol):
         """Look a message up by its id."""
         ...
 
-    async def completed(self, message: int) -> list[Completion]:
-        """Records of a turn that somebody else completed and its owner has not numbered yet."""
+    async def find_all(self, ids: Collection[str]) -> list[tuple[str, Found]]:
+        """Look messages up by their ids; those that are there."""
+        ...
+
+    async def completed(self, *messages: int) -> list[Completion]:
+        """Records of these turns that somebody else completed and their owner has not numbered yet."""
         ...
 
     async def next_due(self) -> float | None:
@@ -103,12 +112,27 @@ class Store(Protocol):
         """Whether another connection has committed since the last call."""
         ...
 
+    async def wait(self, seconds: float) -> bool:
+        """Wait until another node may have committed something for this one, or has died, or so many seconds.
+
+        Whether it was woken before the time was over. A hint and no more: it may come for nothing, and it may be lost,
+        so whoever waits looks all the same now and then. For one waiter at a time.
+        """
+        ...
+
+    def await_ends(self, messages: Collection[int]) -> None:
+        """Have `wait` return soon after one of these messages has ended on another node. It may be lost, too."""
+        ...
+
     async def behind(self, known: Collection[tuple[int, int]]) -> list[int]:
         """Of these (actor, last known number), those whose mailbox has grown since."""
         ...
 
     async def dead_nodes(self) -> list[str]:
-        """Nodes that ended without leaving, as far as the kernel tells."""
+        """Nodes that ended without leaving, as far as the kernel tells.
+
+        Whoever asks knows the living ones from then on, and wakes them.
+        """
         ...
 
     async def peers(self) -> list[Peer]:

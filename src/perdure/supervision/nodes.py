@@ -2,9 +2,10 @@
 
 Every process is a node with a random identity. Recovery is not a start-up event but a loop that every node runs:
 
-    every so often ──► nodes whose process is gone: bury them, their actors have no owner any more
-                   ──► actors without an owner that have work: claim as many as this node may run
-                   ──► what fell due: number it
+    woken, or every so often ──► what other nodes have committed for this one
+                             ──► nodes whose process is gone: bury them, their actors have no owner any more
+                             ──► actors without an owner that have work: claim as many as this node may run
+    when its time comes      ──► what fell due: number it
 
 A node is dead when the kernel says so: the lock it holds on a file beside the database is free.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.errors import PerdureError, UnknownKindWarning
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("perdure.supervision")
 _CLAIM_LIMIT = 1_000
 _UNKNOWN_AFTER_SECONDS = 5.0
+# Others may commit without end: past a first few, looks are that far apart on average.
+_APART_SECONDS = 0.004
+_AT_ONCE = 25
 
 
 class Residents(Protocol):
@@ -79,6 +84,7 @@ class Sweep:
         self._deaths = deaths
         self._orders = orders
         self._anew = True
+        self._adopted: asyncio.Event = asyncio.Event()
         self._due: asyncio.Event = asyncio.Event()
         self._warned: set[str] = set()
         self._started = timestamp()
@@ -101,7 +107,8 @@ class Sweep:
     async def adopt(self) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
         await self.bury()
-        while True:
+        # Looked for before it is claimed: a claim is a commit, and two idle nodes would answer each other's for ever.
+        while await self._is_unowned():
             claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
             if not isinstance(claimed, Claimed) or not claimed.actors:
                 break
@@ -109,31 +116,52 @@ class Sweep:
 
         everything, self._anew = self._anew, False
         await self._orders.recover(everything=everything)
+        self._adopted.set()
 
     async def run(self, every_seconds: float) -> None:
-        """Look around, for ever: quickly for what other processes commit, now and then for all the rest."""
-        turn = 0
+        """Look around, for ever: at once when another node may have done something, and now and then all the same."""
+        loop = asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every_seconds):
+                await self._adopted.wait()  # a wake-up must not overtake the system that opens
+        turn, regular = -1, loop.time() + every_seconds
+        ahead, end = 0.0, loop.time()
         while True:
-            await asyncio.sleep(every_seconds)
             try:
-                if await self._store.changed():
-                    await self._residents.look()
-                    await self._orders.obey()
-                    await self.adopt()
-                    self._due.set()
-                elif turn % 4 == 0:
-                    await self._bury_only()
-                self._residents.passivate()
-                if turn % 20 == 0:
-                    await self._residents.look()
-                    await self._look_for_unowned()
+                woken = await self._store.wait(max(regular - loop.time(), 0.0))
+                if loop.time() >= regular:
+                    turn, regular = turn + 1, loop.time() + every_seconds
+                    await self._regularly(turn)
+                if woken:
+                    await self._look_at_others()
             except PerdureError as error:
                 _LOG.error("the sweep failed and goes on: %s", error)
-            turn += 1
+            ahead, end = max(ahead + end - loop.time(), 0.0) + _APART_SECONDS, loop.time()
+            if ahead > _AT_ONCE * _APART_SECONDS:
+                await asyncio.sleep(ahead - _AT_ONCE * _APART_SECONDS)
 
-    async def _bury_only(self) -> None:
-        if await self._store.dead_nodes():
+    async def _regularly(self, turn: int) -> None:
+        self._residents.passivate()
+        if turn % 4 == 0:
+            await self._look_at_others()  # wake-ups may be lost
+        if turn % 20 == 0:
+            await self._residents.look()
+            await self._look_for_unowned()
+
+    async def _look_at_others(self) -> None:
+        """Take up what other nodes have committed, and what dead ones left."""
+        if await self._store.changed():
+            await self._residents.look()
+            await self._orders.obey()
             await self.adopt()
+            self._due.set()
+        elif await self._store.dead_nodes():
+            await self.adopt()
+
+    async def _is_unowned(self) -> bool:
+        """Whether an actor that this node can run has work and no owner."""
+        kinds = set(self._kinds())
+        return any(kind in kinds for kind, _ in await self._store.unknown_kinds(()))
 
     async def _look_for_unowned(self) -> None:
         """Claim what nobody has, such as actors whose module was imported late; warn of kinds nobody here knows."""

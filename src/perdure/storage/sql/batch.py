@@ -24,10 +24,11 @@ from perdure.errors import (
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.seal_text import may_be_same, may_be_same_state
-from perdure.storage.sql import family, letters, orders, presence
+from perdure.storage.sql import family, letters, nodes, orders
 from perdure.storage.sql.cache import ActorRow, Known
 from perdure.storage.sql.gather import Gathering
 from perdure.storage.sql.rare import bury, due, purge
+from perdure.storage.wake import ANYBODY
 from perdure.storage.writes import (
     Adopt,
     Append,
@@ -74,7 +75,7 @@ class Transaction(Gathering):
         """
         self.now = now
         if self.connection.refresh(self._cache):
-            presence.check(self.connection, self.node)
+            nodes.check(self.connection, self.node)
         self._prefetch(batch, also)
         settled = [_SETTLE[type(write)](self, write) for write in batch]
         self.flush()
@@ -348,7 +349,7 @@ class Transaction(Gathering):
         if row is None or row.owner != self.node or row.epoch != write.epoch:
             return True
         if row.life != "running":
-            pass  # it is to stop, whatever there is to do
+            self.concerned.add(ANYBODY)  # it is to stop, whatever there is to do; who carries the order out waits
         elif write.waiting is None:
             if row.status == "ready" and row.cursor < row.tail:
                 return False
@@ -377,8 +378,9 @@ class Transaction(Gathering):
     def bury(self, write: Bury) -> Settled:
         """Settle a dead node's estate."""
         self.flush()
-        if not presence.is_to_be_buried(self.connection, write):
+        if not nodes.is_to_be_buried(self.connection, write):
             return False
+        self.concerned.add(ANYBODY)
         buried = bury(self, write, self._ended.__setitem__)
         self.forget()
         return buried
@@ -431,7 +433,7 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Claim: Transaction.claim,
     Release: Transaction.release,
     Due: Transaction.due,
-    Beat: presence.beat,
+    Beat: nodes.beat,
     Bury: Transaction.bury,
     Purge: Transaction.purge,
     Order: orders.order,

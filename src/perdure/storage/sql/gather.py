@@ -18,10 +18,11 @@ from perdure.storage.sql import rows
 from perdure.storage.sql.cache import ActorRow, Cache, Known
 from perdure.storage.sql.connection import Again
 from perdure.storage.sql.locks import named
+from perdure.storage.wake import ANYBODY
 from perdure.storage.writes import Append, Committed, Placed, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from perdure.storage.records import Envelope
     from perdure.storage.sql.connection import Connection, Value
@@ -70,6 +71,7 @@ class Gathering:
         self._numbered: list[Sequence[Value]] = []
         self._erased: list[tuple[int, str]] = []
         self.now = 0.0
+        self.concerned: set[str] = set()
 
     evidence: tuple[str, Value, Value] | None = None
     """A row that is in the database if and only if this transaction is: its query and two values."""
@@ -232,8 +234,22 @@ class Gathering:
     def place(self, row: ActorRow) -> Placed:
         """The row as this node sees it; fresh when there is nothing to load."""
         epoch = row.epoch if row.owner == self.node else None
+        if epoch is None:
+            self.concern(row)
         fresh = not row.stored and row.id not in self._snapshots
         return Placed(row.id, row.address, epoch, fresh)
+
+    def concern(self, row: ActorRow) -> None:
+        """Note which other node is to look at a row: its owner, or any that runs its kind, if it can go on."""
+        if row.owner is not None and row.owner != self.node:
+            self.concerned.add(row.owner)
+        elif row.owner is None and row.status == "ready" and row.life == "running" and row.cursor < row.tail:
+            self.concerned.add(ANYBODY)
+
+    @property
+    def ended(self) -> Collection[int]:
+        """The messages that this transaction ended."""
+        return self._ended.keys()
 
     def own(self, row: ActorRow) -> None:
         """Give a row to this node, under a new epoch, if nobody has it and this node can run it."""
@@ -305,6 +321,8 @@ class Gathering:
                 row.status = "ready"
                 self.own(self.touch(row))
                 into.woken = [*into.woken, self.place(row)]
+            elif row is not None:
+                self.concern(row)
 
     def _is_head(self, row: ActorRow, message: int) -> bool:
         sql = "SELECT 1 FROM message WHERE seq = ? AND number = ?"

@@ -18,6 +18,7 @@ from perdure.storage.failure import encode_failure
 from perdure.storage.records import Envelope, Outcome
 from perdure.storage.sql.family import children, member, subtrees
 from perdure.storage.sql.rare import dead_letter_rest
+from perdure.storage.wake import ANYBODY
 from perdure.storage.writes import Appended, Committed, Monitor, Order
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
     if not wanted:
         return
     transaction.flush()
+    transaction.concerned.add(ANYBODY)
     done.members = subtrees(transaction.connection, wanted)
     while transaction.hold(one.actor for one in done.members):  # one may be adopted before its supervisor is held
         done.members = subtrees(transaction.connection, wanted)
@@ -101,6 +103,7 @@ def yield_up(transaction: Transaction, write: Yield) -> bool:
     """Settle that another node may start what this one cannot."""
     sql = "UPDATE actor SET carrier = NULL WHERE carrier = ? AND id IN (SELECT value FROM numbers(?) AS wanted)"
     transaction.connection.execute(sql, transaction.node, list(write.actors))
+    transaction.concerned.add(ANYBODY)
     return True
 
 

@@ -77,40 +77,36 @@ def past(connection: Connection, message: int) -> Past:
 
 def find(connection: Connection, id_: str) -> Found | None:
     """See `Store.find`."""
-    sql = "SELECT seq, kind, actor.key, handler, number, outcome.status, result, outcome.error, cursor, actor.status, \
-           EXISTS (SELECT 1 FROM journal WHERE journal.message = seq), life, reason \
-           FROM message JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq \
-           WHERE message.id = ?"
-    for (
-        seq,
-        kind,
-        key,
-        handler,
-        number,
-        status,
-        result,
-        error,
-        cursor,
-        actor_status,
-        begun,
-        life,
-        reason,
-    ) in connection.fetch(sql, id_):
+    return next((found for _, found in find_all(connection, [id_])), None)
+
+
+def find_all(connection: Connection, ids: Collection[str]) -> list[tuple[str, Found]]:
+    """See `Store.find_all`."""
+    sql = "SELECT message.id, seq, kind, actor.key, handler, number, outcome.status, result, outcome.error, cursor, \
+           actor.status, EXISTS (SELECT 1 FROM journal WHERE journal.message = seq), life, reason \
+           FROM texts(?) AS wanted CROSS JOIN message ON message.id = wanted.value \
+           JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq"
+    rows = connection.fetch(sql, list(ids))
+    found: list[tuple[str, Found]] = []
+    for id_, seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun, life, reason in rows:
         outcome = Outcome(status, result, error) if status is not None else None
-        return Found(seq, Address(kind, key), handler, number, outcome, cursor, actor_status, bool(begun), life, reason)
-    return None
+        actor = Address(kind, key)
+        found.append(
+            (id_, Found(seq, actor, handler, number, outcome, cursor, actor_status, bool(begun), life, reason))
+        )
+    return found
 
 
-def completed(connection: Connection, message: int) -> list[Completion]:
+def completed(connection: Connection, messages: Collection[int]) -> list[Completion]:
     """See `Store.completed`."""
-    sql = "SELECT message.actor, key, status, result, error FROM journal JOIN message ON seq = journal.message \
-           WHERE journal.message = ? AND position IS NULL AND status IN ('completed', 'failed') \
-           AND kind IN ('ask', 'receipt')"
+    sql = "SELECT message.actor, journal.message, key, status, result, error FROM journal \
+           JOIN message ON seq = journal.message WHERE journal.message IN (SELECT value FROM numbers(?) AS wanted) \
+           AND position IS NULL AND status IN ('completed', 'failed') AND kind IN ('ask', 'receipt')"
     return [
         Completion(
             actor, message, key, Outcome("succeeded" if status == "completed" else outcome_status(error), result, error)
         )
-        for actor, key, status, result, error in connection.fetch(sql, message)
+        for actor, message, key, status, result, error in connection.fetch(sql, list(messages))
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
-from perdure.storage.sql import family, presence, read
+from perdure.storage.sql import family, nodes, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -45,9 +45,13 @@ class Reading:
         """See `Store.find`."""
         return await self._read(lambda connection: read.find(connection, id))
 
-    async def completed(self, message: int) -> list[Completion]:
+    async def find_all(self, ids: Collection[str]) -> list[tuple[str, Found]]:
+        """See `Store.find_all`."""
+        return await self._read(lambda connection: read.find_all(connection, ids))
+
+    async def completed(self, *messages: int) -> list[Completion]:
         """See `Store.completed`."""
-        return await self._read(lambda connection: read.completed(connection, message))
+        return await self._read(lambda connection: read.completed(connection, messages))
 
     async def next_due(self) -> float | None:
         """See `Store.next_due`."""
@@ -91,7 +95,7 @@ class Reading:
 
     async def peers(self) -> list[Peer]:
         """See `Store.peers`."""
-        return await self._read(lambda connection: presence.peers(connection, self.me))
+        return await self._read(lambda connection: nodes.peers(connection, self.me))
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """See `Store.unknown_kinds`."""

@@ -1,0 +1,204 @@
+"""Wake-ups between the nodes of a PostgreSQL database, by NOTIFY.
+
+A hint says "look now" and nothing else; polling alone is correct, and a hint that is lost costs the time until the next
+look. Every node listens to a channel of its own and to one for all, on a connection of its own.
+
+Hints are sent after the commit and beside the next one, on another connection: PostgreSQL lets one transaction at a
+time commit that has notified, in the whole server, so a commit path with NOTIFY in it would stand in a line. Those that
+gather while some are on their way go together, each once.
+
+Behind a transaction-mode pooler nothing can be heard; there, the database is asked whether anything has happened, often
+after something has, and less and less while nothing does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from perdure.storage.postgres_link import Link, said
+from perdure.storage.wake import ANYBODY
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Sequence
+
+    from perdure.storage.postgres_open import Place
+
+_LOG = logging.getLogger("perdure.storage")
+_LISTEN_SECONDS = 5.0
+_PAUSE_SECONDS = 1.0
+_FAST_SECONDS, _SLOW_SECONDS = 0.01, 0.25
+_AWAITED = 10_000
+_TOGETHER = 400
+"""Messages named in one notification, which has room for 8,000 bytes."""
+
+
+class Notices:
+    """The wake-ups of one node. All of it but the listening and the sending happens in the event loop's thread."""
+
+    def __init__(self, where: Place, node: str) -> None:
+        self._where = where
+        self._node = node
+        self._prefix = f"perdure_{hashlib.sha256(where.schema.encode()).hexdigest()[:16]}"
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._peers: frozenset[str] = frozenset()
+        self._awaited: dict[int, set[str]] = {}
+        self._told: set[int] = set()
+        self._pending: dict[tuple[str, str], None] = {}
+        self._sending: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "perdure-notify")
+        self._sender = Link(where, f"{node} hints")
+        self._listener = Link(where, f"{node} listens")
+        self._ears: threading.Thread | None = None
+        self._closing = False
+        self._active = self._loop.time()
+
+    def __repr__(self) -> str:
+        return f"<Notices of {self._node}, {len(self._peers)} peers>"
+
+    def _channel(self, node: str) -> str:
+        return self._prefix if node == ANYBODY else f"{self._prefix}_{node}"
+
+    # being woken ------------------------------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Have others wake this node."""
+        if not self._where.pooler:
+            self._ears = threading.Thread(target=self._listen, name="perdure-listen", daemon=True)
+            self._ears.start()
+
+    def _listen(self) -> None:
+        while not self._closing:
+            try:
+                raw = self._listener.raw
+                for node in (ANYBODY, self._node):
+                    raw.execute(f'LISTEN "{self._channel(node)}"'.encode())  # hexadecimal, both of it
+                self._hear(ANYBODY, "")  # what was missed until now
+                while not self._closing:
+                    raw.deadline = time.monotonic() + 2 * _LISTEN_SECONDS
+                    raw.execute("SELECT 1")  # or a half-open connection would be silent for ever
+                    for notice in raw.notifies(timeout=_LISTEN_SECONDS):
+                        self._hear(notice.channel, notice.payload)
+                        if self._closing:
+                            return
+            except (psycopg.Error, OSError) as error:
+                self._listener.close()
+                if not self._closing:
+                    _LOG.warning("%s: wake-ups are not heard (%s); listening again", self._where.name, said(error))
+                    time.sleep(_PAUSE_SECONDS)
+
+    def _hear(self, channel: str, payload: str) -> None:
+        with suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(self._heard, channel, payload)
+
+    def _heard(self, channel: str, payload: str) -> None:
+        del channel
+        if not payload:
+            self._woken.set()
+            return
+        node, *messages = payload.split()
+        if node != self._node and len(self._awaited) < _AWAITED:
+            for message in messages:
+                if message.isdecimal():
+                    self._awaited.setdefault(int(message), set()).add(node)
+
+    async def wait(self, seconds: float, version: Callable[[], Awaitable[int]], seen: int) -> bool:
+        """Wait until woken, or so long; whether it was woken."""
+        end = self._loop.time() + seconds
+        while not self._woken.is_set():
+            now = self._loop.time()
+            if now >= end:
+                return False
+            polls = self._where.pooler and bool(self._peers)
+            pause = min(max((now - self._active) / 10, _FAST_SECONDS), _SLOW_SECONDS) if polls else seconds
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(pause, end - now)):
+                    await self._woken.wait()
+                break
+            if polls and await version() != seen:
+                self._active = self._loop.time()
+                return True
+        self._woken.clear()
+        return True
+
+    # waking others ----------------------------------------------------------------------------------------------------
+
+    def meet(self, peers: Collection[str]) -> None:
+        """Know the other nodes that live."""
+        self._peers = frozenset(peers) - {self._node}
+        if not self._peers:
+            self._awaited.clear()
+
+    def tell(self, concerned: Collection[str], ended: Collection[int]) -> None:
+        """Wake the nodes that a commit concerns, and those that wait for the messages that it ended."""
+        if self._awaited and ended:
+            found = [node for message in ended for node in self._awaited.pop(message, ())]
+            concerned = {*concerned, *found}
+        if not concerned or not self._peers:
+            return
+        self._active = self._loop.time()
+        for node in [ANYBODY] if ANYBODY in concerned else self._peers.intersection(concerned):
+            self._send(node, "")
+
+    def announce(self) -> None:
+        """Have everybody look, whether this node knows of anybody or not."""
+        self._send(ANYBODY, "")
+
+    def await_ends(self, messages: Collection[int]) -> None:
+        """Ask the others to wake this node when one of these messages ends."""
+        self._active = self._loop.time()
+        if len(self._told) > _AWAITED:
+            self._told.clear()
+        fresh = [message for message in messages if message not in self._told] if self._peers else []
+        self._told.update(fresh)
+        for start in range(0, len(fresh), _TOGETHER):
+            self._send(ANYBODY, " ".join([self._node, *map(str, fresh[start : start + _TOGETHER])]))
+
+    def _send(self, node: str, payload: str) -> None:
+        if self._where.pooler and payload:
+            return  # nobody would hear it
+        self._pending[self._channel(node), payload] = None
+        if self._sending is None and not self._closing:
+            self._sending = self._loop.create_task(self._send_pending(), name="perdure-notify")
+
+    async def _send_pending(self) -> None:
+        try:
+            while self._pending:
+                pending, self._pending = list(self._pending), {}
+                await self._loop.run_in_executor(self._thread, self._notify, pending)
+        finally:
+            self._sending = None
+
+    def _notify(self, pending: Sequence[tuple[str, str]]) -> None:
+        channels, payloads = [channel for channel, _ in pending], [payload for _, payload in pending]
+        sql = "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS hint (channel, payload)"
+        try:
+            raw = self._sender.raw
+            raw.deadline = time.monotonic() + _LISTEN_SECONDS
+            raw.execute(sql, [channels, payloads])
+        except psycopg.Error as error:
+            self._sender.close()
+            _LOG.info("%s: %d hints were lost (%s)", self._where.name, len(pending), said(error))
+
+    async def close(self) -> None:
+        """Send what is pending, and hear no more."""
+        if self._sending is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LISTEN_SECONDS):
+                    await asyncio.shield(self._sending)
+        self._closing = True
+        self._listener.interrupt()
+        await asyncio.to_thread(self._thread.shutdown)
+        if self._ears is not None:
+            await asyncio.to_thread(self._ears.join, 2 * _LISTEN_SECONDS)
+        self._sender.close()
+        self._listener.close()
