@@ -19,7 +19,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError, TargetError
-from perdure.storage import sqlite_family, sqlite_read
+from perdure.storage import sqlite_family, sqlite_leaving, sqlite_read
 from perdure.storage.sqlite_batch import Transaction
 from perdure.storage.sqlite_gather import Cache
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
@@ -161,11 +161,8 @@ class SQLiteStore:
         await self._disconnect()
 
     def _leave(self) -> None:
-        me = (self._need(self._node).id,)
         with self._transaction() as connection:
-            connection.execute("UPDATE node SET status = 'left' WHERE id = ?", me)
-            connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", me)
-            connection.execute("UPDATE turn SET executing = NULL WHERE executing = ?", me)
+            sqlite_leaving.depart(connection, self._need(self._node).id)
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
@@ -422,6 +419,10 @@ class SQLiteStore:
             return lock.try_acquire()
         finally:
             lock.close()
+
+    async def departed(self) -> list[str]:
+        """See `Store.departed`."""
+        return await self._read(sqlite_leaving.departed)
 
     async def buried(self, node: str) -> None:
         """Remove what a buried node left beside the database."""

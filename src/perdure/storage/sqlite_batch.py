@@ -26,6 +26,7 @@ from perdure.storage import sqlite_family, sqlite_letters, sqlite_orders
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.sqlite_gather import CACHED_ROWS, ActorRow, Gathering, Known
+from perdure.storage.sqlite_leaving import leave
 from perdure.storage.sqlite_rare import bury, due, purge
 from perdure.storage.sqlite_rows import fetch
 from perdure.storage.writes import (
@@ -42,6 +43,7 @@ from perdure.storage.writes import (
     Existing,
     Fired,
     Forget,
+    Leave,
     Monitor,
     Order,
     Placed,
@@ -345,13 +347,10 @@ class Transaction(Gathering):
             return True
         if row.life != "running":
             pass  # it is to stop, whatever there is to do
-        elif write.waiting is None:
-            if row.status == "ready" and row.cursor < row.tail:
-                return False
-        elif self._can_go_on(write.waiting):
-            return False
-        else:
+        elif write.waiting is not None and not self._can_go_on(write.waiting):
             row.status = "waiting"
+        elif not write.anyway and (write.waiting is not None or (row.status == "ready" and row.cursor < row.tail)):
+            return False
         row.owner, row.moved = None, True
         self.touch(row)
         return True
@@ -424,6 +423,7 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Segment: Transaction.segment,
     Claim: Transaction.claim,
     Release: Transaction.release,
+    Leave: leave,
     Due: Transaction.due,
     Bury: Transaction.bury,
     Purge: Transaction.purge,

@@ -97,6 +97,10 @@ class Store(Protocol):
         """Nodes that ended without leaving."""
         ...
 
+    async def departed(self) -> list[str]:
+        """Nodes that have left, or were buried: whoever has not seen one among them looks for what it ran."""
+        ...
+
     async def buried(self, node: str) -> None:
         """Remove what a node that was buried left outside the database."""
         ...
