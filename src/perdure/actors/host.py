@@ -15,12 +15,13 @@ from perdure.actors.activation import Activation
 from perdure.actors.actor import read_only
 from perdure.actors.blame import BlameGate
 from perdure.actors.floor import Floor
+from perdure.actors.leaving import Leaving
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
 from perdure.actors.port import decoding_port
 from perdure.actors.receipt import Receipt, Status, decode_reply
 from perdure.actors.ref import Reference, address_of, class_of
-from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained, Evicted
+from perdure.actors.stops import Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
     ActorFailed,
@@ -37,13 +38,12 @@ from perdure.storage.records import Address, Envelope, Outcome
 from perdure.storage.writes import Append, Appended, Claim, Claimed, Committed, Existing, Placed, Spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
     from perdure.actors.port import Outgoing
     from perdure.actors.relatives import Overseer
-    from perdure.actors.turn import Turn
     from perdure.limits import Limits
     from perdure.storage.codec import Codec
     from perdure.storage.committer import Committer, Told
@@ -72,8 +72,13 @@ class Host:
         self.retry = retry
         self.blame = BlameGate(rule)
         self.closing = False
-        self.leaving = False
-        """Whether this node gives all of its actors up at once, soon."""
+        self.draining = False
+        """Whether this node gives its actors up, and takes none any more."""
+        self.leaving: Leaving | None = None
+        self._departure: asyncio.Task[None] | None = None
+        self.left = asyncio.Event()
+        self.offer: Callable[[], object] = int  # nobody is told
+        """Called when something came to be on disk that other nodes can go on with."""
         self.floor = Floor(self)
         self.failed_starts: dict[Address, int] = {}
         self.judge: Judge
@@ -98,7 +103,7 @@ class Host:
 
     def runs(self, kind: str) -> bool:
         """Whether this node takes actors of a kind. Called from the store's thread."""
-        return not self.closing and kind in kinds
+        return not self.draining and kind in kinds
 
     def spawn_task(self, coroutine: Coroutine[Any, Any, object], name: str) -> None:
         """Run something in the background, with a reference that keeps it alive."""
@@ -359,13 +364,13 @@ class Host:
     def lost(self, activation: Activation, error: PerdureError) -> None:
         """An activation may write nothing any more; unless another node has its actor, it is loaded anew."""
         self.forget(activation)
-        if isinstance(error, FencedError) or self.closing:
+        if isinstance(error, FencedError) or self.draining:
             return
         asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self.again, activation)
 
     def again(self, activation: Activation) -> None:
         """Have an actor that is still this node's in memory again, in another activation than the one it had."""
-        if not self.closing and activation.actor not in self.activations:
+        if not self.draining and activation.actor not in self.activations:
             self.activation(Placed(activation.actor, activation.address, activation.epoch)).wake()
 
     # after a commit ---------------------------------------------------------------------------------------------------
@@ -393,6 +398,8 @@ class Host:
 
     def passivate(self) -> None:
         """Let actors that have been idle leave memory, and turns that wait long."""
+        if self.draining:
+            return
         now = self.timestamp()
         for activation in list(self.activations.values()):
             turn = activation.turn
@@ -418,28 +425,25 @@ class Host:
         """There is mail that another process appended."""
         self.spawn_task(activation.catch_up(), f"perdure mail of {activation.address}")
 
-    def _turns(self) -> list[Turn]:
-        return [activation.turn for activation in self.activations.values() if activation.turn is not None]
+    # leaving ----------------------------------------------------------------------------------------------------------
+
+    def leave(self, seconds: float, *, patiently: bool) -> asyncio.Task[None]:
+        """Begin to give every actor up, within so many seconds, or hurry with it; see `Leaving`."""
+        if self.leaving is None or self._departure is None:
+            self.draining = True
+            self.leaving = Leaving(self, patiently=patiently)
+            self._departure = self.loop.create_task(self.leaving.run(), name="perdure-leaving")
+        self.leaving.by(seconds, patiently=patiently)
+        return self._departure
 
     async def close(self, grace: float) -> None:
-        """Stop every turn, running steps first having `grace` seconds to complete, and give every actor up."""
-        self.closing = self.leaving = True
-        end = self.loop.time() + grace
-        while workers := [a.worker for a in self.activations.values() if a.worker is not None]:
-            late = self.loop.time() >= end
-            for turn in self._turns():
-                if late or not turn.running_steps:
-                    turn.stop(Drained("the system is closing"))
-            if self.loop.time() >= end + STUBBORN_SECONDS:
-                _LOG.error("%d handlers did not stop when they were cancelled; they are left behind", len(workers))
-                for activation in self.activations.values():
-                    self.workers.leave(activation.worker, *(activation.turn.leaked() if activation.turn else ()))
-                break
-            await asyncio.wait(workers, timeout=LOOK_SECONDS)
+        """Leave, running steps first having `grace` seconds to complete, and end what runs in the background."""
+        self.closing = True
+        try:
+            await self.leave(grace, patiently=False)
+        except PerdureError as error:
+            _LOG.error("actors could not be given up one by one: %s", error)
         await self.workers.close()
-        await asyncio.gather(
-            *(activation.retire() for activation in list(self.activations.values())), return_exceptions=True
-        )
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

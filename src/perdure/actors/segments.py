@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
+from perdure.actors.flight import Flight
 from perdure.actors.handout import RESULTS, Handout
 from perdure.actors.idle import waits_in_perdure
 from perdure.actors.scope import Scope
@@ -191,9 +192,18 @@ class Segments:
         """Tasks that still use the turn."""
         return [task for task in self._tasks if not task.done()]
 
-    def waits_durably(self) -> bool:
-        """Whether the turn waits for nothing but replies, receipts and time, all of them on disk."""
-        return 0 < self._flying == self._durable_waits and not self._unlooked and self.handout.quiet and self.idle()
+    @property
+    def at_rest(self) -> bool:
+        """Whether anything of it waits in perdure; for a moment only, unless nothing may begin here any more."""
+        return bool(self._waiting)
+
+    def may_wait_durably(self) -> bool:
+        """Whether all that is in flight waits for replies, receipts and time, all of them on disk."""
+        return 0 < self._flying == self._durable_waits and not self._unlooked and self.handout.quiet
+
+    def waits_durably(self, tasks: list[asyncio.Task[Any]] | None = None) -> bool:
+        """Whether nothing else goes on in it, either; `tasks` are its own, if they were found already."""
+        return self.may_wait_durably() and waits_in_perdure(self, self._waiting, tasks)
 
     # the order of results (see Handout) -------------------------------------------------------------------------------
 
@@ -422,21 +432,6 @@ class Segments:
     def flying(self, change: int) -> None:
         """Count operations in flight."""
         self._flying += change
-
-
-class Flight:
-    """Counts one operation while it runs."""
-
-    __slots__ = ("_turn",)
-
-    def __init__(self, turn: Segments) -> None:
-        self._turn = turn
-
-    def __enter__(self) -> None:
-        self._turn.flying(1)
-
-    def __exit__(self, *error: object) -> None:
-        self._turn.flying(-1)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -276,6 +276,7 @@ class _Run:
         turn, retry = self.turn, self.definition.retry
         while True:
             turn.check()  # it may have been stopped in the very pass in which the started-record came to be on disk
+            await turn.may_begin(None)
             try:
                 value = await self._once(record)
                 result = self.definition.result.encode(value, record.key).decode()

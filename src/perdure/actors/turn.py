@@ -270,6 +270,7 @@ class Turn(Segments):
         key, record = self.claim(scope, "value", name, _text_digest(str(address)))
         reply = query.signature.reply
         if record is None:
+            await self.may_begin(None)
             answer = await self.seat.port.query(ref, query, args, kwargs)
             text = reply.encode(answer, name).decode()
             record = Record(key, "value", name, self.timestamp(), _text_digest(str(address)), "completed", result=text)
