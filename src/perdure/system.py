@@ -13,6 +13,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
+from attrs import evolve
+
 from perdure._version import __version__
 from perdure.actors.actor import Actor, SpawnCall
 from perdure.actors.handler import Handler
@@ -26,6 +28,7 @@ from perdure.actors.watchdog import Watchdog
 from perdure.clock import Clock, Seconds, SystemClock, seconds
 from perdure.errors import ActorDefinitionError, ActorError, EscalationError, SystemClosedError
 from perdure.limits import Limits
+from perdure.serving import serve
 from perdure.storage.committer import Committer
 from perdure.storage.records import Address, NodeRecord
 from perdure.storage.sqlite import SQLiteStore
@@ -95,6 +98,19 @@ class ActorSystem:
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self._store.location} {'open' if self._host else 'closed'}>"
+
+    def adjust(self, *, target: str | PathLike[str] | None = None, drain: Seconds | None = None) -> None:
+        """Have another database, or time to drain in, than it was made with; for whoever runs it, before it is open.
+
+        Raises:
+            SystemClosedError: It is open.
+        """
+        if self._host is not None:
+            raise SystemClosedError(f"{self!r} is open, and cannot be adjusted any more.")
+        if target is not None:
+            self._store = SQLiteStore(target)
+        if drain is not None:
+            self._limits = evolve(self._limits, drain=drain)
 
     # opening and closing ----------------------------------------------------------------------------------------------
 
@@ -201,6 +217,22 @@ class ActorSystem:
         seconds_ = self._limits.drain if timeout is None else seconds(timeout)
         # Whoever waits may be cancelled; the drain is seen through all the same.
         await asyncio.shield(self._open().leave(seconds_, patiently=True))
+
+    async def serve(self) -> None:
+        """Run until SIGTERM or SIGINT (Ctrl-C) comes, then drain: for `Limits(drain=…)` seconds at the most.
+
+        A second signal hurries: turns are cancelled where they are, and released. A third, or a process that hangs past
+        its time, ends at once with 128 and the signal's number as its exit code. Handlers that were there before are
+        put back afterwards. In another thread than the main one no signal comes: it runs until it is cancelled, which
+        leaves the draining to `async with`. Ends, too, when somebody else has drained or closed the system.
+
+        Raises:
+            EscalationError: The root could not keep its children running.
+            StorageError: As of `drain`.
+        """
+        await serve(self._open(), self._store.location, self._ending)
+        if self._escalation:
+            raise EscalationError(self._escalation)
 
     async def _close(self) -> None:
         host, committer = self._host, self._committer

@@ -420,6 +420,14 @@ def children_by_name() -> dict[str, Child[Actor]]:
     return {"counter": counter, "needs": Child(Needs, "b", goal="x")}
 
 
+async def running(system: ActorSystem) -> None:
+    assert_type(await system.drain(), None)
+    await system.drain(3)
+    await system.drain(timeout=timedelta(seconds=3))
+    assert_type(await system.serve(), None)
+    ActorSystem("a.db", limits=Limits(drain=timedelta(minutes=1)))
+
+
 async def failures_of_supervision(pool: Pool, counter: Counter) -> BlockedLoopWarning | None:
     try:
         await pool.restart_child(counter)
