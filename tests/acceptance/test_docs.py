@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,24 @@ PAGES = sorted(page.name for page in DOCS.glob("*.md") if "```python" in page.re
 
 def _run(command: list[str], folder: Path) -> str:
     environment = {**os.environ, "PERDURE_DB": "shop.db"}
+    if command[1:2] == ["run"]:
+        return _run_until_stopped(command, folder)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _run_until_stopped(command: list[str], folder: Path) -> str:
+    """Run a node, stop it once it is ready, and see it drain; its log."""
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as node:
+        assert node.stderr is not None
+        log = node.stderr.readline()
+        node.send_signal(signal.SIGTERM)
+        log += node.stderr.read()
+    assert node.returncode == 0, log
+    assert "ready" in log, log
+    assert "drained" in log, log
+    return log
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -36,6 +52,6 @@ def test_a_page_runs(tmp_path: Path, page: str) -> None:
         assert _run([perdure, *command.split()], tmp_path).strip()
 
 
-def test_supervision_has_its_page() -> None:
-    """The page that this test is for is there and has a program."""
-    assert "supervision.md" in PAGES
+def test_they_have_their_pages() -> None:
+    """The pages that this test is for are there and have programs."""
+    assert {"deploying.md", "supervision.md"} <= set(PAGES)
