@@ -5,7 +5,8 @@
     ├── ActorError                     a message, a reference or an actor class is not right
     ├── StepError                      a step ran out of attempts
     ├── StorageError                   the database cannot be used as asked
-    └── SupervisionError               an actor could not be kept running
+    ├── SupervisionError               an actor could not be kept running
+    └── ApplicationError               `perdure run` has nothing to run
 
 Warnings stand at the end.
 """
@@ -359,6 +360,21 @@ class StartError(ActivationError):
 
 class StateMisfit(ActivationError):
     """The stored state does not fit the class. The actor parks with its bytes kept; mend the class or its `migrate`."""
+
+
+# running --------------------------------------------------------------------------------------------------------------
+
+
+class ApplicationError(PerdureError):
+    """`perdure run` was told to run something that is not there, or is no system.
+
+    Attributes:
+        reason: ``malformed``, ``no_module``, ``no_attribute`` or ``wrong_type``.
+    """
+
+    def __init__(self, text: str, reason: Literal["malformed", "no_module", "no_attribute", "wrong_type"]) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 # warnings -------------------------------------------------------------------------------------------------------------

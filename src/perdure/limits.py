@@ -19,6 +19,8 @@ class Limits:
         restart_period: Seconds.
         deaths: Deaths of the process that a message may be blamed for before it is a dead letter.
         evict_after: Seconds that a turn waits before it leaves memory.
+        drain: Seconds that turns have to come to a durable point when the system drains; then they are cancelled. Less
+            than the 30 after which Kubernetes kills a process, if it is told nothing else.
         grace: Seconds that running steps have to complete when the system closes; and that a handler has to stop once
             its timeout has cancelled it, before it is left behind.
         blocked_warning: Seconds that a handler may block the event loop before a `BlockedLoopWarning` names it; noticed
@@ -36,6 +38,7 @@ class Limits:
     restart_period: float = field(default=60.0, converter=seconds)
     deaths: int = 5
     evict_after: float = field(default=60.0, converter=seconds)
+    drain: float = field(default=25.0, converter=seconds)
     grace: float = field(default=5.0, converter=seconds)
     blocked_warning: float = field(default=0.5, converter=seconds)
     blocked_failure: float = field(default=10.0, converter=seconds)

@@ -13,6 +13,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
+from attrs import evolve
+
 from perdure._version import __version__
 from perdure.actors.actor import Actor, SpawnCall
 from perdure.actors.handler import Handler
@@ -23,9 +25,10 @@ from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference
 from perdure.actors.scope import here
 from perdure.actors.watchdog import Watchdog
-from perdure.clock import Clock, SystemClock
-from perdure.errors import ActorDefinitionError, EscalationError, SystemClosedError
+from perdure.clock import Clock, Seconds, SystemClock, seconds
+from perdure.errors import ActorDefinitionError, ActorError, EscalationError, SystemClosedError
 from perdure.limits import Limits
+from perdure.serving import serve
 from perdure.storage.committer import Committer
 from perdure.storage.records import Address, NodeRecord
 from perdure.storage.seal import Demanded, Seal
@@ -95,9 +98,23 @@ class ActorSystem:
         self._tasks: list[asyncio.Task[Any]] = []
         self._pid = os.getpid()
         self._closing: asyncio.Task[None] | None = None
+        self._ending: asyncio.Event = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self._store.location} {'open' if self._host else 'closed'}>"
+
+    def adjust(self, *, target: str | PathLike[str] | None = None, drain: Seconds | None = None) -> None:
+        """Have another database, or time to drain in, than it was made with; for whoever runs it, before it is open.
+
+        Raises:
+            SystemClosedError: It is open.
+        """
+        if self._host is not None:
+            raise SystemClosedError(f"{self!r} is open, and cannot be adjusted any more.")
+        if target is not None:
+            self._store = store_of(target)
+        if drain is not None:
+            self._limits = evolve(self._limits, drain=drain)
 
     # opening and closing ----------------------------------------------------------------------------------------------
 
@@ -119,6 +136,7 @@ class ActorSystem:
         await self._store.open(node, host.runs)
         committer.start()
         self._closing = None
+        self._ending = asyncio.Event()
         self._escalation = ""
         self._inside = asyncio.current_task()
         self._host, self._committer = host, committer
@@ -161,10 +179,8 @@ class ActorSystem:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close(), name="perdure-close")
         # Whoever leaves may be cancelled; the leaving is seen through all the same.
-        await asyncio.shield(self._closing)
+        await asyncio.shield(self._begin_closing())
         if self._escalation and self._on_escalation == "raise":
             if self._inside is not None and self._inside is asyncio.current_task():
                 self._inside.uncancel()
@@ -175,19 +191,59 @@ class ActorSystem:
         name = self._root.__perdure__.kind if self._root is not None else "the root"
         self._escalation = f"{name}/root could not keep its children running: {reason}. Start the system again."
         _LOG.critical("%s", self._escalation)
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close(), name="perdure-close")
+        _ = self._begin_closing()
         if self._on_escalation == "raise" and self._inside is not None:
             self._inside.cancel()
+
+    def _begin_closing(self) -> asyncio.Task[None]:
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="perdure-close")
+            self._ending.set()
+        return self._closing
+
+    async def drain(self, timeout: Seconds | None = None) -> None:
+        """Give every actor up to other processes, and take none any more.
+
+        Nothing new begins here. Each actor is released when its turn is at a durable point: one that waits for replies
+        or time is at one already; a step that runs is completed and recorded; a handler's own code goes on to its next
+        call of perdure, or to its end. Others see the release and go on from there. Supervision trees are handed over,
+        not stopped for good. The system stays open to send, ask and wait for results; leaving it is quick then.
+
+        Args:
+            timeout: Seconds after which what is left is cancelled, to begin again elsewhere where it was recorded last;
+                `Limits(drain=…)` without it. Called again, the earlier end counts, so that 0 hurries.
+
+        Raises:
+            ActorError: It was called in a handler, which it would wait for.
+            StorageError: What this node has could not be given up; leaving the system, or its end, gives it up.
+        """
+        if here() is not None:
+            raise ActorError("drain() was called in a handler, which it would wait for. Call it outside of any turn.")
+        seconds_ = self._limits.drain if timeout is None else seconds(timeout)
+        # Whoever waits may be cancelled; the drain is seen through all the same.
+        await asyncio.shield(self._open().leave(seconds_, patiently=True))
+
+    async def serve(self) -> None:
+        """Run until SIGTERM or SIGINT (Ctrl-C) comes, then drain: for `Limits(drain=…)` seconds at the most.
+
+        A second signal hurries: turns are cancelled where they are, and released. A third, or a process that hangs past
+        its time, ends at once with 128 and the signal's number as its exit code. Handlers that were there before are
+        put back afterwards. In another thread than the main one no signal comes: it runs until it is cancelled, which
+        leaves the draining to `async with`. Ends, too, when somebody else has drained or closed the system.
+
+        Raises:
+            EscalationError: The root could not keep its children running.
+            StorageError: As of `drain`.
+        """
+        await serve(self._open(), self._store.location, self._ending)
+        if self._escalation:
+            raise EscalationError(self._escalation)
 
     async def _close(self) -> None:
         host, committer = self._host, self._committer
         if host is None or committer is None:
             return
         if os.getpid() == self._pid:
-            host.leaving = True
-            if self._overseer is not None:
-                await self._overseer.close(self._limits.grace)
             await host.close(self._limits.grace)
             for task in self._tasks:
                 task.cancel()

@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,24 @@ PAGES = sorted(page.name for page in DOCS.glob("*.md") if "```python" in page.re
 
 def _run(command: list[str], folder: Path) -> str:
     environment = {**os.environ, "PERDURE_DB": "shop.db", "PERDURE_KEYS": base64.b64encode(b"k" * 32).decode()}
+    if command[1:2] == ["run"]:
+        return _run_until_stopped(command, folder)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _run_until_stopped(command: list[str], folder: Path) -> str:
+    """Run a node, stop it once it is ready, and see it drain; its log."""
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as node:
+        assert node.stderr is not None
+        log = node.stderr.readline()
+        node.send_signal(signal.SIGTERM)
+        log += node.stderr.read()
+    assert node.returncode == 0, log
+    assert "ready" in log, log
+    assert "drained" in log, log
+    return log
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -39,4 +55,4 @@ def test_a_page_runs(tmp_path: Path, page: str) -> None:
 
 def test_pages_with_programs_are_there() -> None:
     """The pages that this test is for are there and have programs."""
-    assert {"sealing.md", "supervision.md"} <= set(PAGES)
+    assert {"deploying.md", "sealing.md", "supervision.md"} <= set(PAGES)

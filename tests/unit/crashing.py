@@ -27,7 +27,7 @@ async def crash(system: ActorSystem) -> None:
     assert committer is not None
     if system._watchdog is not None:
         system._watchdog.stop()
-    host.closing = True
+    host.closing = host.draining = True
     orders = system._overseer
     assert orders is not None
     orders._closing = True

@@ -117,8 +117,8 @@ class Activation(Mailbox):
 
     @property
     def closing(self) -> bool:
-        """Whether the system is closing, or its supervisor stops it."""
-        return self.still or self.host.closing
+        """Whether its node leaves, or its supervisor stops it."""
+        return self.still or self.host.draining
 
     @property
     def max_steps(self) -> int:
@@ -265,7 +265,7 @@ class Activation(Mailbox):
             and self._loaded.is_set()
             and not self.gone
             and not self.still
-            and not self.host.closing
+            and not self.host.draining
         ):
             self._queued = True
             self.host.workers.run(self)
@@ -280,7 +280,7 @@ class Activation(Mailbox):
         decoding_port.set(self.host)
         clean, self._marked = True, False
         try:
-            while clean and self.cursor < self.tail and not (self.gone or self.still or self.host.closing):
+            while clean and self.cursor < self.tail and not (self.gone or self.closing):
                 mail = self._take()
                 if mail is None:
                     mail = await self._read_on()
@@ -298,6 +298,8 @@ class Activation(Mailbox):
             self.worker = None
             self.idle_since = self.host.timestamp()
             self.wake()
+            if self.host.leaving is not None:
+                self.host.leaving.look_again()
         return clean
 
     async def _handle(self, mail: Mail) -> None:
@@ -314,7 +316,7 @@ class Activation(Mailbox):
             else:
                 async with self.host.blame.admitted(past.blame):
                     again = await Attempt(self, mail, past, records).run()
-            if again is None:
+            if again is None or self.host.draining:
                 return
             past, records = again
 
@@ -386,14 +388,14 @@ class Activation(Mailbox):
         self.host.forget(self)
         if anew:
             self.host.again(self)
-        elif not self.host.leaving:
-            await self.host.committer.write(Release(self.actor, self.epoch))
+        else:
+            await self.host.committer.write(Release(self.actor, self.epoch, anyway=self.host.draining))
 
     async def retire(self, *, waiting: int | None = None, seconds: float | None = STOPPING_SECONDS) -> None:
         """Leave memory and give the actor up, unless there is work. `stopping()` has so many seconds."""
         await self.living.end(seconds)
-        if self.gone or self.host.leaving:
-            return  # a node that leaves gives up all its actors at once
+        if self.gone:
+            return
         try:
             released = await self.host.committer.write(Release(self.actor, self.epoch, waiting))
         except FencedError as error:

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec.structs import replace
 
 from perdure.actors.failing import did_not_start, fail
+from perdure.actors.flight import retrieve
 from perdure.actors.scope import current
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_error, open_arguments
-from perdure.actors.segments import retrieve
 from perdure.actors.stops import Blocked, Drained, Evicted, Expired, Parked
 from perdure.actors.stubborn import expired, stop_handler
 from perdure.actors.turn import Turn
 from perdure.errors import (
     ActivationError,
+    ActorElsewhere,
     DeadlockError,
     FencedError,
     LeakedTaskError,
@@ -32,6 +33,7 @@ from perdure.errors import (
     Rejected,
     StateError,
     StateMisfit,
+    SystemClosedError,
 )
 from perdure.storage.record_codec import join
 from perdure.storage.records import Outcome, Record, TurnRecord
@@ -116,8 +118,10 @@ class Attempt:
         if self.turn.stopped is not None:
             return await self._stopped()
         seat, turn, task = self.seat, self.turn, asyncio.current_task()
+        if seat.host.draining and not (turn.ended or seat.gone):
+            return await self._drained()  # what its handler awaited was given up with this node
         if task is not None and task.cancelling():
-            if seat.host.closing or turn.ended or seat.gone:
+            if turn.ended or seat.gone:
                 raise error
             if turn.mail.seq not in seat.host.interrupted:
                 # A handler that ran in this task before may have left a timer that cancels it, or somebody cancelled
@@ -151,6 +155,8 @@ class Attempt:
         turn = self.turn
         if turn.stopped is not None:
             return await self._stopped()
+        if self.seat.host.draining and isinstance(error, ActorElsewhere | SystemClosedError):
+            return await self._drained()
         if self.unstarted is not None and error is self.unstarted:
             return await did_not_start(self.seat, turn, self.unstarted)
         problem = turn.refused or turn.blocked
@@ -310,6 +316,11 @@ class Attempt:
         seat.cursor = number
         return segment
 
+    async def _drained(self) -> Again | None:
+        """The handler met something that is not here any more, for its node leaves: it goes on elsewhere."""
+        self.turn.stop(Drained("the system is draining"))
+        return await self._stopped()
+
     async def _stopped(self) -> Again | None:
         """The turn was stopped from outside its handler."""
         turn = self.turn
@@ -335,9 +346,11 @@ class Attempt:
         if isinstance(why, Parked):
             segment.status, segment.reason, segment.order = "parked", turn.reason, self._misfit
             _LOG.error("%s parks at '%s': %s", self.seat.address, turn.mail.id, turn.reason)
-        if (segment.status or segment.records or segment.numbered) and not self.seat.gone:
+        if self.seat.host.draining and turn.past is not None and turn.past.executing:
+            segment.turn = replace(turn.past, executing=None)  # a death of this process is not its doing any more
+        if (segment.status or segment.records or segment.numbered or segment.turn) and not self.seat.gone:
             await self.seat.commit(segment)
-        if not self.seat.still:  # or whoever halts it does, in the time it has
+        if not self.seat.closing:  # or whoever halts it does, in the time it has
             await self.seat.retire(waiting=turn.mail.seq if isinstance(why, Evicted) else None)
         raise why
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
+
     from perdure.actors.segments import Segments
 
 
@@ -21,3 +23,15 @@ class Flight:
 
     def __exit__(self, *error: object) -> None:
         self._turn.flying(-1)
+
+
+def wake(future: asyncio.Future[None]) -> None:
+    """Have whoever waits go on, if anybody still does."""
+    if not future.done():
+        future.set_result(None)
+
+
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Whoever submitted does not wait; the activation hears of the failure by itself."""
+    if not future.cancelled():
+        future.exception()

@@ -8,49 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.activation import Activation
 from perdure.actors.actor import read_only
 from perdure.actors.blame import BlameGate
 from perdure.actors.floor import Floor
+from perdure.actors.leaving import Leaving
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
 from perdure.actors.port import decoding_port
-from perdure.actors.receipt import Receipt, Status
 from perdure.actors.ref import Reference, address_of, class_of
-from perdure.actors.sealing import close_message, close_state, open_error, open_reply
-from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained, Evicted
+from perdure.actors.sealing import close_state
+from perdure.actors.sending import Sending
+from perdure.actors.stops import Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
-    ActorFailed,
     FencedError,
-    MessageTooLarge,
     NotSpawnedError,
     PerdureError,
-    StorageError,
     SystemClosedError,
 )
-from perdure.storage.committer import settle
-from perdure.storage.records import Address, Envelope, Outcome
-from perdure.storage.writes import Append, Appended, Claim, Claimed, Committed, Existing, Placed, Spawn
+from perdure.storage.records import Address
+from perdure.storage.writes import Appended, Claim, Claimed, Committed, Placed, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
-    from perdure.actors.port import Outgoing
     from perdure.actors.relatives import Overseer
-    from perdure.actors.turn import Turn
     from perdure.limits import Limits
-    from perdure.storage.codec import Codec
-    from perdure.storage.committer import Committer, Told
+    from perdure.storage.committer import Committer
     from perdure.storage.records import Completion
     from perdure.storage.seal import Seal
     from perdure.storage.store import Store
-    from perdure.storage.writes import Monitor, Settled, Write
     from perdure.supervision.judge import Judge
     from perdure.supervision.strategy import BlameRule, Retry
     from perdure.system import ActorSystem
@@ -60,12 +52,13 @@ _LOADED_MAIL = 100
 _RELOAD_SECONDS = 0.5
 
 
-class Host:
+class Host(Sending):
     """What runs the actors of one system."""
 
     def __init__(
         self, system: ActorSystem, store: Store, committer: Committer, limits: Limits, retry: Retry, rule: BlameRule
     ) -> None:
+        super().__init__()
         self.system = system
         self.store = store
         self.committer = committer
@@ -73,8 +66,11 @@ class Host:
         self.retry = retry
         self.blame = BlameGate(rule)
         self.closing = False
-        self.leaving = False
-        """Whether this node gives all of its actors up at once, soon."""
+        self.draining = False
+        """Whether this node gives its actors up, and takes none any more."""
+        self.leaving: Leaving | None = None
+        self._departure: asyncio.Task[None] | None = None
+        self.left = asyncio.Event()
         self.floor = Floor(self)
         self.failed_starts: dict[Address, int] = {}
         self.judge: Judge
@@ -82,7 +78,6 @@ class Host:
         self.node = ""
         self.seal: Seal | None = None
         self.ids = IdSource()
-        self.timestamp = time.time
         self.loop = asyncio.get_running_loop()
         self.activations: dict[int, Activation] = {}
         self._by_address: dict[Address, Activation] = {}
@@ -91,7 +86,6 @@ class Host:
         self.outcomes = Outcomes(store)
         self.interrupted: set[int] = set()
         """Messages whose handler was cancelled from outside once: the next time it counts as its own doing."""
-        self._told = self._appended  # bound once, not at every message
         self.workers = Workers()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -100,139 +94,13 @@ class Host:
 
     def runs(self, kind: str) -> bool:
         """Whether this node takes actors of a kind. Called from the store's thread."""
-        return not self.closing and kind in kinds
+        return not self.draining and kind in kinds
 
     def spawn_task(self, coroutine: Coroutine[Any, Any, object], name: str) -> None:
         """Run something in the background, with a reference that keeps it alive."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    # sending from outside ---------------------------------------------------------------------------------------------
-
-    def envelope(
-        self, message: Outgoing, id_: str, *, chain: tuple[str, ...] = (), cause: int | None = None, ask: bool = False
-    ) -> Envelope:
-        """A message as it is stored. Raises `MessageTooLarge`.
-
-        `timeout` is the latest start of a tell; of an ask it bounds the caller's wait, and the message does not expire.
-        """
-        size = len(message.args)
-        if size > self.limits.message_bytes:
-            raise MessageTooLarge(
-                f"'{message.handler.name}' to {message.to} is {size} bytes; {self.limits.message_bytes} is the limit. "
-                "Store the data elsewhere and send its name, or raise Limits(message_bytes=…)."
-            )
-        now = self.timestamp()
-        options, spec = message.options, message.cls.__perdure__
-        due = options.due if options.due is not None and options.due > now else None
-        expires = None if options.timeout is None or ask else now + options.timeout
-        args, codec = message.args, message.handler.signature.arguments.name
-        if self.seal is not None:
-            args = close_message(self.seal, message, id_)
-        return Envelope(
-            id_, message.to, message.handler.name, args, codec, now, options.id is not None, cause, chain, due, expires,
-            bool(spec.required), spec.mailbox_limit if cause is None else None,
-        )  # fmt: skip
-
-    def _append(self, message: Outgoing, id_: str, told: Told, *, ask: bool) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self.loop.create_future()
-        self.committer.submit(Append(self.envelope(message, id_, ask=ask), ask), told, future)
-        return future
-
-    def _appended(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
-        if isinstance(settled, Appended):
-            self.deliver(settled)
-        settle(write, settled, future)
-
-    def tell(self, message: Outgoing) -> tuple[str, asyncio.Future[Any]]:
-        """See `Port.tell`."""
-        id_ = message.options.id or self.ids.next()
-        return id_, self._append(message, id_, self._told, ask=False)
-
-    def _asked(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
-        if future is not None and isinstance(settled, Appended) and settled.place.epoch is not None:
-            # It will be answered here, so whoever asked need not wake before that.
-            self.deliver(settled)
-            if not future.done():
-                self.outcomes.expect(settled.mail.seq, settled.mail.id, future)
-        else:
-            self._appended(write, settled, future)
-
-    async def ask(self, message: Outgoing) -> object:
-        """See `Port.ask`."""
-        timeout = message.options.timeout
-        end = None if timeout is None else self.loop.time() + timeout
-        id_ = message.options.id or self.ids.next()
-        future = self._append(message, id_, self._asked if end is None else self._told, ask=True)
-        try:
-            settled: Outcome | Appended | Existing = await future
-        except BaseException:
-            self.outcomes.forget(future)  # cancelled, or its coroutine closed
-            raise
-        codec = message.handler.signature.reply
-        if isinstance(settled, Outcome):
-            return self._open(settled, id_, codec)
-        receipt: Receipt[Any] = Receipt(id_, codec, self)
-        if isinstance(settled, Existing):
-            outcome = settled.outcome or await self.outcomes.wait(settled.seq, receipt, end, local=False)
-        else:
-            local = settled.place.epoch is not None
-            outcome = await self.outcomes.wait(settled.mail.seq, receipt, end, local=local)
-        return self._open(outcome, id_, codec)
-
-    def _open(self, outcome: Outcome, id_: str, codec: Codec[Any] | None) -> object:
-        """The reply in an outcome, or its error raised; a plain JSON value where nobody knows the codec."""
-        if outcome.status != "succeeded":
-            raise open_error(self.seal, outcome, id_)
-        token = decoding_port.set(self)
-        try:
-            return open_reply(self.seal, outcome, id_, codec)
-        finally:
-            decoding_port.reset(token)
-
-    async def result(self, receipt: Receipt[Any], timeout: float | None) -> object:
-        """See `Port.result`."""
-        loop = asyncio.get_running_loop()
-        end = None if timeout is None else loop.time() + timeout
-        found = await self.store.find(receipt.id)
-        if found is None:
-            raise StorageError(
-                f"no message '{receipt.id}' is kept here. Its retention may have passed, or the id is another's."
-            )
-        if found.outcome is None and found.life == "failed":
-            raise ActorFailed(
-                f"{found.actor} has failed: {found.reason}. '{receipt.id}' waits until it is restarted: "
-                f"perdure restart {found.actor}"
-            )
-        outcome = found.outcome or await self.outcomes.wait(found.seq, receipt, end, local=False)
-        known = kinds[found.actor.kind].__perdure__ if found.actor.kind in kinds else None
-        handler = known.by_stored_name.get(found.handler) if known is not None else None
-        found_codec = handler.signature.reply if handler is not None else None
-        return self._open(outcome, receipt.id, receipt.codec or found_codec)
-
-    async def status(self, id_: str) -> Status:
-        """See `Port.status`."""
-        found = await self.store.find(id_)
-        if found is None:
-            raise StorageError(
-                f"no message '{id_}' is kept here. Its retention may have passed, or the id is another's."
-            )
-        if found.outcome is not None:
-            return found.outcome.status
-        if found.number != found.cursor + 1:
-            return "pending"
-        for activation in self.activations.values():
-            turn = activation.turn
-            if turn is not None and turn.mail.seq == found.seq:
-                return "waiting" if turn.waits_durably() else "running"
-        if found.status in ("waiting", "parked"):
-            return cast("Status", found.status)
-        return "running" if found.executing else "pending"
-
-    async def watch(self, note: Monitor) -> None:
-        """See `Port.watch`."""
-        self.committed(cast("Committed", await self.committer.write(note)))
 
     # actors -----------------------------------------------------------------------------------------------------------
 
@@ -363,13 +231,13 @@ class Host:
     def lost(self, activation: Activation, error: PerdureError) -> None:
         """An activation may write nothing any more; unless another node has its actor, it is loaded anew."""
         self.forget(activation)
-        if isinstance(error, FencedError) or self.closing:
+        if isinstance(error, FencedError) or self.draining:
             return
         asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self.again, activation)
 
     def again(self, activation: Activation) -> None:
         """Have an actor that is still this node's in memory again, in another activation than the one it had."""
-        if not self.closing and activation.actor not in self.activations:
+        if not self.draining and activation.actor not in self.activations:
             self.activation(Placed(activation.actor, activation.address, activation.epoch)).wake()
 
     # after a commit ---------------------------------------------------------------------------------------------------
@@ -397,6 +265,8 @@ class Host:
 
     def passivate(self) -> None:
         """Let actors that have been idle leave memory, and turns that wait long."""
+        if self.draining:
+            return
         now = self.timestamp()
         for activation in list(self.activations.values()):
             turn = activation.turn
@@ -412,7 +282,8 @@ class Host:
         for actor in await self.store.behind(known):
             if actor in self.activations:
                 self.reload_mail(self.activations[actor])
-        if waiting := [turn.mail.seq for turn in self._turns() if turn.open_replies()]:
+        turns = [activation.turn for activation in self.activations.values()]
+        if waiting := [turn.mail.seq for turn in turns if turn is not None and turn.open_replies()]:
             self.completions(await self.store.completed(*waiting))
         await self.outcomes.look()
 
@@ -420,28 +291,25 @@ class Host:
         """There is mail that another process appended."""
         self.spawn_task(activation.catch_up(), f"perdure mail of {activation.address}")
 
-    def _turns(self) -> list[Turn]:
-        return [activation.turn for activation in self.activations.values() if activation.turn is not None]
+    # leaving ----------------------------------------------------------------------------------------------------------
+
+    def leave(self, seconds: float, *, patiently: bool) -> asyncio.Task[None]:
+        """Begin to give every actor up, within so many seconds, or hurry with it; see `Leaving`."""
+        if self.leaving is None or self._departure is None:
+            self.draining = True
+            self.leaving = Leaving(self, patiently=patiently)
+            self._departure = self.loop.create_task(self.leaving.run(), name="perdure-leaving")
+        self.leaving.by(seconds, patiently=patiently)
+        return self._departure
 
     async def close(self, grace: float) -> None:
-        """Stop every turn, running steps first having `grace` seconds to complete, and give every actor up."""
-        self.closing = self.leaving = True
-        end = self.loop.time() + grace
-        while workers := [a.worker for a in self.activations.values() if a.worker is not None]:
-            late = self.loop.time() >= end
-            for turn in self._turns():
-                if late or not turn.running_steps:
-                    turn.stop(Drained("the system is closing"))
-            if self.loop.time() >= end + STUBBORN_SECONDS:
-                _LOG.error("%d handlers did not stop when they were cancelled; they are left behind", len(workers))
-                for activation in self.activations.values():
-                    self.workers.leave(activation.worker, *(activation.turn.leaked() if activation.turn else ()))
-                break
-            await asyncio.wait(workers, timeout=LOOK_SECONDS)
+        """Leave, running steps first having `grace` seconds to complete, and end what runs in the background."""
+        self.closing = True
+        try:
+            await self.leave(grace, patiently=False)
+        except PerdureError as error:
+            _LOG.error("actors could not be given up one by one: %s", error)
         await self.workers.close()
-        await asyncio.gather(
-            *(activation.retire() for activation in list(self.activations.values())), return_exceptions=True
-        )
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.actors.scope import current, running_step
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable
 
     from perdure.actors.segments import Segments
 
@@ -29,11 +29,30 @@ _TASK_WAITS = {
 }
 
 
-def waits_in_perdure(turn: Segments, waiting: Container[asyncio.Future[Any]]) -> bool:
-    """Whether every task of a turn waits for perdure, or for other tasks of the turn."""
-    return all(
-        _is_inside(task, turn, waiting) for task in asyncio.all_tasks() if _belongs(task, turn) and not task.done()
-    )
+def waits_in_perdure(
+    turn: Segments, waiting: Container[asyncio.Future[Any]], tasks: Iterable[asyncio.Task[Any]] | None = None
+) -> bool:
+    """Whether every task of a turn waits for perdure, or for other tasks of the turn.
+
+    Args:
+        turn: It.
+        waiting: What is waited for in perdure.
+        tasks: Its tasks, if they were found already.
+    """
+    if tasks is None:
+        tasks = [task for task in asyncio.all_tasks() if _belongs(task, turn) and not task.done()]
+    return all(_is_inside(task, turn, waiting) for task in tasks)
+
+
+def tasks_by_turn() -> dict[Segments, list[asyncio.Task[Any]]]:
+    """The tasks of every turn; for whoever looks at many turns, since each look is at every task of the loop."""
+    found: dict[Segments, list[asyncio.Task[Any]]] = {}
+    for task in asyncio.all_tasks():
+        context = context_of(task)
+        scope = context.get(current) if context is not None else None
+        if scope is not None and not task.done():
+            found.setdefault(scope.turn, []).append(task)
+    return found
 
 
 def _is_inside(task: asyncio.Task[Any], turn: Segments, waiting: Container[asyncio.Future[Any]]) -> bool:

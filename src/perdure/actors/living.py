@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from perdure.actors.actor import bind, read_only
+from perdure.actors.actor import Actor, bind, read_only
 from perdure.actors.port import decoding_port
 from perdure.actors.scope import current
 from perdure.actors.sealing import SEAL_ERRORS, close_state, open_state
@@ -25,7 +25,7 @@ from perdure.storage.records import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from perdure.actors.actor import Actor, ActorSpec, Cell
+    from perdure.actors.actor import ActorSpec, Cell
     from perdure.actors.port import Port
     from perdure.storage.records import Address
 
@@ -117,6 +117,12 @@ class Living:
     def drop(self) -> None:
         """Leave the instance to a handler that does not let go of it; not even `stopping()` runs."""
         self.instance = self._crashed = None
+
+    @property
+    def has_hook(self) -> bool:
+        """Whether there is an instance whose class has something to do in `stopping()`."""
+        instance = self.instance or self._crashed
+        return instance is not None and type(instance).stopping is not Actor.stopping
 
     # life -------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from perdure.actors.ref import Reference, address_of
 from perdure.errors import ActorExists, ChildError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
@@ -23,6 +23,19 @@ class Overseer(Protocol):
 
     def carry_out(self, members: Sequence[Member]) -> object:
         """Stop and start the actors of an order that is on disk."""
+        ...
+
+    async def resign(self) -> tuple[Sequence[Member], Collection[int]]:
+        """Give up every order that is under way, for this node leaves.
+
+        Returns:
+            The supervision trees as far as they are here, each actor before those it supervises, siblings in start
+            order; and the actors that the orders were about.
+        """
+        ...
+
+    async def yield_up(self, actors: Collection[int]) -> None:
+        """Leave what is to be started to whoever finds it free."""
         ...
 
     def needs_raising(self, place: Placed) -> bool:

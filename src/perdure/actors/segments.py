@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from perdure.actors.flight import Flight
+from perdure.actors.flight import Flight, retrieve, wake
 from perdure.actors.handout import RESULTS, Handout
 from perdure.actors.idle import waits_in_perdure
 from perdure.actors.scope import Scope
@@ -192,9 +192,18 @@ class Segments:
         """Tasks that still use the turn."""
         return [task for task in self._tasks if not task.done()]
 
-    def waits_durably(self) -> bool:
-        """Whether the turn waits for nothing but replies, receipts and time, all of them on disk."""
-        return 0 < self._flying == self._durable_waits and not self._unlooked and self.handout.quiet and self.idle()
+    @property
+    def at_rest(self) -> bool:
+        """Whether anything of it waits in perdure: for a moment only, unless nothing may begin here any more."""
+        return bool(self._waiting)
+
+    def may_wait_durably(self) -> bool:
+        """Whether all that is in flight waits for replies, receipts and time, all of them on disk."""
+        return 0 < self._flying == self._durable_waits and not self._unlooked and self.handout.quiet
+
+    def waits_durably(self, tasks: list[asyncio.Task[Any]] | None = None) -> bool:
+        """Whether nothing else goes on in it, either; `tasks` are its own, if they were found already."""
+        return self.may_wait_durably() and waits_in_perdure(self, self._waiting, tasks)
 
     # the order of results (see Handout) -------------------------------------------------------------------------------
 
@@ -298,7 +307,7 @@ class Segments:
         """Wait for a time."""
         while (delay := due - self.timestamp()) > 0:
             future: asyncio.Future[None] = self._loop.create_future()
-            timer = self._loop.call_later(min(delay, _LONGEST_TIMER_SECONDS), _wake, future)
+            timer = self._loop.call_later(min(delay, _LONGEST_TIMER_SECONDS), wake, future)
             try:
                 await self.wait(future)
             finally:
@@ -429,14 +438,3 @@ class Segments:
     def flying(self, change: int) -> None:
         """Count operations in flight."""
         self._flying += change
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def retrieve(future: asyncio.Future[Any]) -> None:
-    """Whoever submitted does not wait; the activation hears of the failure by itself."""
-    if not future.cancelled():
-        future.exception()

@@ -279,6 +279,7 @@ class _Run:
         turn, retry, codec = self.turn, self.definition.retry, self.definition.result
         while True:
             turn.check()  # it may have been stopped in the very pass in which the started-record came to be on disk
+            await turn.may_begin(None)
             try:
                 value = await self._once(record)
                 result = close_result(turn, record.key, codec.encode(value, record.key).decode(), codec)

@@ -20,11 +20,12 @@ import msgspec
 from msgspec.structs import replace
 
 from perdure.actors.deadlock import deadlocked
+from perdure.actors.flight import retrieve
 from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.scope import Scope
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_result, open_error, open_reply, open_result
-from perdure.actors.segments import Segments, retrieve
+from perdure.actors.segments import Segments
 from perdure.errors import AskTimeout, DeadlockError, NotRunningError
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Outcome, Record
@@ -276,6 +277,7 @@ class Turn(Segments):
         key, record = self.claim(scope, "value", name, _text_digest(str(address)))
         reply = query.signature.reply
         if record is None:
+            await self.may_begin(None)
             answer = await self.seat.port.query(ref, query, args, kwargs)
             text = close_result(self, key, reply.encode(answer, name).decode(), reply)
             record = Record(key, "value", name, self.timestamp(), _text_digest(str(address)), "completed", result=text)

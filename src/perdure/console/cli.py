@@ -1,7 +1,7 @@
 """The command line: what people see on the read model, what they do by hand, and `perdure demo`.
 
 Exit codes: 0; 1 for an actor or message that is not there or does not allow what is asked; 2 for a wrong call or a
-database that cannot be used.
+database that cannot be used. Those of `perdure run` are in `run.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from perdure._version import __version__
 from perdure.console import done, histories, tables, tree
 from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
+from perdure.console.logs import LEVELS
 from perdure.console.operate import Operator
 from perdure.console.text import clean, count
 from perdure.errors import ActorError, PerdureError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from attrs import AttrsInstance
     from rich.console import RenderableType
 
+    from perdure.console.logs import Format
     from perdure.console.operate import Refusal, Removed, Retried
 
 View = TypeVar("View", bound="AttrsInstance")
@@ -54,10 +56,11 @@ _WIDEST = 500
 )
 @click.pass_context
 def main(context: click.Context, db: str | None) -> None:
-    """See what actors did, do and wait for, and act where they cannot help themselves.
+    """Run actors, see what they did, do and wait for, and act where they cannot help themselves.
 
-    The commands work on a database of perdure, of a running system or of a dead one. Only `restart`, `dead retry` and
-    `dead purge` write. What is encrypted is shown if its keys are in PERDURE_KEYS, in base64.
+    `run` runs a node. The others work on a database of perdure, of a running system or of a dead one; only `restart`,
+    `dead retry` and `dead purge` write.
+    What is encrypted is shown if its keys are in PERDURE_KEYS, in base64.
     """
     context.obj = db
 
@@ -206,6 +209,29 @@ def purge(
 def restart(context: click.Context, actor: str, db: str | None, *, as_json: bool) -> None:
     """Have an actor go on that failed or was stopped by its supervisor, with all it supervises."""
     _act(context, db, lambda it: asyncio.run(it.restart(actor)), done.restarting, as_json=as_json)
+
+
+@main.command("run")
+@click.argument("place", metavar="MODULE:ATTRIBUTE")
+@click.option("--db", metavar="TARGET", help="The database, instead of the one that the system names.")
+@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--drain", type=click.FloatRange(min=0), metavar="SECONDS", help="Time to drain in, instead of the system's."
+)
+@click.pass_context
+def run_node(
+    context: click.Context, place: str, db: str | None, log_level: str, log_format: Format, drain: float | None
+) -> NoReturn:
+    """Run a node: the ActorSystem at MODULE:ATTRIBUTE, or the one that the function there makes.
+
+    SIGTERM or Ctrl-C drains it: running steps complete and are recorded, actors are released for other nodes. Once
+    more hurries, a third time ends the process. Exit codes: 0 drained, 1 failed, 2 wrong call or database, 143 or 130
+    hurried.
+    """
+    from perdure.console.run import run  # noqa: PLC0415  # reading a database needs nothing of what runs one
+
+    sys.exit(run(place, target=db or context.obj, drain=drain, level=log_level, style=log_format))
 
 
 @main.command()

@@ -263,7 +263,7 @@ class PostgresStore(Reading):
             status = connection.send("SELECT status FROM node WHERE id = ?", self.me)
             transaction = Transaction(connection, self._cache, self.me, self._runs, thorough=thorough)
             self._settled.extend(transaction.run(batch, time.time(), also))
-            if status.fetchall() != [("live",)]:
+            if nodes.is_buried(status.fetchall()):
                 raise NodeBuried(self.me)
             if transaction.evidence is None:
                 self._evidence = ("SELECT 1 FROM node WHERE batch = ? AND id = ?", self._batch, self.me)

@@ -143,6 +143,10 @@ class Store(Protocol):
         """Enter under another identity, after this node was buried."""
         ...
 
+    async def departed(self) -> list[str]:
+        """Nodes that have left, or were buried: whoever has not seen one among them looks for what it ran."""
+        ...
+
     async def buried(self, node: str) -> None:
         """Remove what a node that was buried left outside the database."""
         ...

@@ -5,6 +5,7 @@
     Segment  what a turn did up to a point     -> Committed | error
     Claim    ownership of runnable actors      -> Claimed
     Release  ownership given back              -> bool: False if it was refused because there is work
+    Leave    all ownership of this node ended  -> int, the actors that were still its own
     Due      delayed messages, ended sleeps    -> Fired
     Beat     a sign of life                    -> int, this node's counter
     Bury     a dead node's ownership ended     -> Buried | False: it lives after all, or is not to be told yet
@@ -202,11 +203,22 @@ class Claim(Struct, frozen=True, gc=False):
 
 
 class Release(Struct, eq=False, gc=False):
-    """Ownership given back. With `waiting`, the actor's head turn waits for something durable and is not runnable."""
+    """Ownership given back.
+
+    Attributes:
+        waiting: The message of the actor's head turn, if that waits for something durable; it is not runnable then.
+        anyway: Whether it is given back with work, too, for others to do; and as runnable where a turn said to wait has
+            something to go on with.
+    """
 
     actor: int
     epoch: int
     waiting: int | None = None
+    anyway: bool = False
+
+
+class Leave(Struct, frozen=True, gc=False):
+    """The end of this node as one that runs actors: what is still its own is anybody's, and so are its orders."""
 
 
 class Due(Struct, frozen=True, gc=False):
@@ -299,6 +311,7 @@ Write: TypeAlias = (
     | Segment
     | Claim
     | Release
+    | Leave
     | Due
     | Beat
     | Bury

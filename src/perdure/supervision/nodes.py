@@ -39,7 +39,13 @@ _AT_ONCE = 25
 
 
 class Residents(Protocol):
-    """The actors of this node, as the sweep needs them."""
+    """The actors of this node, as the sweep needs them.
+
+    Attributes:
+        draining: Whether it takes none any more; then others bury the dead and claim what they had.
+    """
+
+    draining: bool
 
     def wake(self, places: Iterable[Placed]) -> None:
         """Bring claimed actors into memory."""
@@ -85,14 +91,19 @@ class Sweep:
         self._orders = orders
         self._anew = True
         self._adopted: asyncio.Event = asyncio.Event()
+        self._departed: set[str] = set()
         self._due: asyncio.Event = asyncio.Event()
         self._warned: set[str] = set()
         self._started = timestamp()
 
     async def bury(self) -> None:
-        """End dead nodes: their actors are anybody's, and their trees are to be started."""
+        """End dead nodes: their actors are anybody's, and their trees, like those of nodes that left, to be started."""
+        departed = set(await self._store.departed())
+        self._anew = self._anew or not departed <= self._departed
+        self._departed = departed
         for node in await self._store.dead_nodes():
             self._anew = True
+            self._departed.add(node)
             settled = await self._committer.write(Bury(node, self._deaths, self._timestamp()))
             await self._store.buried(node)
             if isinstance(settled, Buried):
@@ -106,6 +117,8 @@ class Sweep:
 
     async def adopt(self) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
+        if self._residents.draining:
+            return
         await self.bury()
         # Looked for before it is claimed: a claim is a commit, and two idle nodes would answer each other's for ever.
         while await self._is_unowned():
@@ -165,6 +178,8 @@ class Sweep:
 
     async def _look_for_unowned(self) -> None:
         """Claim what nobody has, such as actors whose module was imported late; warn of kinds nobody here knows."""
+        if self._residents.draining:
+            return
         kinds = set(self._kinds())
         unowned = await self._store.unknown_kinds(())
         if any(kind in kinds for kind, _ in unowned):

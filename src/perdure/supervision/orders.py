@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from msgspec.structs import replace
-
 from perdure.errors import ActivationError, ChildError, PerdureError, StartError
 from perdure.storage.committer import settle
 from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed, Yield
@@ -147,9 +145,7 @@ class Orders:
             for one in restarting.values():
                 if one.supervisor not in restarting:
                     await self._start_again(one, serial)
-            unknown = tuple(actor for actor, one in restarting.items() if self._spec(one) is None)
-            if unknown:
-                await self._committer.write(Yield(unknown))
+            await self.yield_up([actor for actor, one in restarting.items() if self._spec(one) is None])
         finally:
             self._unmark(members, serial)
 
@@ -398,26 +394,26 @@ class Orders:
         if member is not None:
             await self._recover([member], serial)
 
-    async def close(self, grace: float) -> None:
-        """Give up what is under way, and stop the trees of this node in reverse start order.
-
-        Each has its own time to stop in; where that is without limit, `grace` seconds.
-        """
+    async def resign(self) -> tuple[Sequence[Member], Collection[int]]:
+        """Give up what is under way; see `actors.relatives.Overseer.resign`."""
         self._closing = True
+        under_way = set(self._newest)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self._floor.supervises():
-            return
+            return (), under_way
         try:
             here = await trees(self._store, self._supervises, lambda one: self._floor.instance(one.actor) is not None)
         except PerdureError as error:
             _LOG.error("the trees are stopped in no order: %s", error)
-            return
-        for one in here:
-            if one.spec.shutdown is None:
-                one.spec = replace(one.spec, shutdown=grace)
-        await self._halt(here)
+            return (), under_way
+        return here, under_way
+
+    async def yield_up(self, actors: Collection[int]) -> None:
+        """Leave what is to be started to whoever finds it free."""
+        if actors:
+            await self._committer.write(Yield(tuple(actors)))
 
     # what classes say -------------------------------------------------------------------------------------------------
 

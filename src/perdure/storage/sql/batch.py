@@ -44,6 +44,7 @@ from perdure.storage.writes import (
     Existing,
     Fired,
     Forget,
+    Leave,
     Monitor,
     Order,
     Placed,
@@ -350,15 +351,12 @@ class Transaction(Gathering):
             return True
         if row.life != "running":
             self.concerned.add(ANYBODY)  # it is to stop, whatever there is to do; who carries the order out waits
-        elif write.waiting is None:
-            if row.status == "ready" and row.cursor < row.tail:
-                return False
-        elif self._can_go_on(write.waiting):
-            return False
-        else:
+        elif write.waiting is not None and not self._can_go_on(write.waiting):
             row.status = "waiting"
+        elif not write.anyway and (write.waiting is not None or (row.status == "ready" and row.cursor < row.tail)):
+            return False
         row.owner, row.moved = None, True
-        self.touch(row)
+        self.concern(self.touch(row))
         return True
 
     def _can_go_on(self, message: int) -> bool:
@@ -432,6 +430,7 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Segment: Transaction.segment,
     Claim: Transaction.claim,
     Release: Transaction.release,
+    Leave: nodes.resign,
     Due: Transaction.due,
     Beat: nodes.beat,
     Bury: Transaction.bury,

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from perdure.errors import NodeBuried
 from perdure.storage.records import Peer
+from perdure.storage.wake import ANYBODY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from perdure.storage.records import NodeRecord
     from perdure.storage.sql.connection import Connection
     from perdure.storage.sql.gather import Gathering
-    from perdure.storage.writes import Beat, Bury
+    from perdure.storage.writes import Beat, Bury, Leave
 
 
 def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
@@ -31,12 +34,29 @@ def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
         connection.execute(sql, parked)
 
 
-def leave(connection: Connection, node: str) -> None:
-    """Have a node leave: its actors are anybody's."""
+def leave(connection: Connection, node: str) -> int:
+    """End a node's presence and its ownership; how many actors it still had."""
     connection.execute("UPDATE node SET status = 'left' WHERE id = ?", node)
     connection.fetch("SELECT id FROM actor WHERE owner = ? ORDER BY id /* lock, wait */", node)
-    connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
     connection.execute("UPDATE turn SET executing = NULL WHERE executing = ?", node)
+    return connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
+
+
+def resign(transaction: Gathering, _: Leave) -> int:
+    """Settle that this node runs no actors any more; it goes on as one that sends."""
+    transaction.flush()
+    owned = "SELECT id FROM actor WHERE owner = ?"
+    while transaction.hold(actor for (actor,) in transaction.connection.fetch(owned, transaction.node)):
+        pass  # it may have been given more meanwhile
+    actors = leave(transaction.connection, transaction.node)
+    transaction.forget()
+    transaction.concerned.add(ANYBODY)
+    return actors
+
+
+def departed(connection: Connection) -> list[str]:
+    """See `Store.departed`."""
+    return [node for (node,) in connection.fetch("SELECT id FROM node WHERE status <> 'live'")]
 
 
 def beat(transaction: Gathering, write: Beat) -> int:
@@ -48,8 +68,14 @@ def beat(transaction: Gathering, write: Beat) -> int:
 
 def check(connection: Connection, node: str) -> None:
     """Raise `NodeBuried` if this node was: it may take no actor under a name that nobody will bury again."""
-    if connection.fetch("SELECT status FROM node WHERE id = ?", node) != [("live",)]:
+    found = connection.fetch("SELECT status FROM node WHERE id = ?", node)
+    if is_buried(found):
         raise NodeBuried(node)
+
+
+def is_buried(found: Sequence[Sequence[object]]) -> bool:
+    """Whether the status that was found for a node says so. One that left may still send."""
+    return not found or found[0][0] == "dead"
 
 
 def is_to_be_buried(connection: Connection, write: Bury) -> bool:

@@ -97,6 +97,10 @@ class Reading:
         """See `Store.peers`."""
         return await self._read(lambda connection: nodes.peers(connection, self.me))
 
+    async def departed(self) -> list[str]:
+        """See `Store.departed`."""
+        return await self._read(nodes.departed)
+
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """See `Store.unknown_kinds`."""
         return await self._read(lambda connection: read.unknown_kinds(connection, kinds))
