@@ -5,7 +5,10 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["pytester"]  # runs the suite for stores as the author of another store does
+pytest_plugins = [
+    "perdure.testing.plugin",  # a real PostgreSQL server
+    "pytester",  # runs the suite for stores as the author of another store does
+]
 
 # A busy machine must not fail a property; in CI the examples are the same in every run.
 settings.register_profile("perdure", deadline=None, print_blob=True)
