@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+POSTGRES ?= $(patsubst /usr/lib/postgresql/%/bin/postgres,%,$(wildcard /usr/lib/postgresql/15/bin/postgres)) 16 18
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -12,16 +13,21 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench torture clean lint format-check pyright mypy ty imports FORCE
+.PHONY: help demo test test-postgres check bench torture clean lint format-check pyright mypy ty imports FORCE
 
 help:  ## show the doors
-	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime  ## watch an actor survive kill -9
 	$(BIN)/perdure demo
 
 test: $(VENV)/.dev  ## run the tests, but for the torture ones (WORKERS=2)
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-postgres: $(VENV)/.dev  ## run what needs PostgreSQL on each version that is installed (POSTGRES="16 18")
+	@set -e; for version in $(POSTGRES); do \
+		PERDURE_TEST_POSTGRES_VERSION=$$version $(BIN)/python -m pytest -n $(WORKERS) -k postgres tests/conformance tests/acceptance; \
+	done
 
 check: lint format-check pyright mypy ty imports  ## lint, format, types and imports (-k: go on after a failure)
 

@@ -5,6 +5,11 @@ import os
 import pytest
 from hypothesis import settings
 
+pytest_plugins = [
+    "perdure.testing.plugin",  # a real PostgreSQL server
+    "pytester",  # runs the suite for stores as the author of another store does
+]
+
 # A busy machine must not fail a property; in CI the examples are the same in every run.
 settings.register_profile("perdure", deadline=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("perdure"), derandomize=True)

@@ -1,42 +1,34 @@
-"""The stores that the suite holds to the contract. For another store, write one more class and name it in `PLACES`."""
+"""Our own stores, as the suite knows them. For another one, write one more class and name it in `PLACES`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Store
+from perdure.testing.conformance import Place
 
 
-class Place(Protocol):
-    """Somewhere data lies, and how to open it.
+class Standing(Place, Protocol):
+    """A place of ours.
 
     Attributes:
-        name: What the tests over it are called.
-        shared: Whether the data outlives a store that was closed, and several may have it open at once.
+        ground: The fixture whose value it is made from.
     """
 
-    name: ClassVar[str]
-    shared: ClassVar[bool]
+    ground: ClassVar[str]
 
-    def __init__(self, folder: Path) -> None: ...
-
-    def store(self) -> Store:
-        """A store over the data, not open yet."""
-        ...
-
-    async def kill(self, store: Store) -> None:
-        """End an open store as the death of its process does: nothing is given back, what proves its life is gone."""
-        ...
+    def __init__(self, ground: Any) -> None: ...  # noqa: ANN401  # what that fixture gives
 
 
 class SQLiteFile:
     name: ClassVar[str] = "sqlite-file"
     shared: ClassVar[bool] = True
+    ground: ClassVar[str] = "tmp_path"
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "actors.db"
+    def __init__(self, ground: Path) -> None:
+        self._path = ground / "actors.db"
 
     def store(self) -> Store:
         return SQLiteStore(self._path)
@@ -49,9 +41,10 @@ class SQLiteFile:
 class SQLiteMemory:
     name: ClassVar[str] = "sqlite-memory"
     shared: ClassVar[bool] = False
+    ground: ClassVar[str] = "tmp_path"
 
-    def __init__(self, folder: Path) -> None:
-        del folder
+    def __init__(self, ground: Path) -> None:
+        del ground
 
     def store(self) -> Store:
         return SQLiteStore(":memory:")
@@ -60,4 +53,4 @@ class SQLiteMemory:
         raise NotImplementedError("its data ends with it")
 
 
-PLACES: tuple[type[Place], ...] = (SQLiteFile, SQLiteMemory)
+PLACES: tuple[type[Standing], ...] = (SQLiteFile, SQLiteMemory)

@@ -59,6 +59,15 @@ class Departure:
             if not pool:
                 younger = [one.actor]
 
+    def is_tied(self, actor: int) -> bool:
+        """Whether it, or one above it, restarts with its siblings: nobody may start it elsewhere before its elders."""
+        above: int | None = actor
+        while above is not None:
+            if not self._younger.get(above, ((), True))[1]:
+                return True
+            above = self._above.get(above)
+        return False
+
     def stopped(self, actor: int) -> None:
         """An actor has stopped, whatever came of it."""
         self._stopped.add(actor)

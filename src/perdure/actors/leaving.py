@@ -238,6 +238,9 @@ class Leaving:
 
     def _release(self, activation: Activation) -> None:
         self._order.stopped(activation.actor)
+        if self._order.is_tied(activation.actor):
+            self._let_go(activation)  # it is given up with the rest of its tree, when the node leaves
+            return
         write = Release(activation.actor, activation.epoch, self._waiting.get(activation.actor), anyway=True)
         self._host.committer.submit(write, self._told)
         self.look_again()
@@ -250,9 +253,13 @@ class Leaving:
         if isinstance(settled, PerdureError):
             activation.lose(settled)  # what is left when the node leaves is given up with it
             return
+        self._let_go(activation)
+
+    def _let_go(self, activation: Activation) -> None:
         self.released += 1
         activation.gone = True
         self._host.forget(activation)
+        self.look_again()
 
     def look_again(self) -> None:
         """Something may let an actor leave."""

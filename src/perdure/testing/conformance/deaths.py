@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 import pytest
 
 from perdure.errors import FencedError, NodeBuried
 from perdure.storage.failure import failure_fields
 from perdure.storage.records import NodeRecord, Outcome, Record, TurnRecord
 from perdure.storage.writes import Append, Appended, Beat, Buried, Bury, Claim, Claimed, Segment, Watch
-from tests.conformance.node import SENT, Node, asks, ended, message, on, segment, sleeps, started, want
-from tests.conformance.places import Place
+from perdure.testing.conformance.nodes import SENT, Node, asks, ended, message, on, segment, sleeps, started, want
+from perdure.testing.conformance.places import Place
 
 
 async def keys_claimed(node: Node) -> list[str]:
@@ -22,21 +20,6 @@ async def keys_claimed(node: Node) -> list[str]:
 async def bury(node: Node, dead: Node, *, deaths: int = 5) -> Buried:
     """End another node."""
     return want(Buried, await node.settle(Bury(dead.id, deaths, SENT + 5)))
-
-
-@pytest.fixture
-async def dying(shared: Place) -> AsyncGenerator[Node]:
-    """A node that is taken for dead; it may live."""
-    node = await started(shared.store())
-    yield node
-    await node.store.close()
-
-
-@pytest.fixture
-async def living(shared: Place) -> AsyncGenerator[Node]:
-    """A node that buries others."""
-    async with on(shared) as node:
-        yield node
 
 
 def runs(of: Appended, node: Node, blame: int = 0) -> Segment:

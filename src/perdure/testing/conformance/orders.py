@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from perdure.storage.writes import Begin, Bury, Committed, Order, Placed, Yield
-from tests.conformance.node import SENT, on, want
-from tests.conformance.places import Place
+from perdure.testing.conformance.nodes import SENT, on, want
+from perdure.testing.conformance.places import Place
 
 
 async def test_an_order_about_an_actor_that_another_node_has(shared: Place) -> None:

@@ -26,7 +26,7 @@ from perdure.storage.writes import (
     Spawn,
     Write,
 )
-from tests.conformance.places import Place
+from perdure.testing.conformance.places import Place
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from perdure.storage.writes import Append, Bury, Order, Release
-from tests.conformance.node import SENT, Node, asks, message, on, segment, started, want
-from tests.conformance.places import Place
+from perdure.testing.conformance.nodes import SENT, Node, asks, message, on, segment, started, want
+from perdure.testing.conformance.places import Place
 
 PATIENCE = 20.0
 

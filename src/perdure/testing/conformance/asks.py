@@ -10,7 +10,7 @@ from perdure.errors import PerdureError
 from perdure.storage.failure import encode_failure, failure_fields
 from perdure.storage.records import Completion, Outcome, OutcomeStatus, Record
 from perdure.storage.writes import Append, Appended, Committed, Due, Fired, Segment, Send, Watch
-from tests.conformance.node import DONE, LATER, SENT, Node, asks, ended, message, segment, want
+from perdure.testing.conformance.nodes import DONE, LATER, SENT, Node, asks, ended, message, segment, want
 
 GIVEN_UP = encode_failure(PerdureError("no reply in time"))
 FAILURES: tuple[OutcomeStatus, ...] = ("rejected", "cancelled", "expired", "dead")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from perdure.errors import ActorStopped, NoSuchMessage, NotADeadLetter
-from perdure.storage.records import FailureRecord, Outcome, Record, TurnRecord
+from perdure.storage.records import FailureRecord, Outcome, Record, RecordStatus, TurnRecord
 from perdure.storage.writes import (
     Append,
     Appended,
@@ -22,15 +24,28 @@ from perdure.storage.writes import (
     Purge,
     Resend,
 )
-from tests.conformance.node import DONE, LATER, SENT, Node, asks, ended, message, on, segment, till, want, wants
-from tests.conformance.places import Place
+from perdure.testing.conformance.nodes import (
+    DONE,
+    LATER,
+    SENT,
+    Node,
+    asks,
+    ended,
+    message,
+    on,
+    segment,
+    till,
+    want,
+    wants,
+)
+from perdure.testing.conformance.places import Place
 
 DEAD = Outcome("dead", error='{"type":"builtins.ValueError","text":"no"}')
 
 
-def step(key: str, status: str, position: int | None = None) -> Record:
+def step(key: str, status: RecordStatus, position: int | None = None) -> Record:
     """A step of a journal."""
-    return Record(key, "step", key.partition("#")[0], SENT, status=status, position=position)  # pyright: ignore[reportArgumentType]  # one of the statuses
+    return Record(key, "step", key.partition("#")[0], SENT, status=status, position=position)
 
 
 def failed(of: Appended, *escaped: str, attempt: int = 1) -> Order:
@@ -50,9 +65,9 @@ async def resend(node: Node, of: Appended) -> Appended:
     return want(Appended, await node.settle(Resend(of.mail.id)))
 
 
-async def order(node: Node, **parts: object) -> Committed:
+async def order(node: Node, **parts: Any) -> Committed:  # noqa: ANN401  # any part of an order
     """Carry out what a supervisor decided."""
-    return want(Committed, await node.settle(Order(now=SENT, **parts)))  # pyright: ignore[reportArgumentType]  # parts of an order
+    return want(Committed, await node.settle(Order(now=SENT, **parts)))
 
 
 # trying again ---------------------------------------------------------------------------------------------------------

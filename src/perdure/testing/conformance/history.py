@@ -6,7 +6,7 @@ from msgspec import to_builtins
 
 from perdure.storage.records import Completion, Found, OpenAsk, Outcome, Record, TurnRecord
 from perdure.storage.writes import Append, Appended, Existing, Purge, Send, Settled
-from tests.conformance.node import (
+from perdure.testing.conformance.nodes import (
     DONE,
     LATER,
     SENT,

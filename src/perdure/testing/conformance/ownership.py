@@ -16,7 +16,7 @@ from perdure.storage.writes import (
     Release,
     Watch,
 )
-from tests.conformance.node import (
+from perdure.testing.conformance.nodes import (
     LATER,
     SENT,
     Node,

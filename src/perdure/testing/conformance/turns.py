@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from perdure.errors import ActorExists, ActorStopped, FencedError, IdReusedError, NotSpawnedError, PerdureError
 from perdure.storage.records import Outcome, OutcomeStatus, Record, Snapshot, TurnRecord
 from perdure.storage.writes import Append, Appended, Claim, Claimed, Committed, End, Release, Segment, Send, Watch
-from tests.conformance.node import DONE, SENT, Node, ended, message, segment, spawn, till, want
+from perdure.testing.conformance.nodes import DONE, SENT, Node, ended, message, segment, spawn, till, want
 
 STEP = Record("fetch#1", "step", "fetch", SENT, b"digest")
 

@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from perdure.errors import ActorExists, ActorStopped, IdReusedError, MailboxFull, NotSpawnedError, SystemClosedError
 from perdure.storage.records import Mail, Outcome, Snapshot
 from perdure.storage.writes import Append, Appended, End, Existing, Placed, Send, Settled, Spawn
-from tests.conformance.node import (
+from perdure.testing.conformance.nodes import (
     DONE,
     LATER,
     SENT,
@@ -24,7 +24,7 @@ from tests.conformance.node import (
     want,
     wants,
 )
-from tests.conformance.places import Place
+from perdure.testing.conformance.places import Place
 
 # opening and closing --------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from msgspec import to_builtins
 from perdure.errors import FencedError
 from perdure.storage.records import Outcome, Record, Snapshot, TurnRecord
 from perdure.storage.writes import Append, Appended, Claim, Claimed, Existing, Purge, Release
-from tests.conformance.node import DONE, SENT, Node, asks, ended, message, on, segment, spawn, started, want
-from tests.conformance.places import Place
+from perdure.testing.conformance.nodes import DONE, SENT, Node, asks, ended, message, on, segment, spawn, started, want
+from perdure.testing.conformance.places import Place
 
 # reopening ------------------------------------------------------------------------------------------------------------
 
