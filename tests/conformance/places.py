@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from perdure.storage.postgres import PostgresStore
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Store
 from perdure.testing.conformance import Place
@@ -53,4 +54,20 @@ class SQLiteMemory:
         raise NotImplementedError("its data ends with it")
 
 
-PLACES: tuple[type[Standing], ...] = (SQLiteFile, SQLiteMemory)
+class PostgresSchema:
+    name: ClassVar[str] = "postgres"
+    shared: ClassVar[bool] = True
+    ground: ClassVar[str] = "postgres"
+
+    def __init__(self, ground: str) -> None:
+        self._target = ground
+
+    def store(self) -> Store:
+        return PostgresStore(self._target)
+
+    async def kill(self, store: Store) -> None:
+        assert isinstance(store, PostgresStore)
+        await store._disconnect()  # noqa: SLF001  # a death has no public name
+
+
+PLACES: tuple[type[Standing], ...] = (SQLiteFile, SQLiteMemory, PostgresSchema)
