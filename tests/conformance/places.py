@@ -26,6 +26,7 @@ class Standing(Place, Protocol):
 class SQLiteFile:
     name: ClassVar[str] = "sqlite-file"
     shared: ClassVar[bool] = True
+    tells: ClassVar[bool] = True
     ground: ClassVar[str] = "tmp_path"
 
     def __init__(self, ground: Path) -> None:
@@ -42,6 +43,7 @@ class SQLiteFile:
 class SQLiteMemory:
     name: ClassVar[str] = "sqlite-memory"
     shared: ClassVar[bool] = False
+    tells: ClassVar[bool] = False
     ground: ClassVar[str] = "tmp_path"
 
     def __init__(self, ground: Path) -> None:
@@ -57,6 +59,7 @@ class SQLiteMemory:
 class PostgresSchema:
     name: ClassVar[str] = "postgres"
     shared: ClassVar[bool] = True
+    tells: ClassVar[bool] = False
     ground: ClassVar[str] = "postgres"
 
     def __init__(self, ground: str) -> None:

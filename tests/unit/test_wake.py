@@ -284,3 +284,15 @@ async def test_ids_become_no_paths(tmp_path: Path, node: str) -> None:
     with pytest.raises(StorageError, match="no node's id"):
         presence.bury(node)
     presence.leave()
+
+
+async def test_a_process_hears_of_others_changes_and_not_of_its_own(tmp_path: Path) -> None:
+    """On SQLite that is exact, so nobody looks for nothing."""
+    async with ActorSystem(tmp_path / "a.db") as one, ActorSystem(SQLiteStore(tmp_path / "a.db")) as two:
+        store = one._store
+        await asyncio.gather(*(system.get(Sums, "a").add(1) for system in (one, two)))
+        await store.changed()
+        await one.get(Sums, "b").add(1)
+        assert not await store.changed()
+        await two.get(Sums, "c").add(1)
+        assert await store.changed()

@@ -75,7 +75,9 @@ class PostgresStore(Reading):
         self._settled: list[Settled] = []
         self._notices: Notices | None = None
         self._news: tuple[Collection[str], Collection[int]] = ((), ())
-        self._seen = -1
+        self._committed = 0
+        self._seen = (0, 0)
+        """How many transactions this node and everybody had committed when somebody last looked."""
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -271,6 +273,7 @@ class PostgresStore(Reading):
             else:
                 self._evidence = transaction.evidence
             self._news = (transaction.concerned, transaction.ended)
+        self._committed += 1
         connection.check()
         return self._settled
 
@@ -300,19 +303,22 @@ class PostgresStore(Reading):
             self._readers.put(link)
 
     async def changed(self) -> bool:
-        """Whether any transaction has begun since: all that is known is that none has."""
-        before, self._seen = self._seen, await self._version()
-        return before != self._seen
+        """See `Store.changed`; other applications' transactions count, too, for that is all the server tells."""
+        notices = self._need(self._notices)
+        heard, notices.heard = notices.heard, False
+        own, newest = self._committed, await self._version()
+        (seen_own, seen), self._seen = self._seen, (own, newest)
+        return heard or newest - seen > own - seen_own
 
     async def _version(self) -> int:
-        """Another number whenever a transaction has begun that writes, of this node's too."""
+        """The number that the next transaction which writes will have."""
         sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
         ((newest,),) = await self._read(lambda connection: connection.fetch(sql))
         return int(newest)
 
     async def wait(self, seconds: float) -> bool:
         """See `Store.wait`."""
-        return await self._need(self._notices).wait(seconds, self._version, self._seen)
+        return await self._need(self._notices).wait(seconds, self._version, self._seen[1])
 
     def await_ends(self, messages: Collection[int]) -> None:
         """See `Store.await_ends`."""

@@ -50,6 +50,8 @@ class Notices:
         self._prefix = f"perdure_{hashlib.sha256(where.schema.encode()).hexdigest()[:16]}"
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
+        self.heard = False
+        """Whether another node has said that it committed something, since somebody last looked."""
         self._peers: frozenset[str] = frozenset()
         self._awaited: dict[int, set[str]] = {}
         self._told: set[int] = set()
@@ -77,12 +79,15 @@ class Notices:
             self._ears.start()
 
     def _listen(self) -> None:
+        missed = False
         while not self._closing:
             try:
                 raw = self._listener.raw
                 for node in (ANYBODY, self._node):
                     raw.execute(f'LISTEN "{self._channel(node)}"'.encode())  # hexadecimal, both of it
-                self._hear(ANYBODY, "")  # what was missed until now
+                if missed:
+                    self._hear(ANYBODY, "*")
+                missed = True
                 while not self._closing:
                     raw.deadline = time.monotonic() + 2 * _LISTEN_SECONDS
                     raw.execute("SELECT 1")  # or a half-open connection would be silent for ever
@@ -102,11 +107,13 @@ class Notices:
 
     def _heard(self, channel: str, payload: str) -> None:
         del channel
-        if not payload:
-            self._woken.set()
-            return
         node, *messages = payload.split()
-        if node != self._node and len(self._awaited) < _AWAITED:
+        if node == self._node:
+            return
+        if not messages:
+            self._woken.set()
+            self.heard = True
+        elif len(self._awaited) < _AWAITED:
             for message in messages:
                 if message.isdecimal():
                     self._awaited.setdefault(int(message), set()).add(node)
@@ -147,11 +154,11 @@ class Notices:
             return
         self._active = self._loop.time()
         for node in [ANYBODY] if ANYBODY in concerned else self._peers.intersection(concerned):
-            self._send(node, "")
+            self._send(node, self._node)
 
     def announce(self) -> None:
         """Have everybody look, whether this node knows of anybody or not."""
-        self._send(ANYBODY, "")
+        self._send(ANYBODY, self._node)
 
     def await_ends(self, messages: Collection[int]) -> None:
         """Ask the others to wake this node when one of these messages ends."""
@@ -164,7 +171,7 @@ class Notices:
             self._send(ANYBODY, " ".join([self._node, *map(str, fresh[start : start + _TOGETHER])]))
 
     def _send(self, node: str, payload: str) -> None:
-        if self._where.pooler and payload:
+        if self._where.pooler:
             return  # nobody would hear it
         self._pending[self._channel(node), payload] = None
         if self._sending is None and not self._closing:

@@ -109,7 +109,7 @@ class Store(Protocol):
         ...
 
     async def changed(self) -> bool:
-        """Whether another connection has committed since the last call."""
+        """Whether another node may have committed since the last call. It may be true for nothing, and not false."""
         ...
 
     async def wait(self, seconds: float) -> bool:

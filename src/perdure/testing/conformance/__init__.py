@@ -26,7 +26,19 @@ from importlib import import_module
 
 import pytest
 
-TOPICS = ("messages", "asks", "turns", "ownership", "deaths", "neighbours", "wakes", "orders", "letters", "history")
+TOPICS = (
+    "messages",
+    "asks",
+    "turns",
+    "ownership",
+    "deaths",
+    "leaving",
+    "neighbours",
+    "wakes",
+    "orders",
+    "letters",
+    "history",
+)
 """The modules that the tests are in."""
 
 # Before they are imported: pytest explains the asserts of plugins and of what it collects, not of what those import.

@@ -13,10 +13,13 @@ class Place(Protocol):
     Attributes:
         name: What people call the store that is tested.
         shared: Whether the data outlives a store that was closed, and several may have it open at once.
+        tells: Whether something other than heartbeats tells of a node's death (`Store.dead_nodes`), such as a lock that
+            the kernel frees.
     """
 
     name: ClassVar[str]
     shared: ClassVar[bool]
+    tells: ClassVar[bool]
 
     def store(self) -> Store:
         """A store over the data, not open yet. Each call gives another, over the same data if it is `shared`."""
@@ -25,8 +28,7 @@ class Place(Protocol):
     async def kill(self, store: Store) -> None:
         """End an open store as the death of its process does: nothing is said or given back.
 
-        Its connections are cut, what it had not committed is lost, and what proves that its node lives (a lock, a
-        lease) is gone when this returns: another store finds the node dead at once. A store that finds deaths by a
-        lease gets a short one from `store()` and waits for its end here. Called only if the place is `shared`.
+        Its connections are cut, what it had not committed is lost, and where something else than heartbeats proves that
+        its node lives (a lock), that is gone when this returns. Called only if the place is `shared`.
         """
         ...

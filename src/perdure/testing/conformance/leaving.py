@@ -7,8 +7,8 @@ import pytest
 from perdure.errors import FencedError
 from perdure.storage.records import Record, TurnRecord
 from perdure.storage.writes import Append, Appended, Begin, Bury, Claim, Claimed, Leave, Order, Placed, Release
-from tests.conformance.node import LATER, SENT, Node, asks, ended, message, on, segment, sleeps, want
-from tests.conformance.places import Place
+from perdure.testing.conformance.nodes import LATER, SENT, Node, asks, ended, message, on, segment, sleeps, want
+from perdure.testing.conformance.places import Place
 
 
 def handover(of: Appended, *, waiting: bool = False) -> Release:
