@@ -26,6 +26,10 @@ class Limits:
         blocked_warning: Seconds that a handler may block the event loop before a `BlockedLoopWarning` names it; noticed
             after twice that at the latest. `math.inf` for never.
         blocked_failure: Seconds after which blocking the loop is a failure of the actor. `math.inf` for never.
+        lease: Seconds after which a node that gives no sign of life is taken for dead; half of them after its last
+            sign, it begins nothing itself. How long work rests if a machine is lost; on SQLite, the kernel tells at
+            once of a process that died.
+        heartbeat: Seconds between signs of life. At most a fifth of `lease`.
         retention: Seconds that handled messages and their journals stay readable.
         history: How many handled messages stay readable.
         results: Seconds that ids chosen by senders, and their results, are remembered.
@@ -42,6 +46,8 @@ class Limits:
     grace: float = field(default=5.0, converter=seconds)
     blocked_warning: float = field(default=0.5, converter=seconds)
     blocked_failure: float = field(default=10.0, converter=seconds)
+    lease: float = field(default=15.0, converter=seconds)
+    heartbeat: float = field(default=3.0, converter=seconds)
     retention: float = field(default=24 * 3600.0, converter=seconds)
     history: int = 1_000_000
     results: float = field(default=7 * 24 * 3600.0, converter=seconds)
@@ -50,6 +56,11 @@ class Limits:
         for name in ("message_bytes", "steps", "attempts", "deaths", "history"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Limits({name}={getattr(self, name)}): must be at least 1")
+        if not 0 < self.heartbeat <= self.lease / 5:
+            raise ValueError(
+                f"Limits(lease={self.lease:g}, heartbeat={self.heartbeat:g}): a heartbeat must be more than 0 seconds "
+                "and at most a fifth of the lease, or a busy node is taken for dead"
+            )
         for name in ("blocked_warning", "blocked_failure"):
             if not getattr(self, name) > 0:
                 raise ValueError(

@@ -19,14 +19,14 @@ from perdure._version import __version__
 from perdure.actors.actor import Actor, SpawnCall
 from perdure.actors.handler import Handler
 from perdure.actors.host import Host
-from perdure.actors.names import check_name, kinds
+from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.port import Port
 from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference
 from perdure.actors.scope import here
 from perdure.actors.watchdog import Watchdog
 from perdure.clock import Clock, Seconds, SystemClock, seconds
-from perdure.errors import ActorDefinitionError, ActorError, EscalationError, SystemClosedError
+from perdure.errors import ActorDefinitionError, ActorError, EscalationError, NodeBuried, SystemClosedError
 from perdure.limits import Limits
 from perdure.serving import serve
 from perdure.storage.committer import Committer
@@ -35,8 +35,10 @@ from perdure.storage.seal import Demanded, Seal
 from perdure.storage.store import Store
 from perdure.storage.targets import store_of
 from perdure.supervision.judge import Judge
+from perdure.supervision.lease import Lease
 from perdure.supervision.nodes import Sweep
 from perdure.supervision.overseer import Overseer
+from perdure.supervision.pulse import Pulse
 from perdure.supervision.strategy import BlameRule, OneForOne, Retry
 from perdure.supervision.supervisor import Supervisor
 
@@ -123,17 +125,14 @@ class ActorSystem:
             raise SystemClosedError(f"{self!r} is open already. Make another ActorSystem for another use.")
         self._pid = os.getpid()
         loop = asyncio.get_running_loop()
-        committer = Committer(self._store, self._store.checkpoint)
+        committer = Committer(self._store, self._store.checkpoint, self._rejoin)
         retry, rule = Retry(self._limits.attempts), BlameRule(self._limits.deaths)
         host = Host(self, self._store, committer, self._limits, retry, rule)
         if not isinstance(self._clock, SystemClock):
             host.timestamp = lambda: self._clock.now().timestamp()
         host.node = host.ids.prefix
         host.seal = self._seal
-        node = NodeRecord(
-            host.node, os.getpid(), socket.gethostname(), platform.python_version(), __version__, host.timestamp()
-        )
-        await self._store.open(node, host.runs)
+        await self._store.open(_presence(host), host.runs)
         committer.start()
         self._closing = None
         self._ending = asyncio.Event()
@@ -155,10 +154,12 @@ class ActorSystem:
             orders=self._overseer,
         )
         limits = self._limits
+        pulse = self._pulse(host, committer, self._sweep)
         self._watchdog = Watchdog(host, limits)
         self._watchdog.start()
         background = {
             "loader": host.load_loop(),
+            "pulse": pulse.run(limits.heartbeat),
             "sweep": self._sweep.run(_SWEEP_SECONDS),
             "timers": self._sweep.fire(),
             "retention": self._sweep.purge(
@@ -177,6 +178,26 @@ class ActorSystem:
             await self._close()
             raise
         return self
+
+    def _pulse(self, host: Host, committer: Committer, sweep: Sweep) -> Pulse:
+        lease = Lease(self._limits.lease, host.loop.time())
+        pulse = Pulse(
+            self._store, committer, lease, load=lambda: len(host.activations), dead=sweep.adopt, renewed=host.renewed
+        )
+        host.stale, host.renewal = pulse.stale, pulse.renewal
+        return pulse
+
+    async def _rejoin(self, error: NodeBuried) -> None:
+        """This node was taken for dead: go on as another, with nothing."""
+        host, sweep = self._host, self._sweep
+        if host is None or sweep is None:
+            raise error
+        _LOG.error("%s", error)
+        host.buried(error)
+        host.node = IdSource().prefix
+        await self._store.rejoin(_presence(host))
+        if not host.draining:
+            host.spawn_task(sweep.begin_anew(), "perdure begins anew")
 
     async def __aexit__(self, *error: object) -> None:
         # Whoever leaves may be cancelled; the leaving is seen through all the same.
@@ -330,6 +351,13 @@ class _Closed:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the open system has
         return getattr(self._system._open(), name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # two halves of one thing
+
+
+def _presence(host: Host) -> NodeRecord:
+    """This process, as a node."""
+    return NodeRecord(
+        host.node, os.getpid(), socket.gethostname(), platform.python_version(), __version__, host.timestamp()
+    )
 
 
 def _without_options(child: Child[Any]) -> Child[Any]:

@@ -20,6 +20,7 @@ from perdure.errors import StorageError
 from perdure.storage.presence import Presence
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.wake import Line, Wakes
+from perdure.testing.conformance.nodes import started
 from tests.unit.observing import files_in, until
 
 HINT = b"\0" * 8
@@ -288,11 +289,13 @@ async def test_ids_become_no_paths(tmp_path: Path, node: str) -> None:
 
 async def test_a_process_hears_of_others_changes_and_not_of_its_own(tmp_path: Path) -> None:
     """On SQLite that is exact, so nobody looks for nothing."""
-    async with ActorSystem(tmp_path / "a.db") as one, ActorSystem(SQLiteStore(tmp_path / "a.db")) as two:
-        store = one._store
-        await asyncio.gather(*(system.get(Sums, "a").add(1) for system in (one, two)))
-        await store.changed()
-        await one.get(Sums, "b").add(1)
-        assert not await store.changed()
-        await two.get(Sums, "c").add(1)
-        assert await store.changed()
+    one, two = [await started(SQLiteStore(tmp_path / "a.db")) for _ in range(2)]
+    await one.append()
+    await one.store.changed()
+    await one.append()
+    assert not await one.store.changed()
+    await two.append()
+    assert await one.store.changed()
+    assert not await one.store.changed()
+    await one.store.close()
+    await two.store.close()

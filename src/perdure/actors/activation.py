@@ -121,6 +121,15 @@ class Activation(Mailbox):
         return self.still or self.host.draining
 
     @property
+    def stale(self) -> bool:
+        """Whether its node may begin nothing, for it may soon be taken for dead."""
+        return self.host.stale()
+
+    def renewal(self) -> asyncio.Future[None]:
+        """A future that ends when it may."""
+        return self.host.renewal()
+
+    @property
     def max_steps(self) -> int:
         """How many results a turn may ask for."""
         return self.host.limits.steps
@@ -266,6 +275,7 @@ class Activation(Mailbox):
             and not self.gone
             and not self.still
             and not self.host.draining
+            and not self.host.stale()
         ):
             self._queued = True
             self.host.workers.run(self)
@@ -280,7 +290,7 @@ class Activation(Mailbox):
         decoding_port.set(self.host)
         clean, self._marked = True, False
         try:
-            while clean and self.cursor < self.tail and not (self.gone or self.closing):
+            while clean and self.cursor < self.tail and not (self.gone or self.closing or self.stale):
                 mail = self._take()
                 if mail is None:
                     mail = await self._read_on()
@@ -398,7 +408,7 @@ class Activation(Mailbox):
             return
         try:
             released = await self.host.committer.write(Release(self.actor, self.epoch, waiting))
-        except FencedError as error:
+        except PerdureError as error:
             self.lose(error)
             return
         if released:

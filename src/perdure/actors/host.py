@@ -25,6 +25,7 @@ from perdure.actors.stops import Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
     FencedError,
+    NodeBuried,
     NotSpawnedError,
     PerdureError,
     SystemClosedError,
@@ -33,7 +34,7 @@ from perdure.storage.records import Address
 from perdure.storage.writes import Appended, Claim, Claimed, Committed, Placed, Spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
@@ -59,6 +60,7 @@ class Host(Sending):
         self, system: ActorSystem, store: Store, committer: Committer, limits: Limits, retry: Retry, rule: BlameRule
     ) -> None:
         super().__init__()
+        self.loop = asyncio.get_running_loop()
         self.system = system
         self.store = store
         self.committer = committer
@@ -71,6 +73,9 @@ class Host(Sending):
         self.leaving: Leaving | None = None
         self._departure: asyncio.Task[None] | None = None
         self.left = asyncio.Event()
+        self.stale: Callable[[], bool] = bool
+        """Whether this node may begin nothing, for it may soon be taken for dead."""
+        self.renewal: Callable[[], asyncio.Future[None]] = self.loop.create_future
         self.floor = Floor(self)
         self.failed_starts: dict[Address, int] = {}
         self.judge: Judge
@@ -78,7 +83,6 @@ class Host(Sending):
         self.node = ""
         self.seal: Seal | None = None
         self.ids = IdSource()
-        self.loop = asyncio.get_running_loop()
         self.activations: dict[int, Activation] = {}
         self._by_address: dict[Address, Activation] = {}
         self._loading: dict[int, Activation] = {}
@@ -290,6 +294,16 @@ class Host(Sending):
     def reload_mail(self, activation: Activation) -> None:
         """There is mail that another process appended."""
         self.spawn_task(activation.catch_up(), f"perdure mail of {activation.address}")
+
+    def renewed(self) -> None:
+        """Things may begin again."""
+        for activation in list(self.activations.values()):
+            activation.wake()
+
+    def buried(self, error: NodeBuried) -> None:
+        """This node was taken for dead: what it had is others'."""
+        for activation in list(self.activations.values()):
+            activation.lose(error)
 
     # leaving ----------------------------------------------------------------------------------------------------------
 

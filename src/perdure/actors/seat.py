@@ -44,6 +44,15 @@ class Seat(Protocol):
         ...
 
     @property
+    def stale(self) -> bool:
+        """Whether its node may begin nothing, for it may soon be taken for dead."""
+        ...
+
+    def renewal(self) -> asyncio.Future[None]:
+        """A future that ends when it may."""
+        ...
+
+    @property
     def max_steps(self) -> int:
         """Records a turn may have."""
         ...

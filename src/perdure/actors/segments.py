@@ -282,11 +282,13 @@ class Segments:
     async def may_begin(self, name: str | None) -> None:
         """Wait while something new may not begin.
 
-        That is: while a recorded result of the same name may yet turn out to be the one that is asked for; and once the
-        system closes, until the turn is stopped.
+        That is: while a recorded result of the same name may yet turn out to be the one that is asked for; while this
+        node has given no sign of life for half a lease; and once the system closes, until the turn is stopped.
         """
         while name in self.handout.unclaimed.values():
             await self.wait(self.handout.deferred())
+        while self.seat.stale:
+            await self.wait(self.seat.renewal())
         if self.seat.closing:
             await self.wait(self._loop.create_future())
 

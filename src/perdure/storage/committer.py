@@ -21,7 +21,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
-from perdure.errors import PerdureError, StorageError, SystemClosedError
+from perdure.errors import NodeBuried, PerdureError, StorageError, SystemClosedError
+from perdure.storage.writes import Release, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -49,11 +50,23 @@ os.register_at_fork(after_in_child=_refuse_in_child)
 
 
 class Committer:
-    """Serialises the writes of one system."""
+    """Serialises the writes of one system.
 
-    def __init__(self, store: Store, idle: Callable[[], Awaitable[None]] | None = None) -> None:
+    Args:
+        store: Where they go.
+        idle: Called after every transaction.
+        rejoin: Called when this node was buried; has it enter under another identity.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        idle: Callable[[], Awaitable[None]] | None = None,
+        rejoin: Callable[[NodeBuried], Awaitable[None]] | None = None,
+    ) -> None:
         self._store = store
         self._after = idle
+        self._rejoin = rejoin
         # three lists side by side: a tuple for each write would be three more objects for the garbage collector
         self._queue: list[Write] = []
         self._owners: list[Told] = []
@@ -99,20 +112,30 @@ class Committer:
         if self._teller is not None:
             await self._teller
 
-    def submit(self, write: Write, told: Told, future: asyncio.Future[Any] | None = None) -> None:
-        """Queue a write. `told` is called in the event loop with what became of it, and must not raise."""
+    def submit(
+        self, write: Write, told: Told, future: asyncio.Future[Any] | None = None, *, first: bool = False
+    ) -> None:
+        """Queue a write. `told` is called in the event loop with what became of it, and must not raise.
+
+        One that is to be `first` goes before all that wait.
+        """
         if self._refusal is not None:
             raise SystemClosedError(self._refusal)
         if not self._queue:
             self._wake.set()
+        if first:
+            self._queue.insert(0, write)
+            self._owners.insert(0, told)
+            self._futures.insert(0, future)
+            return
         self._queue.append(write)
         self._owners.append(told)
         self._futures.append(future)
 
-    async def write(self, write: Write) -> Settled:
+    async def write(self, write: Write, *, first: bool = False) -> Settled:
         """Commit one write and give what became of it; raises its error. Cancelling the caller does not undo it."""
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-        self.submit(write, settle, future)
+        self.submit(write, settle, future, first=first)
         return await future
 
     async def _run(self) -> None:
@@ -123,8 +146,12 @@ class Committer:
                 batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
                 owners, self._owners = self._owners[:_BATCH], self._owners[_BATCH:]
                 futures, self._futures = self._futures[:_BATCH], self._futures[_BATCH:]
-                self._news.append(zip(batch, owners, futures, await self._commit(batch), strict=True))
-                if self._teller is None:
+                settled = await self._commit(batch)
+                if isinstance(settled, PerdureError):
+                    await self._failed(batch, owners, futures, settled)
+                else:
+                    self._news.append(zip(batch, owners, futures, settled, strict=True))
+                if self._teller is None and self._news:
                     self._tell_slice()
                     if self._news:
                         self._teller = asyncio.get_running_loop().create_task(self._tell_rest(), name="perdure-teller")
@@ -135,22 +162,57 @@ class Committer:
             if self._closing:
                 return
 
-    async def _commit(self, batch: Sequence[Write]) -> Sequence[Settled | PerdureError]:
+    async def _commit(self, batch: Sequence[Write]) -> Sequence[Settled] | PerdureError:
         try:
             settled = await self._store.write(batch)
         except PerdureError as error:
-            return [error] * len(batch)
+            return error
         except Exception as error:  # noqa: BLE001  # whoever wrote must hear of it
             _LOG.exception("a transaction of %d writes failed", len(batch))
-            bug = StorageError(f"the transaction failed: {type(error).__name__}: {error}. This is a bug.")
-            return [bug] * len(batch)
+            return StorageError(f"the transaction failed: {type(error).__name__}: {error}. This is a bug.")
         self.transactions += 1
         self.writes += len(batch)
         if len(settled) != len(batch):
             # Cannot happen; and if it does, nobody may be told that his write is durable.
-            bug = StorageError(f"the store settled {len(settled)} of {len(batch)} writes. This is a bug; start again.")
-            return [bug] * len(batch)
+            return StorageError(f"the store settled {len(settled)} of {len(batch)} writes. This is a bug; start again.")
         return settled
+
+    async def _failed(
+        self,
+        batch: Sequence[Write],
+        owners: Sequence[Told],
+        futures: Sequence[asyncio.Future[Any] | None],
+        error: PerdureError,
+    ) -> None:
+        """Tell everybody concerned before anything else is committed.
+
+        Activations run ahead of their commits: what one of them has queued rests on what was lost here, and is lost
+        with it. If the node was buried, it goes on as another one: every activation is lost, and what others have
+        written is tried again.
+        """
+        again = False
+        if isinstance(error, NodeBuried) and self._rejoin is not None:
+            try:
+                await self._rejoin(error)
+                again = True
+            except PerdureError as refused:
+                error = refused
+        mine = {(write.actor, write.epoch) for write in batch if isinstance(write, Segment | Release)}
+        before = len(batch)
+        queued = zip([*batch, *self._queue], [*owners, *self._owners], [*futures, *self._futures], strict=True)
+        self._queue, self._owners, self._futures = [], [], []
+        lost: list[tuple[Write, Told, asyncio.Future[Any] | None, Settled | PerdureError]] = []
+        for number, (write, owner, future) in enumerate(queued):
+            owned = isinstance(write, Segment | Release) and (again or (write.actor, write.epoch) in mine)
+            if owned or (number < before and not again):
+                lost.append((write, owner, future, error))
+            else:
+                self._queue.append(write)
+                self._owners.append(owner)
+                self._futures.append(future)
+        self._news.append(iter(lost))
+        while self._news:
+            self._tell_slice()
 
     async def _tell_rest(self) -> None:
         while self._news:

@@ -7,7 +7,8 @@ Every process is a node with a random identity. Recovery is not a start-up event
                              ──► actors without an owner that have work: claim as many as this node may run
     when its time comes      ──► what fell due: number it
 
-A node is dead when the kernel says so: the lock it holds on a file beside the database is free.
+A node is dead when the kernel says so: the lock it holds on a file beside the database is free. Or when it gives no
+sign of life (`pulse.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from perdure.errors import PerdureError, UnknownKindWarning
 from perdure.storage.writes import Buried, Bury, Claim, Claimed, Due, Fired, Purge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from perdure.storage.committer import Committer
     from perdure.storage.records import Completion
@@ -96,15 +97,21 @@ class Sweep:
         self._warned: set[str] = set()
         self._started = timestamp()
 
-    async def bury(self) -> None:
-        """End dead nodes: their actors are anybody's, and their trees, like those of nodes that left, to be started."""
+    async def bury(self, judged: Sequence[tuple[str, int]] = ()) -> None:
+        """End dead nodes: their actors are anybody's, and their trees, like those of nodes that left, to be started.
+
+        Those that were `judged` by their counters of heartbeats, beside those that the kernel tells of.
+        """
         departed = set(await self._store.departed())
         self._anew = self._anew or not departed <= self._departed
         self._departed = departed
-        for node in await self._store.dead_nodes():
+        gone = [(node, None) for node in await self._store.dead_nodes()]
+        for node, beats in (*gone, *judged):
+            settled = await self._committer.write(Bury(node, self._deaths, self._timestamp(), beats))
+            if beats is not None and not isinstance(settled, Buried):
+                continue  # it lives after all, or another node was first
             self._anew = True
             self._departed.add(node)
-            settled = await self._committer.write(Bury(node, self._deaths, self._timestamp()))
             await self._store.buried(node)
             if isinstance(settled, Buried):
                 self._residents.completions(settled.completions)
@@ -115,11 +122,11 @@ class Sweep:
         if self._anew:
             await self._orders.expect()
 
-    async def adopt(self) -> None:
+    async def adopt(self, judged: Sequence[tuple[str, int]] = ()) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
         if self._residents.draining:
             return
-        await self.bury()
+        await self.bury(judged)
         # Looked for before it is claimed: a claim is a commit, and two idle nodes would answer each other's for ever.
         while await self._is_unowned():
             claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
@@ -130,6 +137,11 @@ class Sweep:
         everything, self._anew = self._anew, False
         await self._orders.recover(everything=everything)
         self._adopted.set()
+
+    async def begin_anew(self) -> None:
+        """This node has entered under another identity: what nobody has is taken up."""
+        self._anew = True
+        await self.adopt()
 
     async def run(self, every_seconds: float) -> None:
         """Look around, for ever: at once when another node may have done something, and now and then all the same."""

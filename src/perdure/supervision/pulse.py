@@ -1,0 +1,110 @@
+"""The heartbeat of a node: signs of life while there are others, and a look at theirs.
+
+A node alone with its database writes none: nobody is there to judge it, and whoever comes has a lease to wait. Signs of
+life go before all other writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from perdure.errors import PerdureError
+from perdure.storage.writes import Beat
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from perdure.storage.committer import Committer
+    from perdure.storage.store import Store
+    from perdure.supervision.lease import Lease
+
+_LOG = logging.getLogger("perdure.supervision")
+
+
+class Pulse:
+    """Beats, and tells who has stopped to.
+
+    Args:
+        store: Where the others are read.
+        committer: Where the heartbeats go.
+        lease: What is known of the others.
+        load: How many actors this node has in memory.
+        dead: Called with the nodes that are dead and the counters they were judged by.
+        renewed: Called when this node may begin things again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        lease: Lease,
+        *,
+        load: Callable[[], int],
+        dead: Callable[[Sequence[tuple[str, int]]], Awaitable[None]],
+        renewed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._lease = lease
+        self._load = load
+        self._dead = dead
+        self._renewed = renewed
+        self._others = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Pulse {'among others' if self._others else 'alone'}>"
+
+    def stale(self) -> bool:
+        """Whether this node may begin nothing, for it may soon be buried."""
+        return not self._lease.holds(asyncio.get_running_loop().time())
+
+    def renewal(self) -> asyncio.Future[None]:
+        """A future that ends when it may."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        return future
+
+    async def run(self, every_seconds: float) -> None:
+        """Beat, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                again = await self._once()
+            except PerdureError as error:
+                _LOG.error("a heartbeat failed, and the next one follows: %s", error)
+                again = False
+            if not again:
+                await asyncio.sleep(max(0.0, began + every_seconds - loop.time()))
+
+    async def _once(self) -> bool:
+        """One beat, and a look; whether the next is due at once, for somebody has come."""
+        loop = asyncio.get_running_loop()
+        was_stale = self.stale()
+        sent = loop.time()
+        if self._others:
+            await self._committer.write(Beat(self._load()), first=True)
+            self._lease.beaten(sent)
+        looked = loop.time()
+        peers = await self._store.peers()
+        came = bool(peers) and not self._others
+        self._others = bool(peers)
+        if peers:
+            dead = self._lease.judge(peers, looked)
+            if dead:
+                await self._dead(dead)
+        else:
+            self._lease.alone(looked)
+        if was_stale and not self.stale():
+            self._renew()
+        return came
+
+    def _renew(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        self._renewed()
