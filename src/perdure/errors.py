@@ -237,6 +237,22 @@ class SchemaTooNewError(TargetError):
     """The database was written by a newer perdure."""
 
 
+class InUseError(TargetError):
+    """A system still runs on the database, and what is asked would leave two of it. Stop it first."""
+
+
+class NotEmptyError(TargetError):
+    """Something is already where a copy or a backup is to be. It was not touched."""
+
+
+class CannotCopyError(StorageError):
+    """A value, or a table, cannot be carried over as it is. The copy was given up, and nothing of it is left."""
+
+
+class CopyDiffersError(StorageError):
+    """What was written is not what was read. The copy was given up, and nothing of it is left."""
+
+
 class DatabaseReplacedError(StorageError):
     """The database file was replaced or removed while in use; nothing more is acknowledged."""
 

@@ -1,7 +1,7 @@
 """The command line: what people see on the read model, what they do by hand, and `perdure demo`.
 
-Exit codes: 0; 1 for an actor or message that is not there or does not allow what is asked; 2 for a wrong call or a
-database that cannot be used. Those of `perdure run` are in `run.py`.
+Exit codes: 0; 1 for an actor or message that is not there or does not allow what is asked, and for a copy that differs;
+2 for a wrong call or a database that cannot be used. Those of `perdure run` are in `run.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 
 from perdure._version import __version__
-from perdure.console import done, histories, tables, tree
+from perdure.console import done, histories, moving, tables, tree
 from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
 from perdure.console.logs import LEVELS
@@ -232,6 +232,35 @@ def run_node(
     from perdure.console.run import run  # noqa: PLC0415  # reading a database needs nothing of what runs one
 
     sys.exit(run(place, target=db or context.obj, drain=drain, level=log_level, style=log_format))
+
+
+@main.command()
+@click.argument("destination", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@_on_database
+@click.pass_context
+def backup(context: click.Context, destination: Path, db: str | None, *, force: bool, as_json: bool) -> None:
+    """Back a database up into FILE, also while it runs: consistent, verified, there whole or not at all."""
+    target = _target(context, db)
+    _report(context, lambda: moving.back_up(target, destination, replaces=force), done.backed_up, as_json=as_json)
+
+
+@main.command()
+@click.argument("source", metavar="FROM")
+@click.argument("destination", metavar="TO")
+@click.option("--verify-only", is_flag=True, help="Compare the two, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@click.pass_context
+def copy(context: click.Context, source: str, destination: str, *, verify_only: bool, as_json: bool) -> None:
+    """Copy a whole system, which nobody runs, from one database to another, and verify it.
+
+    FROM and TO are SQLite files, or postgresql://user@host/database?schema=perdure. TO has to be a new file, or an
+    empty schema.
+    """
+    make = moving.verify if verify_only else moving.copy
+    view = _report(context, lambda: make(source, destination), done.copied, as_json=as_json)
+    if not view.equal:
+        context.exit(NOT_FOUND)
 
 
 @main.command()

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from perdure.console.tables import STYLES, message_line, plain
-from perdure.console.text import count
+from perdure.console.tables import STYLES, grid, message_line, plain
+from perdure.console.text import count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import RenderableType
 
+    from perdure.console.moving import Backup, Copy
     from perdure.console.operate import Removed, Restarting, Retried
+
+_DIGITS = 16  # of a digest, for people
 
 
 def retried(view: Retried) -> Iterator[RenderableType]:
@@ -37,3 +40,30 @@ def restarting(view: Restarting) -> Iterator[RenderableType]:
     yield plain(f"{view.actor} begins again {when}")
     for other in view.others:
         yield plain(f"  and with it {other}")
+
+
+def backed_up(view: Backup) -> Iterator[RenderableType]:
+    """`perdure backup`."""
+    yield plain(f"{view.database} is backed up in {view.path}")
+    rows = {table.name: table.rows for table in view.tables}
+    holds = [
+        count(rows["actor"], "actor"),
+        count(rows["message"], "message"),
+        count(rows["outcome"], "outcome"),
+        count(rows["journal"], "journal record"),
+    ]
+    size = f"{view.bytes / 1_000_000:,.1f} MB"
+    yield Text(f"{', '.join(holds)}; {size}, verified, in {duration(view.seconds)}", style="dim")
+
+
+def copied(view: Copy) -> Iterator[RenderableType]:
+    """`perdure copy`."""
+    table = grid("TABLE", ">ROWS", "DIGEST", "THERE")
+    for one in view.tables:
+        there = "equal" if one.equal else f"differs ({count(one.rows_there, 'row')})"
+        table.add_row(one.name, f"{one.rows:,}", one.digest[:_DIGITS], Text(there, style="" if one.equal else "red"))
+    yield table
+    yield ""
+    verdict = "holds the same as" if view.equal else "does not hold the same as"
+    yield plain(f"{view.destination} {verdict} {view.database}")
+    yield Text(f"compared row by row, in {duration(view.seconds)}", style="dim")

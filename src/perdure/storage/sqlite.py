@@ -44,6 +44,8 @@ _LOG = logging.getLogger("perdure.storage")
 _LOCK_DEADLINE_SECONDS = 60.0
 _CHECKPOINT_PAGES = 1_000
 _RESTART_PAGES = 16_000
+_BUSY_SECONDS = 10.0
+_RESTART_SECONDS = 0.1
 _WRITES_A_TRANSACTION = 8
 
 
@@ -69,6 +71,7 @@ class SQLiteStore(Reading):
         self._evidence: tuple[str, Value, Value] = ("SELECT 1 WHERE ? IS ?", 0, None)
         self._written = 0
         self._checkpoint_at = 4_096
+        self._restart_at = _RESTART_PAGES
         self._seen_version = -1
         self._news: tuple[Collection[str], Collection[int]] = ((), ())
         self._pid = os.getpid()
@@ -134,7 +137,7 @@ class SQLiteStore(Reading):
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=256,
-                timeout=10,
+                timeout=_BUSY_SECONDS,
             )
         except sqlite3.Error as error:
             refuse(error, self.location)
@@ -328,10 +331,25 @@ class SQLiteStore(Reading):
         _, frames, moved = self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if frames > 0:
             self._checkpoint_at = min(max(self._checkpoint_at * _CHECKPOINT_PAGES // frames, 256), 65_536)
-        if frames - moved > _RESTART_PAGES:
-            # Readers have held it up for long: wait for them, so that the WAL begins at its start again.
-            self._raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        behind = frames - moved
+        if behind <= _RESTART_PAGES:
+            self._restart_at = _RESTART_PAGES
+        elif behind > self._restart_at:
+            self._restart(behind)
         self._written = 0
+
+    def _restart(self, behind: int) -> None:
+        """Wait for readers that have held the WAL up for long, so that it begins at its start again.
+
+        Writers wait meanwhile, so only for a moment, and again only once it has grown as much again: a backup reads for
+        as long as it takes.
+        """
+        self._restart_at = behind + _RESTART_PAGES
+        self._raw.execute(f"PRAGMA busy_timeout = {_RESTART_SECONDS * 1_000:.0f}").fetchone()
+        try:
+            self._raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        finally:
+            self._raw.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}").fetchone()
 
     # reading ----------------------------------------------------------------------------------------------------------
 

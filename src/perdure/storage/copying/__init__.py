@@ -1,0 +1,1 @@
+"""Whole systems as rows: moved between databases, and backed up."""
