@@ -320,6 +320,11 @@ class Activation(Mailbox):
                 return
             past, records = again
 
+    @property
+    def is_to_replay(self) -> bool:
+        """Whether a turn that it was loaded with has not begun again yet."""
+        return bool(self._head[1]) and not self.still
+
     def begin(self, turn: Turn) -> None:
         """An attempt begins."""
         self.turn = turn
