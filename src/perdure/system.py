@@ -25,8 +25,9 @@ from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference
 from perdure.actors.scope import here
 from perdure.actors.watchdog import Watchdog
+from perdure.client import attend, check_client
 from perdure.clock import Clock, Seconds, SystemClock, seconds
-from perdure.errors import ActorDefinitionError, ActorError, EscalationError, SystemClosedError
+from perdure.errors import ActorDefinitionError, ActorError, ClientError, EscalationError, SystemClosedError
 from perdure.limits import Limits
 from perdure.serving import serve
 from perdure.storage.committer import Committer
@@ -96,12 +97,44 @@ class ActorSystem:
         self._sweep: Sweep | None = None
         self._watchdog: Watchdog | None = None
         self._tasks: list[asyncio.Task[Any]] = []
+        self._is_client = False
         self._pid = os.getpid()
         self._closing: asyncio.Task[None] | None = None
         self._ending: asyncio.Event = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<ActorSystem {self._store.location} {'open' if self._host else 'closed'}>"
+        what = "client of " if self._is_client else ""
+        return f"<ActorSystem {what}{self._store.location} {'open' if self._host else 'closed'}>"
+
+    @classmethod
+    def client(
+        cls,
+        target: str | PathLike[str] | Store,
+        *,
+        limits: Limits | None = None,
+        seal: Seal | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """A system that sends and asks, and runs no actor: for web front ends, scripts, and whoever must stay light.
+
+        It has `get`, `spawn`, `receipt`, tells, asks and queries. What it sends is durable as ever, and is handled by
+        whichever process runs the receiver's kind, now or when one starts; replies come in milliseconds where it is
+        there. It is never given an actor, fires no timer, buries nobody and keeps no tree. It needs the classes that it
+        names, and no others. A supervisor's operations are messages, and so work from here.
+
+        Args:
+            target: As of `ActorSystem`; not ``:memory:``, which no other process could open.
+            limits: `message_bytes` and `query` count here; the others belong to whoever runs the actors.
+            seal: The one that the other processes have.
+            clock: Where it takes its time from.
+
+        Raises:
+            ClientError: The limits are about actors, or nobody else could open the target.
+        """
+        limits = check_client(target, limits or Limits())
+        client = cls(store_of(target, client=True), limits=limits, seal=seal, clock=clock)
+        client._is_client = True
+        return client
 
     def adjust(self, *, target: str | PathLike[str] | None = None, drain: Seconds | None = None) -> None:
         """Have another database, or time to drain in, than it was made with; for whoever runs it, before it is open.
@@ -112,7 +145,7 @@ class ActorSystem:
         if self._host is not None:
             raise SystemClosedError(f"{self!r} is open, and cannot be adjusted any more.")
         if target is not None:
-            self._store = store_of(target)
+            self._store = store_of(target, client=self._is_client)
         if drain is not None:
             self._limits = evolve(self._limits, drain=drain)
 
@@ -130,9 +163,11 @@ class ActorSystem:
             host.timestamp = lambda: self._clock.now().timestamp()
         host.node = host.ids.prefix
         host.seal = self._seal
+        host.client = self._is_client
         node = NodeRecord(
-            host.node, os.getpid(), socket.gethostname(), platform.python_version(), __version__, host.timestamp()
-        )
+            host.node, os.getpid(), socket.gethostname(), platform.python_version(), __version__, host.timestamp(),
+            runs=not self._is_client,
+        )  # fmt: skip
         await self._store.open(node, host.runs)
         committer.start()
         self._closing = None
@@ -145,6 +180,10 @@ class ActorSystem:
         self._overseer = Overseer(self._store, committer, host.floor, host.judge, kinds.get, host.timestamp)
         self._overseer.escalated = self._escalated
         host.overseer = self._overseer
+        if self._is_client:
+            self._tasks = [loop.create_task(attend(self._store, host), name="perdure-attend")]
+            self._tasks[0].add_done_callback(_report)
+            return self
         self._sweep = Sweep(
             self._store,
             committer,
@@ -215,10 +254,12 @@ class ActorSystem:
 
         Raises:
             ActorError: It was called in a handler, which it would wait for.
+            ClientError: A client has no actors to give up.
             StorageError: What this node has could not be given up; leaving the system, or its end, gives it up.
         """
         if here() is not None:
             raise ActorError("drain() was called in a handler, which it would wait for. Call it outside of any turn.")
+        self._refuse_as_client("drain()")
         seconds_ = self._limits.drain if timeout is None else seconds(timeout)
         # Whoever waits may be cancelled; the drain is seen through all the same.
         await asyncio.shield(self._open().leave(seconds_, patiently=True))
@@ -233,11 +274,17 @@ class ActorSystem:
 
         Raises:
             EscalationError: The root could not keep its children running.
+            ClientError: A client runs nothing that would have to be kept running.
             StorageError: As of `drain`.
         """
+        self._refuse_as_client("serve()")
         await serve(self._open(), self._store.location, self._ending)
         if self._escalation:
             raise EscalationError(self._escalation)
+
+    def _refuse_as_client(self, what: str) -> None:
+        if self._is_client:
+            raise ClientError(f"{what} of a client: it runs no actors. Leave `async with`, or call it where they run.")
 
     async def _close(self) -> None:
         host, committer = self._host, self._committer
