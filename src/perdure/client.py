@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
+import socket
 from typing import TYPE_CHECKING
 
 import attrs
 
+from perdure._version import __version__
 from perdure.errors import ClientError, PerdureError
 from perdure.limits import Limits
+from perdure.storage.records import NodeRecord
 
 if TYPE_CHECKING:
     from perdure.actors.host import Host
@@ -38,6 +42,12 @@ def check_client(target: object, limits: Limits) -> Limits:
             f"{' and '.join(sorted(_OWN_LIMITS))} mean anything to it. Set it where the actors run."
         )
     return limits
+
+
+def node_record(id_: str, started: float, *, runs: bool) -> NodeRecord:
+    """This process, as the database has it."""
+    here, python = socket.gethostname(), platform.python_version()
+    return NodeRecord(id_, os.getpid(), here, python, __version__, started, runs)
 
 
 async def attend(store: Store, host: Host) -> None:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import platform
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
 
-from perdure._version import __version__
 from perdure.actors.actor import Actor, SpawnCall
 from perdure.actors.handler import Handler
 from perdure.actors.host import Host
@@ -25,13 +22,13 @@ from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference
 from perdure.actors.scope import here
 from perdure.actors.watchdog import Watchdog
-from perdure.client import attend, check_client
+from perdure.client import attend, check_client, node_record
 from perdure.clock import Clock, Seconds, SystemClock, seconds
 from perdure.errors import ActorDefinitionError, ActorError, ClientError, EscalationError, SystemClosedError
 from perdure.limits import Limits
 from perdure.serving import serve
 from perdure.storage.committer import Committer
-from perdure.storage.records import Address, NodeRecord
+from perdure.storage.records import Address
 from perdure.storage.seal import Demanded, Seal
 from perdure.storage.store import Store
 from perdure.storage.targets import store_of
@@ -164,11 +161,7 @@ class ActorSystem:
         host.node = host.ids.prefix
         host.seal = self._seal
         host.client = self._is_client
-        node = NodeRecord(
-            host.node, os.getpid(), socket.gethostname(), platform.python_version(), __version__, host.timestamp(),
-            runs=not self._is_client,
-        )  # fmt: skip
-        await self._store.open(node, host.runs)
+        await self._store.open(node_record(host.node, host.timestamp(), runs=not self._is_client), host.runs)
         committer.start()
         self._closing = None
         self._ending = asyncio.Event()
