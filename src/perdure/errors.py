@@ -140,8 +140,33 @@ class ActorFailed(NotRunningError):
     """The actor failed too often and handles nothing until someone restarts it. Its mail is kept; a tell waits."""
 
 
-class ActorElsewhere(ActorError):
-    """The actor lives in another process, which alone can answer its queries."""
+class QueryError(ActorError):
+    """A query's own code raised, here or in the process that has the actor; what perdure knows arrives as itself.
+
+    Attributes:
+        error_type: Qualified name of the exception.
+        lineage: Names of that exception's classes, most derived first.
+    """
+
+    error_type: str
+    lineage: tuple[str, ...]
+
+    def __init__(self, text: str, *, error_type: str, lineage: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.error_type = error_type
+        self.lineage = tuple(lineage)
+
+    def caused_by(self, *types: type[BaseException]) -> bool:
+        """Whether the exception was an instance of one of these types."""
+        return any(f"{type_.__module__}.{type_.__qualname__}" in self.lineage for type_ in types)
+
+
+class QueryTimeout(ActorError, TimeoutError):
+    """The process that has the actor did not answer a query within `Limits(query=…)`. Nothing was changed by it."""
+
+
+class ClientError(ActorError):
+    """A client runs no actors, and was asked for something that only whoever runs them can do."""
 
 
 class AskTimeout(ActorError, TimeoutError):

@@ -12,9 +12,10 @@ class Limits:
     """What a system allows.
 
     Attributes:
-        message_bytes: Size of a message's encoded arguments.
+        message_bytes: Size of a message's encoded arguments; and of a query's, and its answer, between processes.
         steps: Steps, asks, waits and sleeps in one turn; a turn with more is parked.
         attempts: Runs of a handler before its message is a dead letter, where neither handler nor class says.
+        query: Seconds that a query to an actor in another process waits for its answer, and that this one answers for.
         restarts: Restarts of an actor under the system's root within `restart_period`; one more, and it has failed.
         restart_period: Seconds.
         deaths: Deaths of the process that a message may be blamed for before it is a dead letter.
@@ -36,6 +37,7 @@ class Limits:
     """
 
     message_bytes: int = 1 << 20
+    query: float = field(default=30.0, converter=seconds)
     steps: int = 10_000
     attempts: int = 5
     restarts: int = 3

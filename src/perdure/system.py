@@ -8,14 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import platform
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
 
-from perdure._version import __version__
 from perdure.actors.actor import Actor, SpawnCall
 from perdure.actors.handler import Handler
 from perdure.actors.host import Host
@@ -25,12 +22,20 @@ from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference
 from perdure.actors.scope import here
 from perdure.actors.watchdog import Watchdog
+from perdure.client import attend, check_client, node_record
 from perdure.clock import Clock, Seconds, SystemClock, seconds
-from perdure.errors import ActorDefinitionError, ActorError, EscalationError, NodeBuried, SystemClosedError
+from perdure.errors import (
+    ActorDefinitionError,
+    ActorError,
+    ClientError,
+    EscalationError,
+    NodeBuried,
+    SystemClosedError,
+)
 from perdure.limits import Limits
 from perdure.serving import serve
 from perdure.storage.committer import Committer
-from perdure.storage.records import Address, NodeRecord
+from perdure.storage.records import Address
 from perdure.storage.seal import Demanded, Seal
 from perdure.storage.store import Store
 from perdure.storage.targets import store_of
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from perdure.actors.child import Child
+    from perdure.storage.records import NodeRecord
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -98,12 +104,44 @@ class ActorSystem:
         self._sweep: Sweep | None = None
         self._watchdog: Watchdog | None = None
         self._tasks: list[asyncio.Task[Any]] = []
+        self._is_client = False
         self._pid = os.getpid()
         self._closing: asyncio.Task[None] | None = None
         self._ending: asyncio.Event = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<ActorSystem {self._store.location} {'open' if self._host else 'closed'}>"
+        what = "client of " if self._is_client else ""
+        return f"<ActorSystem {what}{self._store.location} {'open' if self._host else 'closed'}>"
+
+    @classmethod
+    def client(
+        cls,
+        target: str | PathLike[str] | Store,
+        *,
+        limits: Limits | None = None,
+        seal: Seal | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """A system that sends and asks, and runs no actor: for web front ends, scripts, and whoever must stay light.
+
+        It has `get`, `spawn`, `receipt`, tells, asks and queries. What it sends is durable as ever, and is handled by
+        whichever process runs the receiver's kind, now or when one starts; replies come in milliseconds where it is
+        there. It is never given an actor, fires no timer, buries nobody and keeps no tree. It needs the classes that it
+        names, and no others. A supervisor's operations are messages, and so work from here.
+
+        Args:
+            target: As of `ActorSystem`; not ``:memory:``, which no other process could open.
+            limits: `message_bytes` and `query` count here; the others belong to whoever runs the actors.
+            seal: The one that the other processes have.
+            clock: Where it takes its time from.
+
+        Raises:
+            ClientError: The limits are about actors, or nobody else could open the target.
+        """
+        limits = check_client(target, limits or Limits())
+        client = cls(store_of(target, client=True), limits=limits, seal=seal, clock=clock)
+        client._is_client = True
+        return client
 
     def adjust(self, *, target: str | PathLike[str] | None = None, drain: Seconds | None = None) -> None:
         """Have another database, or time to drain in, than it was made with; for whoever runs it, before it is open.
@@ -114,7 +152,7 @@ class ActorSystem:
         if self._host is not None:
             raise SystemClosedError(f"{self!r} is open, and cannot be adjusted any more.")
         if target is not None:
-            self._store = store_of(target)
+            self._store = store_of(target, client=self._is_client)
         if drain is not None:
             self._limits = evolve(self._limits, drain=drain)
 
@@ -124,7 +162,6 @@ class ActorSystem:
         if self._host is not None:
             raise SystemClosedError(f"{self!r} is open already. Make another ActorSystem for another use.")
         self._pid = os.getpid()
-        loop = asyncio.get_running_loop()
         committer = Committer(self._store, self._store.checkpoint, self._rejoin)
         retry, rule = Retry(self._limits.attempts), BlameRule(self._limits.deaths)
         host = Host(self, self._store, committer, self._limits, retry, rule)
@@ -132,7 +169,8 @@ class ActorSystem:
             host.timestamp = lambda: self._clock.now().timestamp()
         host.node = host.ids.prefix
         host.seal = self._seal
-        await self._store.open(_presence(host), host.runs)
+        host.client = self._is_client
+        await self._store.open(self._record(host), host.runs)
         committer.start()
         self._closing = None
         self._ending = asyncio.Event()
@@ -144,6 +182,10 @@ class ActorSystem:
         self._overseer = Overseer(self._store, committer, host.floor, host.judge, kinds.get, host.timestamp)
         self._overseer.escalated = self._escalated
         host.overseer = self._overseer
+        if self._is_client:
+            pulse = self._pulse(host, committer, None)
+            self._run({"attend": attend(self._store, host), "pulse": pulse.run(self._limits.heartbeat)})
+            return self
         self._sweep = Sweep(
             self._store,
             committer,
@@ -166,9 +208,7 @@ class ActorSystem:
                 retention=limits.retention, results=limits.results, history=limits.history, every_seconds=_PURGE_SECONDS
             ),
         }
-        self._tasks = [loop.create_task(work, name=f"perdure-{name}") for name, work in background.items()]
-        for task in self._tasks:
-            task.add_done_callback(_report)
+        self._run(background)
         try:
             await self._sweep.bury()
             if self._root is not None:
@@ -179,10 +219,21 @@ class ActorSystem:
             raise
         return self
 
-    def _pulse(self, host: Host, committer: Committer, sweep: Sweep) -> Pulse:
+    def _run(self, background: Mapping[str, Coroutine[Any, Any, object]]) -> None:
+        """Have work done in the background, as long as the system is open."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(work, name=f"perdure-{name}") for name, work in background.items()]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+
+    def _record(self, host: Host) -> NodeRecord:
+        return node_record(host.node, host.timestamp(), runs=not self._is_client)
+
+    def _pulse(self, host: Host, committer: Committer, sweep: Sweep | None) -> Pulse:
         lease = Lease(self._limits.lease, host.loop.time())
+        dead = _leave_alone if sweep is None else sweep.adopt
         pulse = Pulse(
-            self._store, committer, lease, load=lambda: len(host.activations), dead=sweep.adopt, renewed=host.renewed
+            self._store, committer, lease, load=lambda: len(host.activations), dead=dead, renewed=host.renewed
         )
         host.stale, host.renewal = pulse.stale, pulse.renewal
         return pulse
@@ -190,13 +241,13 @@ class ActorSystem:
     async def _rejoin(self, error: NodeBuried) -> None:
         """This node was taken for dead: go on as another, with nothing."""
         host, sweep = self._host, self._sweep
-        if host is None or sweep is None:
+        if host is None:
             raise error
         _LOG.error("%s", error)
         host.buried(error)
         host.node = IdSource().prefix
-        await self._store.rejoin(_presence(host))
-        if not host.draining:
+        await self._store.rejoin(self._record(host))
+        if sweep is not None and not host.draining:
             host.spawn_task(sweep.begin_anew(), "perdure begins anew")
 
     async def __aexit__(self, *error: object) -> None:
@@ -236,10 +287,12 @@ class ActorSystem:
 
         Raises:
             ActorError: It was called in a handler, which it would wait for.
+            ClientError: A client has no actors to give up.
             StorageError: What this node has could not be given up; leaving the system, or its end, gives it up.
         """
         if here() is not None:
             raise ActorError("drain() was called in a handler, which it would wait for. Call it outside of any turn.")
+        self._refuse_as_client("drain()")
         seconds_ = self._limits.drain if timeout is None else seconds(timeout)
         # Whoever waits may be cancelled; the drain is seen through all the same.
         await asyncio.shield(self._open().leave(seconds_, patiently=True))
@@ -254,11 +307,17 @@ class ActorSystem:
 
         Raises:
             EscalationError: The root could not keep its children running.
+            ClientError: A client runs nothing that would have to be kept running.
             StorageError: As of `drain`.
         """
+        self._refuse_as_client("serve()")
         await serve(self._open(), self._store.location, self._ending)
         if self._escalation:
             raise EscalationError(self._escalation)
+
+    def _refuse_as_client(self, what: str) -> None:
+        if self._is_client:
+            raise ClientError(f"{what} of a client: it runs no actors. Leave `async with`, or call it where they run.")
 
     async def _close(self) -> None:
         host, committer = self._host, self._committer
@@ -353,11 +412,8 @@ class _Closed:
         return getattr(self._system._open(), name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # two halves of one thing
 
 
-def _presence(host: Host) -> NodeRecord:
-    """This process, as a node."""
-    return NodeRecord(
-        host.node, os.getpid(), socket.gethostname(), platform.python_version(), __version__, host.timestamp()
-    )
+async def _leave_alone(_: Sequence[tuple[str, int]]) -> None:
+    """A client gives signs of life, and leaves it to others to bury the dead: it takes nothing of theirs."""
 
 
 def _without_options(child: Child[Any]) -> Child[Any]:

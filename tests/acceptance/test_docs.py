@@ -55,4 +55,4 @@ def test_a_page_runs(tmp_path: Path, page: str) -> None:
 
 def test_pages_with_programs_are_there() -> None:
     """The pages that this test is for are there and have programs."""
-    assert {"deploying.md", "sealing.md", "supervision.md"} <= set(PAGES)
+    assert {"clients.md", "deploying.md", "sealing.md", "supervision.md"} <= set(PAGES)

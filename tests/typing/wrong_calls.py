@@ -370,3 +370,9 @@ def seals() -> None:
     Encrypted([b""], everything=True)  # E168: it always encrypts everything
     ActorSystem("a.db", seal=[b""])  # E169: keys, where a seal is wanted
     ActorSystem("a.db", seal=Signed)  # E170: a class, where a seal is wanted
+
+
+def clients() -> None:
+    ActorSystem.client("a.db", root=Supervisor)  # E171: a client has no tree
+    ActorSystem.client("a.db", on_escalation="stop")  # E172: nothing escalates in a client
+    ActorSystem.client("a.db", limits=5)  # E173: a number, where limits are wanted

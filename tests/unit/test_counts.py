@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from perdure import Actor, ActorSystem, handler, step
+from perdure import Actor, ActorSystem, handler, query, step
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Settled, Write
 
@@ -35,6 +35,10 @@ class Tally(Actor, kind="counts.tally"):
         for n in range(steps):
             self.total += await double(n)
         return self.total
+
+    @query
+    async def held(self, divided_by: int = 1) -> int:
+        return self.total // divided_by
 
 
 class Probe(SQLiteStore):

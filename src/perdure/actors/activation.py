@@ -272,10 +272,7 @@ class Activation(Mailbox):
             and not self._queued
             and self.cursor < self.tail
             and self._loaded.is_set()
-            and not self.gone
-            and not self.still
-            and not self.host.draining
-            and not self.host.stale()
+            and not (self.gone or self.closing or self.stale)
         ):
             self._queued = True
             self.host.workers.run(self)
@@ -329,6 +326,11 @@ class Activation(Mailbox):
             if again is None or self.host.draining:
                 return
             past, records = again
+
+    @property
+    def is_to_replay(self) -> bool:
+        """Whether a turn that it was loaded with has not begun again yet."""
+        return bool(self._head[1]) and not self.still
 
     def begin(self, turn: Turn) -> None:
         """An attempt begins."""

@@ -24,12 +24,12 @@ from perdure.actors.stubborn import expired, stop_handler
 from perdure.actors.turn import Turn
 from perdure.errors import (
     ActivationError,
-    ActorElsewhere,
     DeadlockError,
     FencedError,
     LeakedTaskError,
     NondeterminismError,
     PerdureError,
+    QueryTimeout,
     Rejected,
     StateError,
     StateMisfit,
@@ -155,7 +155,7 @@ class Attempt:
         turn = self.turn
         if turn.stopped is not None:
             return await self._stopped()
-        if self.seat.host.draining and isinstance(error, ActorElsewhere | SystemClosedError):
+        if self.seat.host.draining and isinstance(error, QueryTimeout | SystemClosedError):
             return await self._drained()
         if self.unstarted is not None and error is self.unstarted:
             return await did_not_start(self.seat, turn, self.unstarted)

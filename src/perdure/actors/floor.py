@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from perdure.actors.failing import failure_of
@@ -12,7 +13,7 @@ from perdure.actors.names import kinds
 from perdure.actors.ref import Reference
 from perdure.actors.sealing import close_error
 from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained
-from perdure.errors import ActorElsewhere, ActorError, ActorFailed, ActorStopped, FencedError, StateMisfit
+from perdure.errors import FencedError, PerdureError, StateMisfit
 from perdure.storage.writes import Claim, Claimed
 
 if TYPE_CHECKING:
@@ -69,21 +70,19 @@ class Floor:
         for spawn in spawns:
             cls = kinds.get(spawn.to.kind)
             if cls is not None and cls.__perdure__.raises_children:
-                self._host.spawn_task(self._arrive(spawn.to), f"perdure {spawn.to} begins")
+                begins = self._raise_elsewhere(spawn.to, cls) if self._host.client else self._arrive(spawn.to)
+                self._host.spawn_task(begins, f"perdure {spawn.to} begins")
+
+    async def _raise_elsewhere(self, address: Address, cls: type[Actor]) -> None:
+        """Have a node that runs it take it up: a question to it is enough. A node that comes later looks anyway."""
+        count = cls.__perdure__.queries["count_children"]
+        with suppress(PerdureError):
+            await self._host.queries.ask(Reference(cls, address, self._host), count, (), {})
 
     async def _arrive(self, address: Address) -> None:
         claimed = await self._host.committer.write(Claim(only=address))
         if isinstance(claimed, Claimed):
             self._host.wake(claimed.actors)
-
-    async def unreachable(self, address: Address) -> ActorError:
-        """Why an actor that is not here cannot be asked."""
-        one = await self._host.store.member(address)
-        if one is None or (one.life == "running" and one.status != "stopped"):
-            return ActorElsewhere(f"{address} lives in another process, which alone can answer. Ask it there.")
-        if one.life == "restarting":
-            return ActorStopped(f"{address} is being restarted. Ask it again.")
-        return (ActorFailed if one.life == "failed" else ActorStopped)(f"{address} does not run: {one.reason}.")
 
     def go(self, actor: int) -> None:
         """Let it handle its mail."""

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from perdure.actors.activation import Activation
-from perdure.actors.actor import read_only
 from perdure.actors.blame import BlameGate
 from perdure.actors.floor import Floor
 from perdure.actors.leaving import Leaving
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
-from perdure.actors.port import decoding_port
-from perdure.actors.ref import Reference, address_of, class_of
+from perdure.actors.queries import Queries
+from perdure.actors.ref import Reference
 from perdure.actors.sealing import close_state
 from perdure.actors.sending import Sending
 from perdure.actors.stops import Evicted
@@ -26,12 +25,10 @@ from perdure.actors.workers import Workers
 from perdure.errors import (
     FencedError,
     NodeBuried,
-    NotSpawnedError,
     PerdureError,
-    SystemClosedError,
 )
 from perdure.storage.records import Address
-from perdure.storage.writes import Appended, Claim, Claimed, Committed, Placed, Spawn
+from perdure.storage.writes import Appended, Committed, Placed, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -88,6 +85,9 @@ class Host(Sending):
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
         self.outcomes = Outcomes(store)
+        self.queries = Queries(self)
+        self.client = False
+        """Whether this node runs no actor, and only sends and asks."""
         self.interrupted: set[int] = set()
         """Messages whose handler was cancelled from outside once: the next time it counts as its own doing."""
         self.workers = Workers()
@@ -98,7 +98,7 @@ class Host(Sending):
 
     def runs(self, kind: str) -> bool:
         """Whether this node takes actors of a kind. Called from the store's thread."""
-        return not self.draining and kind in kinds
+        return not (self.draining or self.client) and kind in kinds
 
     def spawn_task(self, coroutine: Coroutine[Any, Any, object], name: str) -> None:
         """Run something in the background, with a reference that keeps it alive."""
@@ -127,50 +127,13 @@ class Host(Sending):
         return Reference(cls, spawn.to, self)
 
     async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-        """See `Port.query`. The answer is a copy: what it holds is not the actor's own."""
-        if self.closing:
-            raise SystemClosedError("the system is closed. Use it inside `async with ActorSystem(...)`.")
-        signature = query.signature
-        token = decoding_port.set(self)
-        try:
-            arguments = signature.decode(signature.encode(args, kwargs))
-            instance = await self._instance(ref)
-            guard = read_only.set(f"query {signature.what}")
-            try:
-                answer = await query.function(instance, **arguments)
-            finally:
-                read_only.reset(guard)
-            return signature.reply.decode(signature.reply.encode(answer, signature.reply_path))
-        finally:
-            decoding_port.reset(token)
+        """See `Port.query`."""
+        return await self.queries.ask(ref, query, args, kwargs)
 
-    async def _instance(self, ref: Reference) -> Actor:
-        address = address_of(ref)
-        settled = (
-            cast("Claimed", await self.committer.write(Claim(only=address))) if self._find(address) is None else None
-        )
-        if settled is not None and not settled.actors:
-            cls = class_of(ref)
-            if cls.__perdure__.required:
-                raise NotSpawnedError(
-                    f"{address} does not exist, and its class has fields without defaults. Spawn it first."
-                )
-            return cls()
-        activation = self._find(address) if settled is None else self._arrive(settled.actors[0])
-        if activation is not None:
-            await activation.ready()
-        if activation is None:
-            raise await self.floor.unreachable(address)
-        activation.idle_since = self.timestamp()
-        await activation.start()
-        return cast("Actor", activation.living.instance)
-
-    def _find(self, address: Address) -> Activation | None:
+    def find(self, address: Address) -> Activation | None:
+        """An actor's activation, if it is in memory here."""
         found = self._by_address.get(address)
         return None if found is None or found.gone else found
-
-    def _arrive(self, place: Placed) -> Activation | None:
-        return None if place.epoch is None else self.activation(place)
 
     def wake(self, places: Iterable[Placed]) -> None:
         """Bring actors that became this node's into memory; they go on by themselves."""
@@ -290,6 +253,7 @@ class Host(Sending):
         if waiting := [turn.mail.seq for turn in turns if turn is not None and turn.open_replies()]:
             self.completions(await self.store.completed(*waiting))
         await self.outcomes.look()
+        await self.queries.look()
 
     def reload_mail(self, activation: Activation) -> None:
         """There is mail that another process appended."""
@@ -328,3 +292,4 @@ class Host(Sending):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.outcomes.refuse()
+        self.queries.refuse()

@@ -37,7 +37,7 @@ STOPPING_SECONDS = 5.0
 class Living:
     """An actor's instance between activation and passivation."""
 
-    def __init__(self, spec: ActorSpec, address: Address, cell: Cell, port: Port) -> None:
+    def __init__(self, spec: ActorSpec, address: Address, cell: Cell | None, port: Port) -> None:
         self.spec = spec
         self.name = str(address)
         self._address = address
@@ -124,6 +124,20 @@ class Living:
         instance = self.instance or self._crashed
         return instance is not None and type(instance).stopping is not Actor.stopping
 
+    def restored(self) -> Actor:
+        """An object made from the stored state, that lives nowhere. Raises `StateMisfit`."""
+        try:
+            if self._stored is not None:
+                self.fields, self._stored = self._open(self._stored), None
+            return self._restored()
+        except SEAL_ERRORS as error:
+            raise StateMisfit(f"{self.name}: {error} The state is kept.") from error
+        except Exception as error:
+            raise StateMisfit(
+                f"{self.name}: the stored state does not fit {self.spec.cls.__name__}: {error}. "
+                "Mend the class or its migrate(); the state is kept."
+            ) from error
+
     # life -------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> Actor:
@@ -134,18 +148,9 @@ class Living:
             return self.instance
 
     async def _start(self) -> Actor:
-        try:
-            if self._stored is not None:
-                self.fields, self._stored = self._open(self._stored), None
-            instance = self._restored()
-        except SEAL_ERRORS as error:
-            raise StateMisfit(f"{self.name}: {error} The state is kept.") from error
-        except Exception as error:
-            raise StateMisfit(
-                f"{self.name}: the stored state does not fit {self.spec.cls.__name__}: {error}. "
-                "Mend the class or its migrate(); the state is kept."
-            ) from error
-        bind(instance, self._cell)
+        instance = self.restored()
+        if self._cell is not None:
+            bind(instance, self._cell)
         try:
             with _hook("started()"):
                 await instance.started()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from perdure.actors.silence import why_silent
 from perdure.errors import ActorFailed, ActorStopped, AskTimeout, SystemClosedError
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Outcome
@@ -77,10 +78,7 @@ class Outcomes:
             while True:
                 left = None if end is None else end - loop.time()
                 if left is not None and left <= 0:
-                    raise AskTimeout(
-                        f"no reply to message '{receipt.id}' in time; it goes on. Rejoin it with error.receipt.",
-                        receipt,
-                    )
+                    raise await self._too_late(receipt, local=local)
                 if local and left is None:
                     return await future
                 try:
@@ -93,6 +91,13 @@ class Outcomes:
                     return answer
         finally:
             self.forget(future)
+
+    async def _too_late(self, receipt: Receipt[Any], *, local: bool) -> AskTimeout:
+        text = f"no reply to message '{receipt.id}' in time; it goes on. Rejoin it with error.receipt."
+        found = None if local else await self._store.find(receipt.id)
+        if found is not None:
+            text = f"{text} {await why_silent(self._store, found.actor)}"
+        return AskTimeout(text, receipt)
 
     async def look(self) -> None:
         """Find outcomes that came about elsewhere: an actor may have gone to another node meanwhile."""

@@ -15,18 +15,28 @@ import msgspec
 
 from perdure.actors.watching import Terminated
 from perdure.errors import PerdureError, TamperedError, UnknownKeyError
-from perdure.storage.failure import decode_failure, encode_failure
+from perdure.storage.failure import decode_failure, decode_query_failure, encode_failure
 from perdure.storage.seal import Demanded, open_failure, opened
-from perdure.storage.seal_identity import arguments_of, failure_of, record_of, result_of, start_of, state_of
+from perdure.storage.seal_identity import (
+    answer_of,
+    arguments_of,
+    failure_of,
+    no_answer_of,
+    query_of,
+    record_of,
+    result_of,
+    start_of,
+    state_of,
+)
 from perdure.storage.seal_text import MARKS, NO_STATE
 
 if TYPE_CHECKING:
     from perdure.actors.actor import ActorSpec
-    from perdure.actors.handler import Signature
+    from perdure.actors.handler import Query, Signature
     from perdure.actors.port import Outgoing
     from perdure.actors.segments import Segments
     from perdure.storage.codec import Codec
-    from perdure.storage.records import Address, Mail, Outcome, Record, Snapshot
+    from perdure.storage.records import Address, Answered, Mail, OpenQuery, Outcome, Record, Snapshot
     from perdure.storage.seal import Seal
 
 SEAL_ERRORS = (TamperedError, UnknownKeyError)
@@ -68,6 +78,39 @@ def open_reply(seal: Seal | None, outcome: Outcome, id_: str, codec: Codec[Any] 
     if seal is not None or stored.startswith(MARKS):
         stored = opened(seal, stored, result_of(id_), codec)
     return msgspec.json.decode(stored) if codec is None else codec.decode(stored)
+
+
+# queries between processes --------------------------------------------------------------------------------------------
+
+
+def close_query(seal: Seal, arguments: str, id_: str, to: Address, query: Query) -> str:
+    """A query's arguments as they travel. Raises `UnsignedError`."""
+    if isinstance(seal, Demanded):
+        seal.admit({f"the reply of {query.signature.what}": query.signature.reply})
+    return seal.close(arguments, query_of(id_, to, query.name), query.signature.arguments)
+
+
+def open_query(seal: Seal | None, asked: OpenQuery, query: Query) -> str:
+    """A query's arguments as they were encoded. Raises `TamperedError` or `UnknownKeyError`."""
+    return opened(seal, asked.args, query_of(asked.id, asked.to, asked.name), query.signature.arguments)
+
+
+def close_answer(seal: Seal | None, answer: str, id_: str, query: Query) -> str:
+    """An answer as it travels. Raises `UnsignedError`."""
+    return answer if seal is None else seal.close(answer, answer_of(id_), query.signature.reply)
+
+
+def close_no_answer(seal: Seal | None, error: str, id_: str) -> str:
+    """Why there is none, as it travels."""
+    return error if seal is None else seal.close_failure(error, no_answer_of(id_))
+
+
+def open_answer(seal: Seal | None, answered: Answered, query: Query) -> str:
+    """The answer as it was encoded; raises what the query raised."""
+    if answered.result is None:
+        stored = open_failure(seal, answered.error, no_answer_of(answered.id))
+        raise decode_query_failure(stored, query.signature.what)
+    return opened(seal, answered.result, answer_of(answered.id), query.signature.reply)
 
 
 # state ----------------------------------------------------------------------------------------------------------------

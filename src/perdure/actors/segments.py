@@ -50,6 +50,8 @@ class Segments:
     """When a handler that was stopped is left behind."""
     reason = ""
     running_steps = 0
+    replays = False
+    """Whether it began before, and nobody has seen yet that it is where it waits."""
     stop_actor = False
     _handout: Handout | None = None
     _open: Segment | None = None
@@ -74,6 +76,7 @@ class Segments:
             self.records = {record.key: record for record in records}
             self._results = sum(record.kind in RESULTS for record in records)
             self._handout = Handout(records, self)
+            self.replays = True
 
     _results = 0
 

@@ -1,7 +1,7 @@
 """What people do by hand: try dead letters again or remove them, and have an actor go on that failed.
 
-It works beside a live system of another process, or on what a dead one left: as a node that runs no actor, which enters
-the database, writes, and leaves. Whoever runs the actors notices, now or when it starts.
+It works beside a live system of another process, or on what a dead one left: as a node that runs no actor, like a
+client, which enters the database, writes, and leaves. Whoever runs the actors notices, now or when it starts.
 
     operator = Operator("agents.db")
     await operator.retry(*operator.letters("ValueError"))
@@ -11,9 +11,7 @@ the database, writes, and leaves. Whoever runs the actors notices, now or when i
 from __future__ import annotations
 
 import os
-import platform
 import secrets
-import socket
 import time
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,15 +19,15 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from attrs import frozen
 
-from perdure._version import __version__
+from perdure.client import node_record
 from perdure.console import rows
 from perdure.console.database import Database
 from perdure.console.names import parse_address, unknown_actor, unknown_message
 from perdure.console.reading import Reading
 from perdure.console.why import held
 from perdure.errors import ActorError, ActorStopped, NoSuchMessage, NotADeadLetter, PerdureError
-from perdure.storage.records import Address, NodeRecord
-from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.records import Address
+from perdure.storage.targets import store_of
 from perdure.storage.writes import Appended, Committed, Forget, Order, Resend
 
 if TYPE_CHECKING:
@@ -109,7 +107,7 @@ class Restarting:
     Attributes:
         actor: The one that was named.
         others: Those it supervises, which begin again with it, in start order.
-        processes: How many processes are there now that may run them.
+        processes: How many processes that run actors are there now.
     """
 
     database: str
@@ -133,9 +131,8 @@ class Operator:
     async def _store(self) -> AsyncGenerator[Store]:
         # A store would make the file that it does not find, and migrate an older one beneath whoever runs on it.
         self._database.read(lambda _: None)
-        store = SQLiteStore(self._database.path, resumes=False)
-        name, python = f"by-hand-{secrets.token_hex(6)}", platform.python_version()
-        node = NodeRecord(name, os.getpid(), socket.gethostname(), python, __version__, self._clock())
+        store = store_of(self._database.path, client=True)
+        node = node_record(f"by-hand-{secrets.token_hex(6)}", self._clock(), runs=False)
         await store.open(node, lambda _: False)
         try:
             yield store
@@ -226,13 +223,9 @@ class Operator:
             (settled,) = await store.write([order])
             if not isinstance(settled, Committed):
                 _refuse(settled)
+            processes = {*(await store.whereabouts(address)).runners} - {*await store.dead_nodes()}
         others = tuple(one.to for one in settled.members if one.actor != me and one.life == "restarting")
-        processes = self._database.read(
-            lambda connection: sum(
-                node.live is not False for node in Reading(connection, self._database.path, now).nodes()
-            )
-        )
-        return Restarting(str(self._database.path), now, address, others, processes)
+        return Restarting(str(self._database.path), now, address, others, len(processes))
 
 
 def _portions(all_: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -21,6 +21,7 @@ from perdure.errors import (
     MessageCancelled,
     MessageExpired,
     PerdureError,
+    QueryError,
     Rejected,
     StepError,
     StuckError,
@@ -85,6 +86,28 @@ def decode_failure(status: OutcomeStatus, stored: str | None, subject: str) -> P
             f"{subject} is a dead letter ({fields.get('type', 'unknown cause')}: {text}). See it with perdure dead."
         )
     return _known(str(fields.get("type", "")), text, fields)
+
+
+def query_failure(error: Exception, what: str) -> PerdureError:
+    """What a query raises for what its code raised: errors of perdure are themselves."""
+    if isinstance(error, PerdureError):
+        return error
+    name, lineage = type_name(type(error)), [type_name(base) for base in type(error).__mro__[:-1]]
+    return QueryError(f"{what} raised {type(error).__name__}: {error}", error_type=name, lineage=lineage)
+
+
+def decode_query_failure(stored: str | None, what: str) -> PerdureError:
+    """The same for what was raised in another process, with its traceback there as a note."""
+    fields = failure_fields(stored)
+    name, text = str(fields.get("type", "")), str(fields.get("text", ""))
+    lineage = [str(base) for base in fields.get("lineage", ())]
+    if type_name(PerdureError) in lineage and name != type_name(QueryError):
+        error = _known(name, text, fields)
+    else:
+        error = QueryError(f"{what} raised {name.rpartition('.')[2]}: {text}", error_type=name, lineage=lineage)
+    if fields.get("traceback"):
+        error.add_note(f"where it was answered:\n{fields['traceback']}")
+    return error
 
 
 def _known(name: str, text: str, fields: dict[str, Any]) -> PerdureError:

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _LOG = logging.getLogger("perdure.storage")
-_READERS = 4
+READERS = 4
+"""How many connections read at once, where the system is no client."""
 _PAUSE_SECONDS = 0.2
 _TRANSIENT = (
     psycopg.errors.SerializationFailure,
@@ -58,11 +59,13 @@ class PostgresStore(Reading):
         target: A URL as libpq knows it, with `?schema=` for the schema (`perdure` by default), and `?pooler=true` if a
             transaction-mode pooler (PgBouncer) stands between.
         resumes: Whether turns that are parked are tried again when it opens.
+        readers: How many connections read at once. Besides, one writes, one listens, and one sends hints.
     """
 
-    def __init__(self, target: str, *, resumes: bool = True) -> None:
+    def __init__(self, target: str, *, resumes: bool = True, readers: int = READERS) -> None:
         self._place = place(target)
         self._resumes = resumes
+        self._reader_count = readers
         self._node: NodeRecord | None = None
         self._runs: Callable[[str], bool] = bool
         self._cache = Cache()
@@ -105,8 +108,8 @@ class PostgresStore(Reading):
         self._node, self._runs, self._pid = node, runs, os.getpid()
         self._cache = Cache()
         self._thread = ThreadPoolExecutor(1, "perdure-postgres")
-        self._reading = ThreadPoolExecutor(_READERS, "perdure-postgres-read")
-        for _ in range(_READERS):
+        self._reading = ThreadPoolExecutor(self._reader_count, "perdure-postgres-read")
+        for _ in range(self._reader_count):
             self._readers.put(Link(self._place, node.id))
         self._writer = Link(self._place, node.id)
         self._notices = Notices(self._place, node.id)

@@ -28,7 +28,7 @@ class Address(NamedTuple):
 
 
 class NodeRecord(Struct, frozen=True, gc=False):
-    """One process's presence in the deployment; `id` is random at every start."""
+    """One process's presence in the deployment; `id` is random at every start. A client `runs` no actors."""
 
     id: str
     pid: int
@@ -36,6 +36,7 @@ class NodeRecord(Struct, frozen=True, gc=False):
     python: str
     version: str
     started: float
+    runs: bool = True
 
 
 class Peer(Struct, frozen=True, gc=False):
@@ -44,6 +45,35 @@ class Peer(Struct, frozen=True, gc=False):
     id: str
     beats: int
     load: int
+
+
+class Whereabouts(Struct, frozen=True, gc=False):
+    """Who has an actor, whether nobody does although it has work, and which nodes that run actors have not left."""
+
+    owner: str | None
+    runnable: bool
+    runners: tuple[str, ...]
+
+
+# queries --------------------------------------------------------------------------------------------------------------
+
+
+class OpenQuery(Struct, frozen=True, gc=False):
+    """A query of another node that this one may answer, for it has the actor, or may take it."""
+
+    id: str
+    to: Address
+    name: str
+    args: str
+    asker: str
+
+
+class Answered(Struct, frozen=True, gc=False):
+    """What became of a query of this node: the answer as JSON, or why there is none."""
+
+    id: str
+    result: str | None
+    error: str | None
 
 
 # messages -------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ _SPELLED = {
     "changes": "the changes of message '{0}'",
     "record": "the result of '{1}' in the journal of message '{0}'",
     "failure": "the failure of message '{0}'",
+    "query": "the arguments of query '{0}' to {1}/{2}.{3}",
+    "answer": "the answer to query '{0}'",
+    "no answer": "why there is no answer to query '{0}'",
     "start": "a failure of {0}/{1} to start",
 }
 
@@ -58,6 +61,21 @@ def failure_of(message: str) -> Identity:
 def start_of(actor: Address) -> Identity:
     """What went wrong in starting an actor, where no message is to blame."""
     return ("start", actor.kind, actor.key)
+
+
+def query_of(query: str, to: Address, name: str) -> Identity:
+    """A query's arguments on their way to another process."""
+    return ("query", query, to.kind, to.key, name)
+
+
+def answer_of(query: str) -> Identity:
+    """A query's answer on its way back."""
+    return ("answer", query)
+
+
+def no_answer_of(query: str) -> Identity:
+    """What went wrong in a query, on its way back."""
+    return ("no answer", query)
 
 
 def spelled(identity: Identity) -> str:

@@ -6,8 +6,8 @@ is settled on its own: one that is refused leaves the others of its batch untouc
 
 **Wake-ups.** Nodes are told of each other's commits by hints: `write` wakes the nodes that its commit concerns, which
 the store alone knows: the owners of receivers, and of callers whose asks were answered; whoever awaits a message that
-ended; all of them, for what any may take up, for orders and for burials. That costs nothing while there is no other
-node, never waits, and cannot fail a commit.
+ended, or asked a query that was answered; all of them, for what any may take up, for orders and for burials. That costs
+nothing while there is no other node, never waits, and cannot fail a commit.
 
 **The fence.** An actor belongs to one node under an *epoch* that rises at every claim. A write of an activation names
 the epoch it was given; the store refuses it with `FencedError` when the actor's row says otherwise.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from perdure.storage.records import (
         Address,
+        Answered,
         Completion,
         Found,
         Level,
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
         Member,
         NodeRecord,
         OpenAsk,
+        OpenQuery,
         Past,
         Peer,
+        Whereabouts,
     )
     from perdure.storage.writes import Settled, Write
 
@@ -192,4 +195,19 @@ class Store(Protocol):
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """Kinds not among these that have runnable actors without an owner, and how many."""
+        ...
+
+    async def whereabouts(self, actor: Address) -> Whereabouts:
+        """Who has an actor, and who could run it."""
+        ...
+
+    async def open_queries(self, kinds: Collection[str], limit: int) -> list[OpenQuery]:
+        """Unanswered queries to actors that this node has, or, being of these kinds, may take; the oldest first.
+
+        Not those to parked actors that nobody has: whoever asks looks at their snapshot.
+        """
+        ...
+
+    async def answered(self) -> list[Answered]:
+        """Queries of this node that were answered, and that it has not said it has `Heard`."""
         ...

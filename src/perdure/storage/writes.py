@@ -18,6 +18,9 @@
     Resend   a dead letter that is tried again -> Appended | error
     Forget   dead letters removed for good     -> int, how many there were
     Yield    actors for another node to start  -> True
+    Inquire  a query for whoever has the actor -> Placed | True: it travels | False: no such actor | error
+    Answer   what became of another's query    -> bool: False if nobody asks any more, or the actor is another's
+    Heard    queries that are over             -> int, how many there were
 
 Times are seconds since the Unix epoch.
 
@@ -30,6 +33,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
+from perdure.storage.query_writes import Answer, Heard, Inquire
 from perdure.storage.records import (
     ActorStatus,
     Address,
@@ -324,6 +328,9 @@ Write: TypeAlias = (
     | Resend
     | Forget
     | Yield
+    | Inquire
+    | Answer
+    | Heard
 )
 
 

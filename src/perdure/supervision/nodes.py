@@ -136,6 +136,8 @@ class Sweep:
 
         everything, self._anew = self._anew, False
         await self._orders.recover(everything=everything)
+        if everything:
+            await self._residents.look()  # whoever asks what the dead had is not told to ask again
         self._adopted.set()
 
     async def begin_anew(self) -> None:

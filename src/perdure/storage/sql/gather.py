@@ -52,7 +52,7 @@ class Gathering:
         self.connection = connection
         self.node = node
         self._cache = cache
-        self._runs = runs
+        self.runs = runs
         self._thorough = thorough
         self._held: set[int] = set()
         self._known: dict[str, Known | None] = {}
@@ -204,6 +204,14 @@ class Gathering:
             row = self._cache.by_address.get(address)
         return row
 
+    def glance(self, address: Address) -> ActorRow | None:
+        """An actor's row as it is or just was: what this transaction does not rest on, others may change."""
+        row = self._cache.by_address.get(address)
+        if row is not None or not self.connection.shared:
+            return row or self.row_at(address)
+        sql = f"SELECT {_ACTOR_COLUMNS} FROM actor WHERE kind = ? AND actor.key = ?"  # noqa: S608  # constant columns
+        return next((ActorRow(*found) for found in self.connection.fetch(sql, *address)), None)
+
     def row(self, actor: int) -> ActorRow | None:
         """The row with a number, if there is one."""
         row = self._cache.by_id.get(actor)
@@ -253,7 +261,7 @@ class Gathering:
 
     def own(self, row: ActorRow) -> None:
         """Give a row to this node, under a new epoch, if nobody has it and this node can run it."""
-        if row.owner is None and row.life == "running" and self._runs(row.kind):
+        if row.owner is None and row.life == "running" and self.runs(row.kind):
             row.owner, row.epoch, row.moved = self.node, row.epoch + 1, True
             self.touch(row)
 
@@ -287,6 +295,8 @@ class Gathering:
 
     def put_message(self, seq: int, actor: int, number: int | None, e: Envelope) -> None:
         """Write a message."""
+        if number is None and not self.runs(e.to.kind):
+            self.concerned.add(ANYBODY)  # this node does not look at the clock for it
         special = number is None or e.chosen or e.cause is not None or e.chain or e.expires is not None
         if special or e.codec != "json":
             chain = json.dumps(e.chain) if e.chain else None

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
     """Enter a node; if it `resumes`, turns that are parked are tried again: the code may have been mended."""
     connection.execute(
-        "INSERT INTO node (id, pid, host, python, version, started) VALUES (?, ?, ?, ?, ?, ?)",
-        node.id, node.pid, node.host, node.python, node.version, node.started,
+        "INSERT INTO node (id, pid, host, python, version, started, runs) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        node.id, node.pid, node.host, node.python, node.version, node.started, int(node.runs),
     )  # fmt: skip
     if resumes:
         sql = "SELECT id FROM actor WHERE status = 'parked' ORDER BY id /* lock, skip */"
@@ -39,6 +39,7 @@ def leave(connection: Connection, node: str) -> int:
     connection.execute("UPDATE node SET status = 'left' WHERE id = ?", node)
     connection.fetch("SELECT id FROM actor WHERE owner = ? ORDER BY id /* lock, wait */", node)
     connection.execute("UPDATE turn SET executing = NULL WHERE executing = ?", node)
+    connection.execute("DELETE FROM query WHERE asker = ?", node)
     return connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
 
 
@@ -56,7 +57,7 @@ def resign(transaction: Gathering, _: Leave) -> int:
 
 def departed(connection: Connection) -> list[str]:
     """See `Store.departed`."""
-    return [node for (node,) in connection.fetch("SELECT id FROM node WHERE status <> 'live'")]
+    return [node for (node,) in connection.fetch("SELECT id FROM node WHERE status <> 'live' AND runs = 1")]
 
 
 def beat(transaction: Gathering, write: Beat) -> int:

@@ -5,13 +5,26 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
-from perdure.storage.sql import family, nodes, read
+from perdure.storage.sql import family, nodes, queries, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from perdure.storage import records
-    from perdure.storage.records import Address, Completion, Found, Level, Loaded, Mail, Member, OpenAsk, Peer
+    from perdure.storage.records import (
+        Address,
+        Answered,
+        Completion,
+        Found,
+        Level,
+        Loaded,
+        Mail,
+        Member,
+        OpenAsk,
+        OpenQuery,
+        Peer,
+        Whereabouts,
+    )
     from perdure.storage.sql.connection import Connection
 
 R = TypeVar("R")
@@ -104,3 +117,15 @@ class Reading:
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """See `Store.unknown_kinds`."""
         return await self._read(lambda connection: read.unknown_kinds(connection, kinds))
+
+    async def whereabouts(self, actor: Address) -> Whereabouts:
+        """See `Store.whereabouts`."""
+        return await self._read(lambda connection: queries.whereabouts(connection, actor))
+
+    async def open_queries(self, kinds: Collection[str], limit: int) -> list[OpenQuery]:
+        """See `Store.open_queries`."""
+        return await self._read(lambda connection: queries.unanswered(connection, self.me, kinds, limit))
+
+    async def answered(self) -> list[Answered]:
+        """See `Store.answered`."""
+        return await self._read(lambda connection: queries.answered(connection, self.me))

@@ -35,6 +35,7 @@ TOPICS = (
     "leaving",
     "neighbours",
     "wakes",
+    "queries",
     "orders",
     "letters",
     "history",

@@ -14,7 +14,8 @@ CREATE TABLE node (
     status  text NOT NULL DEFAULT 'live' CHECK (status IN ('live', 'left', 'dead')),
     batch   bigint NOT NULL DEFAULT 0,
     beats   bigint NOT NULL DEFAULT 0,
-    load    bigint NOT NULL DEFAULT 0
+    load    bigint NOT NULL DEFAULT 0,
+    runs    bigint NOT NULL DEFAULT 1
 ) WITH (fillfactor = 20);
 
 CREATE TABLE actor (
@@ -157,6 +158,18 @@ CREATE TABLE watcher (
     parameter text NOT NULL,
     cause     bigint,
     PRIMARY KEY (actor, watcher, handler)
+);
+
+CREATE TABLE query (
+    id       text COLLATE "C" PRIMARY KEY,
+    actor    bigint NOT NULL,
+    name     text NOT NULL,
+    args     text NOT NULL,
+    asker    text COLLATE "C" NOT NULL,
+    deadline double precision NOT NULL,
+    answered bigint NOT NULL DEFAULT 0,
+    result   text,
+    error    text
 );
 
 -- Numbers are given in blocks, so that a node does not ask for each. They are no cursor: commits become visible out of

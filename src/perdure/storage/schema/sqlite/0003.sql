@@ -7,3 +7,20 @@ ALTER TABLE node ADD COLUMN load INTEGER NOT NULL DEFAULT 0;
 -- The node that starts a `restarting` actor; if there is none, or it has left or died, whoever finds the actor free does.
 ALTER TABLE actor ADD COLUMN carrier TEXT;
 CREATE INDEX unwanted ON actor (owner) WHERE owner IS NOT NULL AND (life <> 'running' OR status = 'stopped');
+
+-- Whether it runs actors: a client (0) only sends and asks, and is given none.
+ALTER TABLE node ADD COLUMN runs INTEGER NOT NULL DEFAULT 1;
+
+-- A query on its way to whoever has the actor, and its answer on the way back. No message: it is gone within seconds, and
+-- nothing rests on it. Whoever asked removes it; or whoever buries him.
+CREATE TABLE query (
+    id       TEXT PRIMARY KEY,          -- made up by whoever asks
+    actor    INTEGER NOT NULL,
+    name     TEXT NOT NULL,
+    args     TEXT NOT NULL,             -- JSON
+    asker    TEXT NOT NULL,             -- the node that asks
+    deadline REAL NOT NULL,             -- when it waits no more; that it is over says the row's absence
+    answered INTEGER NOT NULL DEFAULT 0,
+    result   TEXT,                      -- JSON
+    error    TEXT                       -- JSON, as an outcome's
+) STRICT, WITHOUT ROWID;
