@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("perdure")
 _LOOK_SECONDS = 1.0
 _MEET_SECONDS = 0.05
-_OWN_LIMITS = {"message_bytes", "query", "lease", "heartbeat"}
+_OWN_LIMITS = frozenset({"message_bytes", "query", "lease", "heartbeat"})
 
 
 def check_client(target: object, limits: Limits) -> Limits:

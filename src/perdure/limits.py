@@ -30,7 +30,7 @@ class Limits:
         lease: Seconds after which a node that gives no sign of life is taken for dead; half of them after its last
             sign, it begins nothing itself. How long work rests if a machine is lost; on SQLite, the kernel tells at
             once of a process that died.
-        heartbeat: Seconds between signs of life. At most a fifth of `lease`.
+        heartbeat: Seconds between signs of life. At most a fifth of `lease`. Both are to be the same in all processes.
         retention: Seconds that handled messages and their journals stay readable.
         history: How many handled messages stay readable.
         results: Seconds that ids chosen by senders, and their results, are remembered.

@@ -131,7 +131,8 @@ class ActorSystem:
 
         Args:
             target: As of `ActorSystem`; not ``:memory:``, which no other process could open.
-            limits: `message_bytes` and `query` count here; the others belong to whoever runs the actors.
+            limits: `message_bytes`, `query`, `lease` and `heartbeat` count here; the others belong to whoever runs the
+                actors.
             seal: The one that the other processes have.
             clock: Where it takes its time from.
 

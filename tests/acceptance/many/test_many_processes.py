@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure import ActorSystem, Limits
+from perdure import ActorSystem, Limits, Receipt
 from tests.acceptance.children import ROOT
 from tests.acceptance.many.node import LEASE_SECONDS, LIMITS, Accountant
 from tests.acceptance.torture.facts import read_facts
@@ -87,7 +87,7 @@ async def fleet(target: str, folder: Path, seed: int) -> AsyncGenerator[Fleet]:
 async def run(target: str, folder: Path, *, seed: int, blows: int, pause: float) -> None:
     """Load, blows, and the reckoning."""
     sent: dict[str, list[int]] = defaultdict(list)
-    receipts = []
+    receipts: list[Receipt[int]] = []
     choice = random.Random(seed)
     async with (
         ActorSystem.client(target, limits=Limits(lease=LIMITS.lease, heartbeat=LIMITS.heartbeat)) as client,
