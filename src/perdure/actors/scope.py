@@ -15,10 +15,26 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from perdure.errors import NestedStepError
+from perdure.errors import KeyFormatError, NestedStepError
+from perdure.storage.failure import storable
 
 if TYPE_CHECKING:
     from perdure.actors.turn import Turn
+
+
+_MOST_BYTES = 2_000  # an index of PostgreSQL takes 2,704, with the message's number
+
+
+def check_journal_key(key: str) -> str:
+    """A key with names in it that users gave, if every database can keep it; raises `KeyFormatError`."""
+    if storable(key) != key:
+        raise KeyFormatError(f"journal key {key[:100]!r} holds a NUL or a lone surrogate. Leave it out of key=.")
+    if len(key.encode()) > _MOST_BYTES:
+        raise KeyFormatError(
+            f"journal key '{key[:100]}…' has {len(key.encode())} bytes; {_MOST_BYTES} is the limit. Use a shorter "
+            "key=, such as a digest of it."
+        )
+    return key
 
 
 class Scope:
@@ -40,7 +56,7 @@ class Scope:
     def key(self, name: str, key: str | None = None) -> str:
         """The key of the next call of `name` here."""
         if key is not None:
-            return f"{self.path}{name}:{key}"
+            return check_journal_key(f"{self.path}{name}:{key}")
         if self._ordinals is None:
             self._ordinals = {}
         ordinal = self._ordinals[name] = self._ordinals.get(name, 0) + 1
