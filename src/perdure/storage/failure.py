@@ -141,6 +141,11 @@ def _plain(error: BaseException) -> list[Any] | None:
         return None
 
 
+def storable(text: str) -> str:
+    """What people read, as any database takes it outside of JSON: PostgreSQL keeps no NUL."""
+    return _clean(text).replace("\0", "\\x00")
+
+
 def _clean(text: str) -> str:
     """Text without lone surrogates, which no database takes."""
     return text.encode(errors="backslashreplace").decode()

@@ -21,7 +21,7 @@ from perdure.errors import (
     PerdureError,
     StorageError,
 )
-from perdure.storage.failure import encode_failure, outcome_status
+from perdure.storage.failure import encode_failure, outcome_status, storable
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.seal_text import may_be_same, may_be_same_state
 from perdure.storage.sql import family, letters, nodes, orders, queries
@@ -214,7 +214,7 @@ class Transaction(Gathering):
                 write.message, t.attempts, t.blame, int(t.suspect), t.executing, t.retry_at, t.error
             )  # fmt: skip
         if write.status is not None:
-            row.status, row.reason = write.status, write.reason
+            row.status, row.reason = write.status, None if write.reason is None else storable(write.reason)
             self.touch(row)
 
     def _refusal(self, row: ActorRow, write: Segment) -> PerdureError | None:

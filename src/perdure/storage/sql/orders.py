@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
+from msgspec.structs import replace
+
 from perdure.errors import ActorFailed, ActorStopped, StaleDecision
-from perdure.storage.failure import encode_failure
+from perdure.storage.failure import encode_failure, storable
 from perdure.storage.records import Envelope, Outcome
 from perdure.storage.sql.family import children, member, subtrees
 from perdure.storage.sql.rare import dead_letter_rest
@@ -76,6 +78,7 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
     wanted = _wanted(write)
     if not wanted:
         return
+    write = replace(write, reason=storable(write.reason))
     transaction.flush()
     transaction.concerned.add(ANYBODY)
     done.members = subtrees(transaction.connection, wanted)
