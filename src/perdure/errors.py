@@ -426,7 +426,7 @@ class PerdureWarning(UserWarning):
 
 
 class UnknownKindWarning(PerdureWarning):
-    """Mail waits for a kind that no imported module defines; it is left alone."""
+    """Mail waits for a kind that no imported module defines, or that no process has the tags for; it is left alone."""
 
 
 class DuplicateWorkWarning(PerdureWarning):

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
+from msgspec.structs import replace
 
 from perdure.actors.actor import Actor, SpawnCall
 from perdure.actors.handler import Handler
 from perdure.actors.host import Host
-from perdure.actors.names import IdSource, check_name, kinds
+from perdure.actors.names import IdSource, check_name, check_tags, kinds
 from perdure.actors.port import Port
 from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference
@@ -39,6 +40,7 @@ from perdure.storage.records import Address
 from perdure.storage.seal import Demanded, Seal
 from perdure.storage.store import Store
 from perdure.storage.targets import store_of
+from perdure.supervision.alarm import Alarm
 from perdure.supervision.judge import Judge
 from perdure.supervision.lease import Lease
 from perdure.supervision.nodes import Sweep
@@ -73,6 +75,8 @@ class ActorSystem:
         on_escalation: What is done when the root cannot keep its children running: `stop`, the system closes, and says
             so in the log; `raise`, besides, whoever is inside ``async with`` is cancelled, and it raises
             `EscalationError`.
+        tags: What this process has that actors may need: it runs those whose class is imported here and whose
+            ``needs=`` are among them. Mail for others waits for a process that may have it.
         clock: Where it takes its time from.
 
     Nothing is read or written before ``async with``. Raises there:
@@ -88,8 +92,10 @@ class ActorSystem:
         limits: Limits | None = None,
         seal: Seal | None = None,
         on_escalation: Literal["stop", "raise"] = "stop",
+        tags: Iterable[str] = (),
         clock: Clock | None = None,
     ) -> None:
+        self._tags = check_tags(tags, "ActorSystem: tags=")
         self._store = store_of(target)
         self._limits = limits or Limits()
         self._clock = clock or SystemClock()
@@ -170,7 +176,7 @@ class ActorSystem:
             host.timestamp = lambda: self._clock.now().timestamp()
         host.node = host.ids.prefix
         host.seal = self._seal
-        host.client = self._is_client
+        host.client, host.tags = self._is_client, self._tags
         await self._store.open(self._record(host), host.runs)
         committer.start()
         self._closing = None
@@ -180,7 +186,7 @@ class ActorSystem:
         self._host, self._committer = host, committer
         root = OneForOne(max_restarts=self._limits.restarts, within=self._limits.restart_period)
         host.judge = Judge(self._store, kinds.get, root, host.timestamp)
-        self._overseer = Overseer(self._store, committer, host.floor, host.judge, kinds.get, host.timestamp)
+        self._overseer = Overseer(self._store, committer, host.floor, host.judge, host.runnable, host.timestamp)
         self._overseer.escalated = self._escalated
         host.overseer = self._overseer
         if self._is_client:
@@ -191,7 +197,8 @@ class ActorSystem:
             self._store,
             committer,
             host,
-            kinds=lambda: list(kinds),
+            kinds=lambda: list(filter(host.can_run, kinds)),
+            alarm=Alarm(self._store, host.needs, self._tags),
             timestamp=host.timestamp,
             deaths=self._limits.deaths,
             orders=self._overseer,
@@ -228,7 +235,8 @@ class ActorSystem:
             task.add_done_callback(_report)
 
     def _record(self, host: Host) -> NodeRecord:
-        return node_record(host.node, host.timestamp(), runs=not self._is_client)
+        record = node_record(host.node, host.timestamp(), runs=not self._is_client)
+        return replace(record, tags=tuple(sorted(host.tags)), kinds=tuple(filter(host.can_run, kinds)))
 
     def _pulse(self, host: Host, committer: Committer, sweep: Sweep | None) -> Pulse:
         lease = Lease(self._limits.lease, host.loop.time())

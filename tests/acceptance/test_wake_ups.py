@@ -14,7 +14,7 @@ import signal
 import time
 from pathlib import Path
 
-from perdure import ActorSystem
+from perdure import ActorSystem, Limits
 from tests.acceptance.waking import Echo, heard, other, say
 from tests.unit.observing import files_in, until
 
@@ -67,7 +67,7 @@ async def test_an_actor_is_answered_by_one_elsewhere(tmp_path: Path) -> None:
 
 
 async def test_idle_processes_do_next_to_nothing(tmp_path: Path) -> None:
-    """Two processes that wait for work leave the machine alone, and commit nothing to each other."""
+    """Two processes that wait for work leave the machine alone, and give each other signs of life and nothing else."""
     with other("serve", tmp_path / "a.db", "a") as process:
         assert await heard(process) == "up"
         async with ActorSystem(tmp_path / "a.db") as system:
@@ -79,7 +79,7 @@ async def test_idle_processes_do_next_to_nothing(tmp_path: Path) -> None:
             say(process, "5")
             used = float(await heard(process))
             print(f"processor time in 5 s idle: {used * 1e3:.0f} ms, here {(time.process_time() - mine) * 1e3:.0f} ms")
-            assert system._committer.transactions == before
+            assert system._committer.transactions - before <= 5 / Limits().heartbeat + 1
 
 
 async def test_what_a_killed_process_had_is_taken_up_at_once(tmp_path: Path) -> None:

@@ -376,3 +376,12 @@ def clients() -> None:
     ActorSystem.client("a.db", root=Supervisor)  # E171: a client has no tree
     ActorSystem.client("a.db", on_escalation="stop")  # E172: nothing escalates in a client
     ActorSystem.client("a.db", limits=5)  # E173: a number, where limits are wanted
+
+
+class WrongNeeds(Actor, needs={1}):  # E174: a number, where tags are wanted
+    pass
+
+
+def tags() -> None:
+    ActorSystem("a.db", tags=3)  # E175: a number, where tags are wanted
+    ActorSystem("a.db", tags=[b"gpu"])  # E176: bytes, where texts are wanted

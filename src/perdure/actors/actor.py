@@ -34,7 +34,7 @@ from uuid import UUID
 import attrs
 
 from perdure.actors.handler import Handler, Query, resolve_hints
-from perdure.actors.names import near, register_kind
+from perdure.actors.names import check_tags, near, register_kind
 from perdure.clock import Seconds, seconds
 from perdure.errors import ActorDefinitionError, EncodingError, NotInTurnError, ReadOnlyError, StateError
 from perdure.storage.record_codec import RecordCodec
@@ -155,6 +155,7 @@ class ActorSpec:
         passivate_after: float,
         mailbox_limit: int,
         supervision: Strategy | None = None,
+        needs: frozenset[str] = frozenset(),
     ) -> None:
         self.cls = cls
         self.kind = kind
@@ -164,6 +165,7 @@ class ActorSpec:
         self.passivate_after = passivate_after
         self.mailbox_limit = mailbox_limit
         self.supervision = supervision
+        self.needs = needs
         self.auto_shutdown: AutoShutdown = "never"
         self.raises_children = False
         fields = attrs.fields(cast("type[attrs.AttrsInstance]", cls))
@@ -233,6 +235,7 @@ class Actor:
             which counts the restarts of each alone.
         passivate_after: Idle time after which the actor leaves memory.
         mailbox_limit: How many unhandled messages it may hold.
+        needs: What a process must have to run it, as its `ActorSystem(tags=…)` says: ``needs={"gpu"}``.
     """
 
     __perdure__: ClassVar[ActorSpec]
@@ -248,6 +251,7 @@ class Actor:
         supervision: Strategy | None = None,
         passivate_after: Seconds | None = None,
         mailbox_limit: int = 100_000,
+        needs: Iterable[str] = (),
     ) -> None:
         super().__init_subclass__()
         _check_reserved(cls)
@@ -262,6 +266,7 @@ class Actor:
             passivate_after=_PASSIVATE_AFTER_SECONDS if passivate_after is None else seconds(passivate_after),
             mailbox_limit=mailbox_limit,
             supervision=supervision,
+            needs=check_tags(needs, f"{cls.__qualname__}: needs="),
         )
         register_kind(cls, cls.__perdure__.kind, tuple(aliases))
 

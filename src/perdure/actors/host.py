@@ -78,6 +78,7 @@ class Host(Sending):
         self.judge: Judge
         self.overseer: Overseer
         self.node = ""
+        self.tags: frozenset[str] = frozenset()
         self.seal: Seal | None = None
         self.ids = IdSource()
         self.activations: dict[int, Activation] = {}
@@ -98,7 +99,21 @@ class Host(Sending):
 
     def runs(self, kind: str) -> bool:
         """Whether this node takes actors of a kind. Called from the store's thread."""
-        return not (self.draining or self.client) and kind in kinds
+        return not (self.draining or self.client) and self.can_run(kind)
+
+    def can_run(self, kind: str) -> bool:
+        """Whether a kind's class is here, and so is all that it needs."""
+        return self.runnable(kind) is not None
+
+    def runnable(self, kind: str) -> type[Actor] | None:
+        """The class of a kind; none if it is not here, or needs what this node has not."""
+        cls = kinds.get(kind)
+        return cls if cls is not None and cls.__perdure__.needs <= self.tags else None
+
+    def needs(self, kind: str) -> frozenset[str] | None:
+        """What a node must have to run a kind; none if its class is not here."""
+        cls = kinds.get(kind)
+        return None if cls is None else cls.__perdure__.needs
 
     def spawn_task(self, coroutine: Coroutine[Any, Any, object], name: str) -> None:
         """Run something in the background, with a reference that keeps it alive."""

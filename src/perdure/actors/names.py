@@ -7,7 +7,7 @@ import unicodedata
 from itertools import count
 from typing import TYPE_CHECKING
 
-from perdure.errors import KeyFormatError, KindError
+from perdure.errors import ActorDefinitionError, KeyFormatError, KindError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +42,19 @@ def check_name(name: object, what: str) -> str:
             "Normalise it with unicodedata.normalize('NFC', …)."
         )
     return name
+
+
+def check_tags(tags: Iterable[str], what: str) -> frozenset[str]:
+    """Tags as a set; raises `ActorDefinitionError` unless each is a name that every process can be given."""
+    if isinstance(tags, str | bytes) or not hasattr(tags, "__iter__"):
+        raise ActorDefinitionError(f'{what}{tags!r} is no set of tags. Write a set: {{"gpu"}}.')
+    found = list(tags)
+    for tag in found:
+        try:
+            check_name(tag, "tag")
+        except KeyFormatError as error:
+            raise ActorDefinitionError(f"{what}{found!r}: {error}") from error
+    return frozenset(found)
 
 
 def register_kind(cls: type[Actor], kind: str, aliases: tuple[str, ...]) -> None:

@@ -19,6 +19,8 @@ from perdure.errors import KeyFormatError, NestedStepError
 from perdure.storage.failure import storable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perdure.actors.turn import Turn
 
 
@@ -106,3 +108,13 @@ def forbid_in_step(what: str) -> None:
             f"{what} was begun inside step '{step}'. A step is one effect: make this a plain function, or call it from "
             "the handler."
         )
+
+
+def item_names(names: Iterable[str], prefix: str) -> list[str]:
+    """The names of a fan-out's items, if they can stand in the journal. Raises `ValueError` if two have one."""
+    found = list(names)
+    if len(set(found)) < len(found):
+        raise ValueError("key= gives two items one name. Leave it out to name items by their index.")
+    for name in found:
+        check_journal_key(f"{prefix}[{name}]/")
+    return found

@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from perdure.actors.actor import Actor
 from perdure.actors.handler import resolve_hints
-from perdure.actors.scope import Scope, check_journal_key, current, forbid_in_step, here, running_step
+from perdure.actors.scope import Scope, current, forbid_in_step, here, item_names, running_step
 from perdure.actors.sealing import admit_step, close_error, close_result, open_result, open_step_error
 from perdure.actors.threads import in_thread
 from perdure.clock import Seconds, seconds
@@ -370,13 +370,8 @@ async def fan_out(
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
     work = list(items)
     scope = here()
-    names = [key(item) if key is not None else str(index) for index, item in enumerate(work)]
-    if len(set(names)) < len(names):
-        raise ValueError("key= gives two items one name. Leave it out to name items by their index.")
     prefix = "" if scope is None else f"{scope.key('fan_out')}"
-    if key is not None:
-        for name in names:
-            check_journal_key(f"{prefix}[{name}]/")
+    names = [str(index) for index in range(len(work))] if key is None else item_names(map(key, work), prefix)
     results: list[Any] = [None] * len(work)
     remaining = iter(range(len(work)))
 

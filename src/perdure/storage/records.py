@@ -28,7 +28,13 @@ class Address(NamedTuple):
 
 
 class NodeRecord(Struct, frozen=True, gc=False):
-    """One process's presence in the deployment; `id` is random at every start. A client `runs` no actors."""
+    """One process's presence in the deployment; `id` is random at every start.
+
+    Attributes:
+        runs: Whether it runs actors; a client does not.
+        tags: What it has that actors may need.
+        kinds: The kinds that it runs, as far as they were known when it entered.
+    """
 
     id: str
     pid: int
@@ -37,14 +43,18 @@ class NodeRecord(Struct, frozen=True, gc=False):
     version: str
     started: float
     runs: bool = True
+    tags: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
 
 class Peer(Struct, frozen=True, gc=False):
-    """Another node that has not left: the counter it raises while it lives, and how many actors it has in memory."""
+    """Another node that has not left: the counter it raises while it lives, its load, what it has, and what it runs."""
 
     id: str
     beats: int
     load: int
+    tags: frozenset[str] = frozenset()
+    kinds: frozenset[str] = frozenset()
 
 
 class Whereabouts(Struct, frozen=True, gc=False):

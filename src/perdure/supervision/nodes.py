@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from perdure.errors import PerdureError, UnknownKindWarning
+from perdure.errors import PerdureError
 from perdure.storage.writes import Buried, Bury, Claim, Claimed, Due, Fired, Purge
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from perdure.storage.records import Completion
     from perdure.storage.store import Store
     from perdure.storage.writes import Appended, Placed
+    from perdure.supervision.alarm import Alarm
     from perdure.supervision.orders import Orders
 
 _LOG = logging.getLogger("perdure.supervision")
@@ -72,7 +72,7 @@ class Residents(Protocol):
 class Sweep:
     """The periodic work of one node."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # it works for all of these
         self,
         store: Store,
         committer: Committer,
@@ -82,6 +82,7 @@ class Sweep:
         timestamp: Callable[[], float],
         deaths: int,
         orders: Orders,
+        alarm: Alarm,
     ) -> None:
         self._store = store
         self._committer = committer
@@ -94,7 +95,7 @@ class Sweep:
         self._adopted: asyncio.Event = asyncio.Event()
         self._departed: set[str] = set()
         self._due: asyncio.Event = asyncio.Event()
-        self._warned: set[str] = set()
+        self._alarm = alarm
         self._started = timestamp()
 
     async def bury(self, judged: Sequence[tuple[str, int]] = ()) -> None:
@@ -191,7 +192,7 @@ class Sweep:
         return any(kind in kinds for kind, _ in await self._store.unknown_kinds(()))
 
     async def _look_for_unowned(self) -> None:
-        """Claim what nobody has, such as actors whose module was imported late; warn of kinds nobody here knows."""
+        """Claim what nobody has, such as actors whose module was imported late; tell of kinds that nobody can run."""
         if self._residents.draining:
             return
         kinds = set(self._kinds())
@@ -200,15 +201,7 @@ class Sweep:
             await self.adopt()
         if self._timestamp() - self._started < _UNKNOWN_AFTER_SECONDS:
             return
-        for kind, count in unowned:
-            if kind not in kinds and kind not in self._warned:
-                self._warned.add(kind)
-                warnings.warn(
-                    f"mail waits for {count} actors of kind '{kind}', which no imported module defines. "
-                    "Import the module that does; until then they are left alone.",
-                    UnknownKindWarning,
-                    stacklevel=2,
-                )
+        await self._alarm.ring([(kind, count) for kind, count in unowned if kind not in kinds])
 
     # time -------------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ Type: TypeAlias = Literal["INTEGER", "REAL", "TEXT", "BLOB"]
 Value: TypeAlias = str | bytes | int | float | None
 Row: TypeAlias = tuple[Value, ...]
 
-OF_A_PLACE = {"node", "removed"}
+OF_A_PLACE = {"node", "query", "removed"}
 """Tables that stay behind."""
 
 

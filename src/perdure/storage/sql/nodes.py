@@ -6,6 +6,7 @@ machine is compared with another's.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from perdure.errors import NodeBuried
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
     """Enter a node; if it `resumes`, turns that are parked are tried again: the code may have been mended."""
     connection.execute(
-        "INSERT INTO node (id, pid, host, python, version, started, runs) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO node (id, pid, host, python, version, started, runs, tags, kinds) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         node.id, node.pid, node.host, node.python, node.version, node.started, int(node.runs),
+        json.dumps(node.tags, ensure_ascii=False), json.dumps(node.kinds, ensure_ascii=False),
     )  # fmt: skip
     if resumes:
         sql = "SELECT id FROM actor WHERE status = 'parked' ORDER BY id /* lock, skip */"
@@ -89,5 +92,8 @@ def is_to_be_buried(connection: Connection, write: Bury) -> bool:
 
 def peers(connection: Connection, me: str) -> list[Peer]:
     """See `Store.peers`."""
-    sql = "SELECT id, beats, load FROM node WHERE status = 'live' AND id <> ?"
-    return [Peer(*found) for found in connection.fetch(sql, me)]
+    sql = "SELECT id, beats, load, tags, kinds FROM node WHERE status = 'live' AND id <> ?"
+    return [
+        Peer(id_, beats, load, frozenset(json.loads(tags)), frozenset(json.loads(kinds)))
+        for id_, beats, load, tags, kinds in connection.fetch(sql, me)
+    ]

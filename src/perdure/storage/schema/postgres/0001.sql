@@ -15,7 +15,9 @@ CREATE TABLE node (
     batch   bigint NOT NULL DEFAULT 0,
     beats   bigint NOT NULL DEFAULT 0,
     load    bigint NOT NULL DEFAULT 0,
-    runs    bigint NOT NULL DEFAULT 1
+    runs    bigint NOT NULL DEFAULT 1,
+    tags    text NOT NULL DEFAULT '[]',
+    kinds   text NOT NULL DEFAULT '[]'
 ) WITH (fillfactor = 20);
 
 CREATE TABLE actor (
