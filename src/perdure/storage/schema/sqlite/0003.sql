@@ -1,6 +1,6 @@
 -- Many processes: signs of life, what a node has and is still to stop, and who goes on with an order.
 
--- A node raises `beats` while its event loop runs. `load` is what its actors cost (`supervision/balance.py`); `tags` and
+-- A node raises `beats` while its event loop runs. `load` is how many actors it has in memory; `tags` and
 -- `kinds` are JSON arrays: what it has that actors may need, and what it runs, as far as it knew when it entered.
 ALTER TABLE node ADD COLUMN beats INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE node ADD COLUMN load INTEGER NOT NULL DEFAULT 0;
