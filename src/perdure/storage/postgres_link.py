@@ -31,6 +31,8 @@ OUTAGE_SECONDS = 30.0
 """How long something is tried again while the server cannot be reached."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 _MILLISECONDS = str(int(CALL_SECONDS * 1_000))
+_IDLE_MILLISECONDS = "5000"
+"""How long a transaction may wait for its process, which may be stopped, and hold its rows: less than a lease."""
 
 _SETTINGS = """
 SELECT set_config('search_path', ?, true), set_config('synchronous_commit', 'on', true),
@@ -126,7 +128,7 @@ class Link:
             with self._pipelined(raw) as pipeline:
                 connection = PostgresConnection(raw, pipeline)
                 connection.send("BEGIN" if lock else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                connection.send(_SETTINGS, self._where.schema, _MILLISECONDS, _MILLISECONDS)
+                connection.send(_SETTINGS, self._where.schema, _IDLE_MILLISECONDS, _MILLISECONDS)
                 if lock:
                     connection.send(_LOCK, f"{self._where.schema} {lock}")
                 yield connection
