@@ -139,7 +139,8 @@ def _complete_callers(transaction: Gathering, seq: int, error: str, now: float) 
     connection = transaction.connection
     told = json.dumps({**json.loads(error), "status": "dead"})
     callers = connection.fetch(_CALLERS, seq)
-    transaction.hold(actor for _, _, actor in callers)
+    if transaction.hold(actor for _, _, actor in callers):
+        callers = connection.fetch(_CALLERS, seq)  # one may have given its ask up before it was held
     for message, key, actor in callers:
         sql = "UPDATE journal SET status = 'failed', error = ?, finished = ? WHERE message = ? AND key = ?"
         connection.execute(sql, told, now, message, key)
