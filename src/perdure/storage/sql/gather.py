@@ -161,11 +161,23 @@ class Gathering:
             ids = self._cache.ids
             self._find([address for address in addresses if address not in ids])
             self.hold([ids[address] for address in addresses if address in ids])
+            for address in addresses:
+                if address in ids and address not in self._cache.by_address:
+                    self._load_held(address)
             return
         sql = f"SELECT {_ACTOR_COLUMNS} FROM pairs(?) AS wanted CROSS JOIN actor \
                 ON actor.kind = wanted.a AND actor.key = wanted.b"  # noqa: S608  # constant columns
         for found in self.connection.fetch(sql, json.dumps([(a.kind, a.key) for a in addresses])):
             self._cache.put(ActorRow(*found))
+
+    def _load_held(self, address: Address) -> None:
+        """Read a row that is held, and was dropped since, because other statements changed it."""
+        ids = self._cache.ids
+        if self.row(ids[address]) is None:  # that id was learnt in a transaction that was rolled back
+            del ids[address]
+            self._find([address])
+            if address in ids:
+                self.row(ids[address])
 
     def _load_ids(self, ids: Sequence[str]) -> None:
         self._known.update(dict.fromkeys(ids))
@@ -348,7 +360,12 @@ class Gathering:
             seq, id_, *_ = messages[0]
             self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)
         elif outcomes and self.evidence is None:
-            self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND ? IS NULL", outcomes[0][0], None)
+            # Who takes the actor over may end the same message, but not at the same microsecond.
+            self.evidence = (
+                "SELECT 1 FROM outcome WHERE message = ? AND finished = ?",
+                outcomes[0][0],
+                outcomes[0][-1],
+            )
         completed = [
             (seq, key, "completed" if o.status == "succeeded" else "failed", o.result, _told(o), self.now)
             for (seq, key), o in self._completed.items()
