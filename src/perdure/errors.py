@@ -286,6 +286,14 @@ class WriterLockTimeout(StorageError, TimeoutError):
     """Another process held the writer lock past the deadline."""
 
 
+class OutcomeUnknownError(StorageError):
+    """The database went away while a transaction was committed: what was sent may be there, or not.
+
+    The actors of this process see what the database has, once it is back. Whoever sent from outside sends again: under
+    an id of its own (`options(id=…)`) a message is the same one, and handled once.
+    """
+
+
 class FencedError(StorageError):
     """This activation no longer owns its actor; what it computed was not written."""
 

@@ -16,13 +16,13 @@ import os
 import queue
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from perdure.errors import NodeBuried, PerdureError, StorageError, SystemClosedError
+from perdure.errors import NodeBuried, OutcomeUnknownError, PerdureError, StorageError, SystemClosedError
 from perdure.storage.postgres_link import OUTAGE_SECONDS, Link, away, said
 from perdure.storage.postgres_open import place, prepare, refuse
 from perdure.storage.postgres_wake import Notices
@@ -34,7 +34,7 @@ from perdure.storage.sql.reading import Reading
 from perdure.storage.wake import ANYBODY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
 
     from perdure.storage.records import NodeRecord
     from perdure.storage.writes import Settled, Write
@@ -78,9 +78,11 @@ class PostgresStore(Reading):
         self._settled: list[Settled] = []
         self._notices: Notices | None = None
         self._news: tuple[Collection[str], Collection[int]] = ((), ())
-        self._committed = 0
+        self._doubt: tuple[str, Value, Value] | None = None
+        """The evidence of a transaction of which nobody knows whether it was committed."""
+        self._committed = self._begun = 0
         self._seen = (0, 0)
-        """How many transactions this node and everybody had committed when somebody last looked."""
+        """How many transactions this node at most, and everybody, had committed when somebody last looked."""
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -116,12 +118,12 @@ class PostgresStore(Reading):
         opening = asyncio.ensure_future(self._hop(self._open))
         try:
             await asyncio.shield(opening)
+            await self._meet()
         except BaseException:
             await asyncio.wait([opening])
             opening.exception()  # what stopped the caller is what is told
             await self._disconnect()
             raise
-        await self._meet()
 
     async def _meet(self) -> None:
         """Hear the other nodes, and be known to them."""
@@ -141,10 +143,22 @@ class PostgresStore(Reading):
         with self._need(self._writer).transaction(self.me) as connection:
             nodes.enter(connection, self._need(self._node), resumes=self._resumes)
 
+    def _enter_again(self) -> None:
+        """Enter, whatever has become of the connection meanwhile."""
+        writer, end = self._need(self._writer), time.monotonic() + OUTAGE_SECONDS
+        self._doubt = None  # whoever buried this node has freed what it had
+        while True:
+            try:
+                return self._enter()
+            except psycopg.Error as error:
+                if not away(error) or time.monotonic() > end:
+                    raise StorageError(f"{self.location}: {said(error)}. The node was not entered.") from error
+                writer.connect_again(error, end)
+
     async def rejoin(self, node: NodeRecord) -> None:
         """See `Store.rejoin`."""
         self._node = node
-        await self._hop(self._enter)
+        await self._hop(self._enter_again)
         notices, self._notices = self._notices, Notices(self._place, node.id)
         if notices is not None:
             await notices.close()
@@ -166,6 +180,8 @@ class PostgresStore(Reading):
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
         notices, self._notices = self._notices, None
+        if os.getpid() != self._pid:
+            return  # the connections are the other process's, and to end them would end its own
         if notices is not None:
             await notices.close()
         threads = [thread for thread in (self._thread, self._reading) if thread is not None]
@@ -206,11 +222,12 @@ class PostgresStore(Reading):
     def _write(self, batch: Sequence[Write]) -> list[Settled]:
         """Try until it is committed, or refused for good, or the database has been away for too long."""
         self._batch += 1
-        end = time.monotonic() + OUTAGE_SECONDS
+        end, lost = time.monotonic() + OUTAGE_SECONDS, False
         also: set[int] = set()
         thorough = False
         while True:
             try:
+                self._settle_doubt()
                 return self._transact(batch, also, thorough=thorough)
             except Again as again:
                 also.update(again.actors)
@@ -223,6 +240,8 @@ class PostgresStore(Reading):
                 error = found
             except psycopg.Error as found:
                 error = found
+                if not lost:  # a silent connection may have taken all of the time
+                    lost, end = True, time.monotonic() + OUTAGE_SECONDS
                 settled = self._after(found, end)
                 if settled is not None:
                     return settled
@@ -241,30 +260,59 @@ class PostgresStore(Reading):
         writer = self._need(self._writer)
         if not away(error):
             raise self._refused(error) from error
-        settled, committing = self._settled, writer.committing
-        writer.connect_again(error, end)
-        if committing and self._was_committed(end):
+        settled, self._doubt = self._settled, self._evidence if writer.committing else self._doubt
+        if not writer.committing:
+            writer.connect_again(error, end)
+        elif self._was_committed(error, end):
             _LOG.warning("%s: batch %d was committed although its connection was lost", self.location, self._batch)
             return settled
         return None
 
-    def _was_committed(self, end: float) -> bool:
-        """Wait until the server has ended the transaction before, and look for a row that only it wrote."""
-        sql, *values = self._evidence
-        writer = self._need(self._writer)
+    def _was_committed(self, error: psycopg.Error, end: float) -> bool:
+        """Wait until the server has ended the transaction before, and look for a row that only it wrote.
+
+        Raises:
+            OutcomeUnknownError: It cannot be looked up in time.
+        """
+        (sql, *values), writer = self._evidence, self._need(self._writer)
         while True:
             try:
-                with writer.transaction(self.me) as connection:
-                    return bool(connection.fetch(sql, *values))
-            except psycopg.Error as error:
-                if not away(error) or time.monotonic() > end:
-                    unknown = f"what became of a transaction cannot be looked up ({said(error)})"
-                    raise StorageError(f"{self.location}: {unknown}. Start again.") from error
                 writer.connect_again(error, end)
+                with writer.transaction(self.me) as connection:
+                    committed = bool(connection.fetch(sql, *values))
+            except psycopg.Error as found:
+                if not away(found) or time.monotonic() > end:
+                    raise self._unknown(found) from found
+                error = found
+            except StorageError as found:
+                raise self._unknown(found) from found
+            else:
+                self._doubt = None
+                return committed
+
+    def _unknown(self, error: Exception) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"{self.location}: the server went away in the middle of a commit, and whether that took effect cannot be "
+            f"looked up ({said(error)}). See to the server; what was sent from outside, send again under an id of its "
+            "own, options(id=…), so that it is handled once."
+        )
+
+    def _settle_doubt(self) -> None:
+        """If a transaction was committed that its writers believe to have failed, free all that this node has."""
+        if self._doubt is None:
+            return
+        (sql, *values), writer = self._doubt, self._need(self._writer)
+        try:
+            with writer.transaction(self.me) as connection:
+                if connection.fetch(sql, *values):
+                    nodes.disown(connection, self.me)
+        finally:
+            writer.committing = False  # it may be done twice
+        self._doubt = None
 
     def _transact(self, batch: Sequence[Write], also: set[int], *, thorough: bool) -> list[Settled]:
         self._settled = []
-        with self._need(self._writer).transaction(self.me) as connection:
+        with self._counted(), self._need(self._writer).transaction(self.me) as connection:
             status = connection.send("SELECT status FROM node WHERE id = ?", self.me)
             transaction = Transaction(connection, self._cache, self.me, self._runs, thorough=thorough)
             self._settled.extend(transaction.run(batch, time.time(), also))
@@ -276,9 +324,18 @@ class PostgresStore(Reading):
             else:
                 self._evidence = transaction.evidence
             self._news = (transaction.concerned, transaction.ended)
-        self._committed += 1
         connection.check()
         return self._settled
+
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        """Count a transaction: as one that may be committed while it runs, as one that was when it has been."""
+        self._begun = self._committed + 1
+        try:
+            yield
+            self._committed += 1
+        finally:
+            self._begun = self._committed
 
     async def checkpoint(self) -> None:
         """PostgreSQL keeps its own house."""
@@ -290,7 +347,7 @@ class PostgresStore(Reading):
 
     def _in_one(self, query: Callable[[Connection], R]) -> R:
         """Read in one transaction, again if the connection is lost."""
-        end = time.monotonic() + OUTAGE_SECONDS
+        end: float | None = None
         link = self._readers.get()  # there are as many as threads
         try:
             while True:
@@ -298,6 +355,7 @@ class PostgresStore(Reading):
                     with link.transaction(None) as connection:
                         return query(connection)
                 except psycopg.Error as error:
+                    end = end or time.monotonic() + OUTAGE_SECONDS
                     if time.monotonic() > end or not away(error):
                         raise StorageError(f"{self.location}: {said(error)}.") from error
                     link.close()
@@ -310,14 +368,15 @@ class PostgresStore(Reading):
         notices = self._need(self._notices)
         heard, notices.heard = notices.heard, False
         own, newest = self._committed, await self._version()
-        (seen_own, seen), self._seen = self._seen, (own, newest)
+        (seen_own, seen), self._seen = self._seen, (self._begun, newest)
         return heard or newest - seen > own - seen_own
 
     async def _version(self) -> int:
-        """The number that the next transaction which writes will have."""
-        sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-        ((newest,),) = await self._read(lambda connection: connection.fetch(sql))
-        return int(newest)
+        """How many transactions that write have ended: those below the newest, without those that run still."""
+        sql = "SELECT pg_snapshot_xmax(now)::text::bigint - (SELECT count(*) FROM pg_snapshot_xip(now)) \
+               FROM pg_current_snapshot() AS now"
+        ((ended,),) = await self._read(lambda connection: connection.fetch(sql))
+        return int(ended)
 
     async def wait(self, seconds: float) -> bool:
         """See `Store.wait`."""

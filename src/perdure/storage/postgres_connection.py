@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -104,7 +104,13 @@ class Bounded(psycopg.Connection[Any]):
         if self.deadline is not None:
             left = max(0.001, self.deadline - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
-        return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.Error:
+            # What a lost connection leaves half-done fails once more when it is thrown away, and would say so to nobody.
+            with suppress(psycopg.Error, RuntimeError):
+                gen.close()
+            raise
 
 
 class Blocks:

@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 
 from perdure.errors import StorageError
 from perdure.storage.postgres_connection import Bounded, PostgresConnection, adapters
+from perdure.storage.postgres_open import IDLE_MILLISECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,13 +31,15 @@ CALL_SECONDS = 30.0
 OUTAGE_SECONDS = 30.0
 """How long something is tried again while the server cannot be reached."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
-_MILLISECONDS = str(int(CALL_SECONDS * 1_000))
-_IDLE_MILLISECONDS = "5000"
-"""How long a transaction may wait for its process, which may be stopped, and hold its rows: less than a lease."""
+CONNECT_SECONDS = 10
 
 _SETTINGS = """
 SELECT set_config('search_path', ?, true), set_config('synchronous_commit', 'on', true),
        set_config('idle_in_transaction_session_timeout', ?, true), set_config('statement_timeout', ?, true)
+"""
+_TERMINATE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = $1 AND application_name = current_setting('application_name')
 """
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(?, 7065))"
 
@@ -55,6 +58,7 @@ class Link:
         self._where = where
         self._name = name
         self._raw: Bounded | None = None
+        self._backend = 0
         self.committing = False
         """Whether the transaction before was lost in the middle of COMMIT."""
 
@@ -71,13 +75,15 @@ class Link:
                 prepare_threshold=None if self._where.pooler else 3,
                 context=_Context(),
                 cursor_factory=psycopg.RawCursor[Any],
-                connect_timeout=10,
+                connect_timeout=CONNECT_SECONDS,
                 application_name=f"perdure {self._name}",
                 keepalives_idle=5,
                 keepalives_interval=5,
                 keepalives_count=3,
                 tcp_user_timeout=15_000,
             )
+            self._raw.deadline = time.monotonic() + CALL_SECONDS
+            self._backend = self._raw.info.backend_pid
         return self._raw
 
     def close(self) -> None:
@@ -97,11 +103,11 @@ class Link:
     def connect_again(self, cause: psycopg.Error, end: float) -> None:
         """Make a lost connection again; raises `StorageError` if none can be made until `end` (`time.monotonic`)."""
         _LOG.warning("%s: the connection was lost (%s); connecting again", self._where.name, said(cause))
-        pause = _FIRST_PAUSE_SECONDS
+        pause, before = _FIRST_PAUSE_SECONDS, self._backend
         while True:
             self.close()
             try:
-                _ = self.raw
+                self._end_on_the_server(self.raw, before)
             except psycopg.Error as error:
                 if time.monotonic() > end:
                     away = f"cannot be reached for {OUTAGE_SECONDS:g} s ({said(error)})"
@@ -110,6 +116,12 @@ class Link:
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
                 return
+
+    def _end_on_the_server(self, raw: Bounded, before: int) -> None:
+        """Have the server end a connection that it may think is there still: what that holds is waited for."""
+        if before and before != self._backend and not self._where.pooler:
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                raw.execute(_TERMINATE, [before])
 
     def _pipelined(self, raw: Bounded) -> AbstractContextManager[psycopg.Pipeline | None]:
         # some poolers stand still when they are sent a pipeline
@@ -121,14 +133,14 @@ class Link:
 
         Whoever gets the lock knows that no other transaction under that name is under way.
         """
+        self.committing = False
         raw = self.raw
         raw.deadline = time.monotonic() + CALL_SECONDS
-        self.committing = False
         try:
             with self._pipelined(raw) as pipeline:
                 connection = PostgresConnection(raw, pipeline)
                 connection.send("BEGIN" if lock else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                connection.send(_SETTINGS, self._where.schema, _IDLE_MILLISECONDS, _MILLISECONDS)
+                connection.send(_SETTINGS, self._where.schema, IDLE_MILLISECONDS, str(int(CALL_SECONDS * 1_000)))
                 if lock:
                     connection.send(_LOCK, f"{self._where.schema} {lock}")
                 yield connection
@@ -154,6 +166,8 @@ def said(error: Exception) -> str:
 
 
 def away(error: psycopg.Error) -> bool:
-    """Whether an error says that the server is not there, or not yet, or goes."""
+    """Whether an error says that the server is not there, or not yet, or goes, or is another's standby by now."""
     state = error.sqlstate
-    return state is None or state.startswith(("08", "57P")) or state == "25P03"
+    if state is None:  # the driver's own
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return state.startswith(("08", "57P")) or state in {"25P03", "25006"}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MINIMUM_SERVER = 140_000
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+IDLE_MILLISECONDS = "5000"
+"""How long a transaction may wait for its client: one that was stopped is not to hold others' rows for a lease."""
 _OURS = {"schema", "pooler"}
 
 
@@ -108,6 +110,8 @@ def _migrate(connection: Bounded, where: Place) -> None:
     migrations = _migrations()
     schema = composing.Identifier(where.schema)
     with connection.transaction():
+        # Whoever stops in the middle is not to keep all others from opening.
+        connection.execute("SELECT set_config('idle_in_transaction_session_timeout', $1, true)", [IDLE_MILLISECONDS])
         # One at a time, whoever else opens it: the schema may not be there yet, so there is no table to lock.
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 7064))", [where.schema])
         tables = connection.execute(
@@ -131,5 +135,5 @@ def _migrate(connection: Bounded, where: Place) -> None:
                 "Upgrade perdure."
             )
         for number, script in enumerate(migrations[version:], version + 1):
-            connection.pgconn.exec_(script.encode())
+            connection.execute(script.encode(), prepare=False)
             connection.execute("INSERT INTO perdure_migration VALUES ($1)", [number])

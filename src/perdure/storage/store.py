@@ -76,10 +76,13 @@ class Store(Protocol):
     async def write(self, batch: Sequence[Write]) -> list[Settled]:
         """Commit one transaction, and say for each write what became of it. Returns only when it is durable.
 
-        If this raises, nothing of the batch is or will be in the database.
+        If this raises, nothing of the batch is or will be in the database, but for one error.
 
         Raises:
             NodeBuried: This node was taken for dead.
+            OutcomeUnknownError: The database went away in the middle of a commit, and did not come back in time. If the
+                batch turns out to be there, this node's actors are freed before it writes anything more, so that
+                whoever runs them next reads them anew.
         """
         ...
 

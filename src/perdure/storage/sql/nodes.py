@@ -26,7 +26,7 @@ def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
     """Enter a node; if it `resumes`, turns that are parked are tried again: the code may have been mended."""
     connection.execute(
         "INSERT INTO node (id, pid, host, python, version, started, runs, tags, kinds) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         node.id, node.pid, node.host, node.python, node.version, node.started, int(node.runs),
         json.dumps(node.tags, ensure_ascii=False), json.dumps(node.kinds, ensure_ascii=False),
     )  # fmt: skip
@@ -40,6 +40,11 @@ def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
 def leave(connection: Connection, node: str) -> int:
     """End a node's presence and its ownership; how many actors it still had."""
     connection.execute("UPDATE node SET status = 'left' WHERE id = ?", node)
+    return disown(connection, node)
+
+
+def disown(connection: Connection, node: str) -> int:
+    """End a node's ownership; how many actors it had."""
     connection.fetch("SELECT id FROM actor WHERE owner = ? ORDER BY id /* lock, wait */", node)
     connection.execute("UPDATE turn SET executing = NULL WHERE executing = ?", node)
     connection.execute("DELETE FROM query WHERE asker = ?", node)
