@@ -107,7 +107,7 @@ class Bounded(psycopg.Connection[Any]):
         try:
             return super().wait(gen, interval, timeout)
         except psycopg.Error:
-            # What a lost connection leaves half-done fails once more when it is thrown away, and would say so to nobody.
+            # What a lost connection leaves half-done fails once more when it is thrown away, and nobody would hear.
             with suppress(psycopg.Error, RuntimeError):
                 gen.close()
             raise

@@ -58,7 +58,7 @@ async def test_a_commit_behind_a_younger_one_is_noticed(mine: Node, postgres: st
         await mine.append("a")
         while await mine.store.changed():
             pass
-        raw.execute(f"UPDATE {schema}.actor SET reason = 'elder'")
+        raw.execute(f"UPDATE {schema}.actor SET reason = 'elder'".encode())
         await mine.append("b")
         await mine.store.changed()
         raw.commit()
