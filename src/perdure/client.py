@@ -21,6 +21,8 @@ from perdure.limits import Limits
 from perdure.storage.records import NodeRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perdure.actors.host import Host
     from perdure.storage.store import Store
 
@@ -44,10 +46,12 @@ def check_client(target: object, limits: Limits) -> Limits:
     return limits
 
 
-def node_record(id_: str, started: float, *, runs: bool) -> NodeRecord:
+def node_record(
+    id_: str, started: float, *, runs: bool, tags: Iterable[str] = (), kinds: Iterable[str] = ()
+) -> NodeRecord:
     """This process, as the database has it."""
     here, python = socket.gethostname(), platform.python_version()
-    return NodeRecord(id_, os.getpid(), here, python, __version__, started, runs)
+    return NodeRecord(id_, os.getpid(), here, python, __version__, started, runs, tuple(sorted(tags)), tuple(kinds))
 
 
 async def attend(store: Store, host: Host) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
-from msgspec.structs import replace
 
 from perdure.actors.actor import Actor, SpawnCall
 from perdure.actors.handler import Handler
@@ -192,7 +191,13 @@ class ActorSystem:
         if self._is_client:
             pulse = self._pulse(host, committer, None)
             self._run({"attend": attend(self._store, host), "pulse": pulse.run(self._limits.heartbeat)})
-            return self
+        else:
+            await self._run_actors(host, committer, self._overseer)
+        return self
+
+    async def _run_actors(self, host: Host, committer: Committer, overseer: Overseer) -> None:
+        """Begin to run actors: those that nobody has, and the trees."""
+        limits = self._limits
         self._sweep = Sweep(
             self._store,
             committer,
@@ -201,9 +206,8 @@ class ActorSystem:
             alarm=Alarm(self._store, host.needs, self._tags),
             timestamp=host.timestamp,
             deaths=self._limits.deaths,
-            orders=self._overseer,
+            orders=overseer,
         )
-        limits = self._limits
         pulse = self._pulse(host, committer, self._sweep)
         self._watchdog = Watchdog(host, limits)
         self._watchdog.start()
@@ -220,12 +224,11 @@ class ActorSystem:
         try:
             await self._sweep.bury()
             if self._root is not None:
-                await self._overseer.boot(host.spawning(self._root, "root", {}, None))
+                await overseer.boot(host.spawning(self._root, "root", {}, None))
             await self._sweep.adopt()
         except BaseException:
             await self._close()
             raise
-        return self
 
     def _run(self, background: Mapping[str, Coroutine[Any, Any, object]]) -> None:
         """Have work done in the background, as long as the system is open."""
@@ -235,8 +238,8 @@ class ActorSystem:
             task.add_done_callback(_report)
 
     def _record(self, host: Host) -> NodeRecord:
-        record = node_record(host.node, host.timestamp(), runs=not self._is_client)
-        return replace(record, tags=tuple(sorted(host.tags)), kinds=tuple(filter(host.can_run, kinds)))
+        running = filter(host.can_run, kinds)
+        return node_record(host.node, host.timestamp(), runs=not self._is_client, tags=host.tags, kinds=running)
 
     def _pulse(self, host: Host, committer: Committer, sweep: Sweep | None) -> Pulse:
         lease = Lease(self._limits.lease, host.loop.time())

@@ -17,9 +17,9 @@ import pytest
 
 from perdure import Actor, ActorSystem, handler
 from perdure.errors import StorageError
-from perdure.storage.presence import Presence
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.wake import Line, Wakes
+from perdure.storage.sqlite_presence import Presence
+from perdure.storage.sqlite_wake import Line, Wakes
 from perdure.testing.conformance.nodes import started
 from tests.unit.observing import files_in, until
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from perdure.errors import NodeBuried, OutcomeUnknownError, PerdureError, StorageError, SystemClosedError
+from perdure.errors import NodeBuried, OutcomeUnknownError, PerdureError, StorageError
+from perdure.storage.hints import ANYBODY
 from perdure.storage.postgres_link import OUTAGE_SECONDS, Link, away, said
 from perdure.storage.postgres_open import place, prepare, refuse
 from perdure.storage.postgres_wake import Notices
@@ -31,7 +32,6 @@ from perdure.storage.sql.batch import Transaction
 from perdure.storage.sql.cache import Cache
 from perdure.storage.sql.connection import Again, Connection, Value
 from perdure.storage.sql.reading import Reading
-from perdure.storage.wake import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
@@ -62,11 +62,13 @@ class PostgresStore(Reading):
         readers: How many connections read at once. Besides, one writes, one listens, and one sends hints.
     """
 
+    requires_signed = True  # others may write to this database
+
     def __init__(self, target: str, *, resumes: bool = True, readers: int = READERS) -> None:
+        super().__init__()
         self._place = place(target)
         self._resumes = resumes
         self._reader_count = readers
-        self._node: NodeRecord | None = None
         self._runs: Callable[[str], bool] = bool
         self._cache = Cache()
         self._writer: Link | None = None
@@ -83,25 +85,14 @@ class PostgresStore(Reading):
         self._committed = self._begun = 0
         self._seen = (0, 0)
         """How many transactions this node at most, and everybody, had committed when somebody last looked."""
-        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self.location} {'open' if self._writer else 'closed'}>"
 
     @property
-    def requires_signed(self) -> bool:
-        """Others may write to this database: what is pickled is to be signed."""
-        return True
-
-    @property
     def location(self) -> str:
         """The database and the schema, without user and password."""
         return self._place.name
-
-    @property
-    def me(self) -> str:
-        """The id of the node that it was opened for."""
-        return self._need(self._node).id
 
     # opening and closing ----------------------------------------------------------------------------------------------
 
@@ -192,18 +183,6 @@ class PostgresStore(Reading):
             writer.close()
         while not self._readers.empty():
             self._readers.get().close()
-
-    def _need(self, part: R | None) -> R:
-        if part is None:
-            raise SystemClosedError(
-                f"{self.location}: the store is not open. Use it inside `async with ActorSystem(...)`."
-            )
-        if os.getpid() != self._pid:
-            raise SystemClosedError(
-                f"{self.location}: opened in process {self._pid}, used in its fork {os.getpid()}. "
-                "Open a system in each process."
-            )
-        return part
 
     async def _hop(self, work: Callable[[], R]) -> R:
         """Run a whole piece of work in the writing connection's thread."""

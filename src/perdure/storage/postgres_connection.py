@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_LOCK = "hashtextextended(current_schema() || ' ' || ?, 7065)"
 BLOCK = 32
 """How many numbers a sequence gives at once; its increment."""
 KEPT_IDS = 1_000_000
@@ -195,10 +196,13 @@ class PostgresConnection:
         """The whole transaction is pipelined."""
         yield
 
+    def lock(self, node: str) -> None:
+        """Take the lock of a node's transactions: no other of them is under way until this one has ended."""
+        self.send(f"SELECT pg_advisory_xact_lock({_LOCK})", node)  # a constant
+
     def holds_still(self, node: str) -> bool:
         """Take the lock that every transaction of that node holds, if it is free."""
-        sql = "SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' ' || ?, 7065))"
-        ((taken,),) = self.fetch(sql, node)
+        ((taken,),) = self.fetch(f"SELECT pg_try_advisory_xact_lock({_LOCK})", node)  # a constant
         return bool(taken)
 
     def refresh(self, cache: Cache) -> bool:

@@ -41,7 +41,6 @@ _TERMINATE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE pid = $1 AND application_name = current_setting('application_name')
 """
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(?, 7065))"
 
 
 class _Context:
@@ -142,7 +141,7 @@ class Link:
                 connection.send("BEGIN" if lock else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 connection.send(_SETTINGS, self._where.schema, IDLE_MILLISECONDS, str(int(CALL_SECONDS * 1_000)))
                 if lock:
-                    connection.send(_LOCK, f"{self._where.schema} {lock}")
+                    connection.lock(lock)
                 yield connection
                 self.committing = lock is not None
                 commit = connection.send("COMMIT")

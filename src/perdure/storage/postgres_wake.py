@@ -1,14 +1,12 @@
 """Wake-ups between the nodes of a PostgreSQL database, by NOTIFY.
 
-A hint says "look now" and nothing else; polling alone is correct, and a hint that is lost costs the time until the next
-look. Every node listens to a channel of its own and to one for all, on a connection of its own.
+Every node listens to a channel of its own and to one for all, on a connection of its own.
 
 Hints are sent after the commit and beside the next one, on another connection: PostgreSQL lets one transaction at a
 time commit that has notified, in the whole server, so a commit path with NOTIFY in it would stand in a line. Those that
 gather while some are on their way go together, each once.
 
-Behind a transaction-mode pooler nothing can be heard; there, the database is asked whether anything has happened, often
-after something has, and less and less while nothing does.
+Behind a transaction-mode pooler nothing can be heard; there, the database is asked.
 """
 
 from __future__ import annotations
@@ -24,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from perdure.storage.hints import ANYBODY, Ear
 from perdure.storage.postgres_link import Link, said
-from perdure.storage.wake import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -35,8 +33,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("perdure.storage")
 _LISTEN_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
-_FAST_SECONDS, _SLOW_SECONDS = 0.01, 0.25
 _AWAITED = 10_000
+_SOMEBODY = "*"
+"""Who may have said something while nobody listened."""
 _TOGETHER = 400
 """Messages named in one notification, which has room for 8,000 bytes."""
 
@@ -49,7 +48,7 @@ class Notices:
         self._node = node
         self._prefix = f"perdure_{hashlib.sha256(where.schema.encode()).hexdigest()[:16]}"
         self._loop = asyncio.get_running_loop()
-        self._woken = asyncio.Event()
+        self._ear = Ear()
         self.heard = False
         """Whether another node has said that it committed something, since somebody last looked."""
         self._peers: frozenset[str] = frozenset()
@@ -62,7 +61,6 @@ class Notices:
         self._listener = Link(where, f"{node} listens")
         self._ears: threading.Thread | None = None
         self._closing = False
-        self._active = self._loop.time()
 
     def __repr__(self) -> str:
         return f"<Notices of {self._node}, {len(self._peers)} peers>"
@@ -86,13 +84,13 @@ class Notices:
                 for node in (ANYBODY, self._node):
                     raw.execute(f'LISTEN "{self._channel(node)}"'.encode())  # hexadecimal, both of it
                 if missed:
-                    self._hear(ANYBODY, "*")
+                    self._hear(_SOMEBODY)
                 missed = True
                 while not self._closing:
                     raw.deadline = time.monotonic() + 2 * _LISTEN_SECONDS
                     raw.execute("SELECT 1")  # or a half-open connection would be silent for ever
                     for notice in raw.notifies(timeout=_LISTEN_SECONDS):
-                        self._hear(notice.channel, notice.payload)
+                        self._hear(notice.payload)
                         if self._closing:
                             return
             except (psycopg.Error, OSError) as error:
@@ -101,17 +99,16 @@ class Notices:
                     _LOG.warning("%s: wake-ups are not heard (%s); listening again", self._where.name, said(error))
                     time.sleep(_PAUSE_SECONDS)
 
-    def _hear(self, channel: str, payload: str) -> None:
+    def _hear(self, payload: str) -> None:
         with suppress(RuntimeError):  # the loop has closed
-            self._loop.call_soon_threadsafe(self._heard, channel, payload)
+            self._loop.call_soon_threadsafe(self._heard, payload)
 
-    def _heard(self, channel: str, payload: str) -> None:
-        del channel
+    def _heard(self, payload: str) -> None:
         node, *messages = payload.split()
         if node == self._node:
             return
         if not messages:
-            self._woken.set()
+            self._ear.wake()
             self.heard = True
         elif len(self._awaited) < _AWAITED:
             for message in messages:
@@ -120,22 +117,7 @@ class Notices:
 
     async def wait(self, seconds: float, version: Callable[[], Awaitable[int]], seen: int) -> bool:
         """Wait until woken, or so long; whether it was woken."""
-        end = self._loop.time() + seconds
-        while not self._woken.is_set():
-            now = self._loop.time()
-            if now >= end:
-                return False
-            polls = self._where.pooler and bool(self._peers)
-            pause = min(max((now - self._active) / 10, _FAST_SECONDS), _SLOW_SECONDS) if polls else seconds
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(pause, end - now)):
-                    await self._woken.wait()
-                break
-            if polls and await version() != seen:
-                self._active = self._loop.time()
-                return True
-        self._woken.clear()
-        return True
+        return await self._ear.wait(seconds, lambda: self._where.pooler and bool(self._peers), version, seen)
 
     # waking others ----------------------------------------------------------------------------------------------------
 
@@ -152,7 +134,7 @@ class Notices:
             concerned = {*concerned, *found}
         if not concerned or not self._peers:
             return
-        self._active = self._loop.time()
+        self._ear.stir()
         for node in [ANYBODY] if ANYBODY in concerned else self._peers.intersection(concerned):
             self._send(node, self._node)
 
@@ -162,7 +144,7 @@ class Notices:
 
     def await_ends(self, messages: Collection[int]) -> None:
         """Ask the others to wake this node when one of these messages ends."""
-        self._active = self._loop.time()
+        self._ear.stir()
         if len(self._told) > _AWAITED:
             self._told.clear()
         fresh = [message for message in messages if message not in self._told] if self._peers else []

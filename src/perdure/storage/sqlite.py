@@ -18,16 +18,16 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from perdure.errors import DatabaseReplacedError, PerdureError, StorageError, SystemClosedError
-from perdure.storage.connection import hop, start
-from perdure.storage.presence import Presence
+from perdure.errors import DatabaseReplacedError, PerdureError, StorageError
+from perdure.storage.hints import ANYBODY
 from perdure.storage.sql import nodes
 from perdure.storage.sql.batch import Transaction
 from perdure.storage.sql.cache import Cache
 from perdure.storage.sql.reading import Reading
 from perdure.storage.sqlite_connection import SQLiteConnection
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
-from perdure.storage.wake import ANYBODY
+from perdure.storage.sqlite_presence import Presence
+from perdure.storage.sqlite_thread import hop, start
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class SQLiteStore(Reading):
     requires_signed = False
 
     def __init__(self, target: str | os.PathLike[str], *, resumes: bool = True) -> None:
+        super().__init__()
         self._resumes = resumes
         self._target = os.fspath(target)
         self._path: Path | None = None
@@ -64,7 +65,6 @@ class SQLiteStore(Reading):
         self._reader: aiosqlite.Connection | None = None
         self._lock: FileLock | None = None
         self._presence: Presence | None = None
-        self._node: NodeRecord | None = None
         self._runs: Callable[[str], bool] = bool
         self._cache = Cache()
         self._batch = 0
@@ -74,7 +74,6 @@ class SQLiteStore(Reading):
         self._restart_at = _RESTART_PAGES
         self._seen_version = -1
         self._news: tuple[Collection[str], Collection[int]] = ((), ())
-        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self.location} {'open' if self._writer else 'closed'}>"
@@ -83,11 +82,6 @@ class SQLiteStore(Reading):
     def location(self) -> str:
         """The database's path, or `:memory:`."""
         return str(self._path or self._target)
-
-    @property
-    def me(self) -> str:
-        """The id of the node that it was opened for."""
-        return self._need(self._node).id
 
     # opening and closing ----------------------------------------------------------------------------------------------
 
@@ -201,18 +195,6 @@ class SQLiteStore(Reading):
     @property
     def _raw(self) -> sqlite3.Connection:
         return self._need(self._writer)._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a whole transaction in one hop
-
-    def _need(self, part: R | None) -> R:
-        if part is None:
-            raise SystemClosedError(
-                f"{self.location}: the store is not open. Use it inside `async with ActorSystem(...)`."
-            )
-        if os.getpid() != self._pid:
-            raise SystemClosedError(
-                f"{self.location}: opened in process {self._pid}, used in its fork {os.getpid()}. "
-                "Open a system in each process."
-            )
-        return part
 
     # writing ----------------------------------------------------------------------------------------------------------
 

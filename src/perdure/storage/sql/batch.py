@@ -22,13 +22,13 @@ from perdure.errors import (
     StorageError,
 )
 from perdure.storage.failure import encode_failure, outcome_status, storable
+from perdure.storage.hints import ANYBODY
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.seal_text import may_be_same, may_be_same_state
 from perdure.storage.sql import family, letters, nodes, orders, queries
 from perdure.storage.sql.cache import ActorRow, Known
 from perdure.storage.sql.gather import Gathering
 from perdure.storage.sql.rare import bury, due, purge
-from perdure.storage.wake import ANYBODY
 from perdure.storage.writes import (
     Adopt,
     Append,

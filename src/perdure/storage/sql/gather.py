@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from perdure.storage.hints import ANYBODY
 from perdure.storage.records import Address, Completion, Outcome, Record
 from perdure.storage.sql import rows
 from perdure.storage.sql.cache import ActorRow, Cache, Known
 from perdure.storage.sql.connection import Again
 from perdure.storage.sql.locks import named
-from perdure.storage.wake import ANYBODY
 from perdure.storage.writes import Append, Committed, Placed, Segment
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import json
 from typing import TYPE_CHECKING
 
 from perdure.errors import NodeBuried
+from perdure.storage.hints import ANYBODY
 from perdure.storage.records import Peer
-from perdure.storage.wake import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from perdure.errors import ActorFailed, ActorStopped, StaleDecision
 from perdure.storage.failure import encode_failure, storable
+from perdure.storage.hints import ANYBODY
 from perdure.storage.records import Envelope, Outcome
 from perdure.storage.sql.family import children, member, subtrees
 from perdure.storage.sql.rare import dead_letter_rest
-from perdure.storage.wake import ANYBODY
 from perdure.storage.writes import Appended, Committed, Monitor, Order
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import ActorFailed, ActorStopped
+from perdure.storage.hints import ANYBODY
 from perdure.storage.query_writes import Answer, Heard, Inquire
 from perdure.storage.records import Address, Answered, OpenQuery, Whereabouts
-from perdure.storage.wake import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -1,10 +1,12 @@
-"""What every store in SQL reads, each in one transaction of its own."""
+"""What every store in SQL has: a node that it was opened for, and what it reads, each in one transaction of its own."""
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
+from perdure.errors import SystemClosedError
 from perdure.storage.sql import family, nodes, queries, read
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         Loaded,
         Mail,
         Member,
+        NodeRecord,
         OpenAsk,
         OpenQuery,
         Peer,
@@ -31,12 +34,35 @@ R = TypeVar("R")
 
 
 class Reading:
-    """The reading half of a store."""
+    """The reading half of a store, for the process that opened it."""
+
+    _node: NodeRecord | None = None
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
 
     @property
     @abstractmethod
+    def location(self) -> str:
+        """Where the data lies, for people."""
+
+    @property
     def me(self) -> str:
         """The id of the node that this store was opened for."""
+        return self._need(self._node).id
+
+    def _need(self, part: R | None) -> R:
+        """A part that is there while the store is open. Raises `SystemClosedError` where it is not, or not usable."""
+        if part is None:
+            raise SystemClosedError(
+                f"{self.location}: the store is not open. Use it inside `async with ActorSystem(...)`."
+            )
+        if os.getpid() != self._pid:
+            raise SystemClosedError(
+                f"{self.location}: opened in process {self._pid}, used in its fork {os.getpid()}. "
+                "Open a system in each process."
+            )
+        return part
 
     @abstractmethod
     async def _read(self, query: Callable[[Connection], R]) -> R:

@@ -1,7 +1,7 @@
 """What a node has beside the database while it lives: a locked file that proves it, and the socket it is woken by.
 
     actors.db-node-<id>   locked by its process; free when that is gone, however it went
-    actors.db-wake-<id>   its socket (`wake.py`)
+    actors.db-wake-<id>   its socket (`sqlite_wake.py`)
 
 Both go when the node leaves, or with whoever buries it. An id becomes part of a path only if it looks like one.
 """
@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from perdure.errors import StorageError
-from perdure.storage.wake import Wakes
+from perdure.storage.sqlite_wake import Wakes
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:

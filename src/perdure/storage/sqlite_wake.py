@@ -1,8 +1,5 @@
 """Wake-ups: how a node that committed something tells the nodes it is for, and how one is told that another died.
 
-A hint says "look now" and nothing else: whoever is woken looks into the database, which alone is believed. A hint that
-is lost costs the time until the next look.
-
     A: COMMIT ──► whose business is it? ──► its socket ─┐
                                                         └──► B: wakes, asks `changed()`, looks
     A dies    ──► the kernel hangs up ──────────────────┘
@@ -46,12 +43,11 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from perdure.storage.hints import ANYBODY, SLOWEST_SECONDS, Ear
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator
     from pathlib import Path
-
-ANYBODY = "*"
-"""Stands for every other node, where it is not known who can do something about it."""
 
 _LOG = logging.getLogger("perdure.storage")
 _HINT = b"\0" * 8
@@ -61,7 +57,6 @@ _READ_BYTES = 1 << 16
 _AWAITED = 10_000
 # The kernel closes a dead process's files one after the other: its lock may be free a moment after its socket hung up.
 _LOOK_AFTER_HANGUP_SECONDS = (0.002, 0.01, 0.05, 0.25, 1.0)
-_FAST_SECONDS, _SLOW_SECONDS = 0.005, 0.25
 
 _open: weakref.WeakSet[Wakes] = weakref.WeakSet()
 
@@ -126,12 +121,11 @@ class Wakes:
         self._path = path
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self._woken = asyncio.Event()
+        self._ear = Ear()
         self._listener: socket.socket | None = None
         self._peers: frozenset[str] = frozenset()
         self._lines: dict[str, Line] = {}
         self._calls: set[Line] = set()
-        self._active = self._loop.time()
         self._polls = False
         _open.add(self)
 
@@ -162,7 +156,7 @@ class Wakes:
             self._path(self._node).unlink(missing_ok=True)
         _LOG.warning(
             "%s: no socket for wake-ups (%s). This process polls the database, every %g s when nothing happens.",
-            self._path(self._node), error, _SLOW_SECONDS,
+            self._path(self._node), error, SLOWEST_SECONDS,
         )  # fmt: skip
 
     def _accept(self, listener: socket.socket) -> None:
@@ -178,7 +172,7 @@ class Wakes:
             call = Line(accepted)
             self._calls.add(call)
             self._attend(call)
-            self._woken.set()  # who calls has entered the database
+            self._ear.wake()  # who calls has entered the database
 
     def _attend(self, line: Line) -> None:
         line.socket.setblocking(False)
@@ -189,11 +183,11 @@ class Wakes:
         if numbers is None:
             self._hang_up(line)
             for seconds in _LOOK_AFTER_HANGUP_SECONDS:
-                self._loop.call_later(seconds, self._woken.set)
+                self._loop.call_later(seconds, self._ear.wake)
             return
         for number in numbers:
             if number == 0:
-                self._woken.set()
+                self._ear.wake()
             elif len(line.awaits) < _AWAITED:
                 line.awaits.add(number)
 
@@ -207,26 +201,9 @@ class Wakes:
     async def wait(self, seconds: float, version: Callable[[], Awaitable[int]], seen: int) -> bool:
         """Wait until woken, or so long; whether it was woken.
 
-        While another node is out of reach, which then may not reach this one either, it asks now and then whether the
-        database's version is another than was seen: often after something has happened, and less and less while nothing
-        does.
+        While another node is out of reach, which then may not reach this one either, it asks the database.
         """
-        end = self._loop.time() + seconds
-        while not self._woken.is_set():
-            now = self._loop.time()
-            polls = self._polling()
-            pause = min(max((now - self._active) / 10, _FAST_SECONDS), _SLOW_SECONDS) if polls else seconds
-            if now >= end:
-                return False
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(pause, end - now)):
-                    await self._woken.wait()
-                break
-            if polls and await version() != seen:
-                self._active = self._loop.time()
-                return True
-        self._woken.clear()
-        return True
+        return await self._ear.wait(seconds, self._polling, version, seen)
 
     def _polling(self) -> bool:
         polls = not (self._lines.keys() >= self._peers and (self._listener or not self._peers))
@@ -258,7 +235,7 @@ class Wakes:
         if self.alone:
             return
         if concerned:
-            self._active = self._loop.time()
+            self._ear.stir()
             lines = self._lines
             for node in list(lines) if ANYBODY in concerned else lines.keys() & concerned:
                 self._send(lines[node], _HINT)
@@ -269,7 +246,7 @@ class Wakes:
 
     def await_ends(self, messages: Collection[int]) -> None:
         """Ask the others to wake this node when one of these messages ends."""
-        self._active = self._loop.time()
+        self._ear.stir()
         for line in list(self._lines.values()):
             if len(line.told) > _AWAITED:
                 line.told.clear()
@@ -281,7 +258,7 @@ class Wakes:
     def _send(self, line: Line, numbers: bytes) -> None:
         if not line.send(numbers):
             self._hang_up(line)
-            self._woken.set()
+            self._ear.wake()
 
     # ending -----------------------------------------------------------------------------------------------------------
 
