@@ -95,7 +95,10 @@ class Gathering:
             self.load_awaited(ends)
 
     def _wanted(self, batch: Sequence[Write]) -> tuple[set[Address], list[str], list[int]]:
-        """Receivers that are not known yet, ids to be looked up, and messages that end and that somebody awaits."""
+        """Receivers that are not known yet, ids to be looked up, and messages that end and that somebody awaits.
+
+        Where nobody else writes, that is all: the rest of what `named` finds is known, and every message passes here.
+        """
         known, awaited = self._cache.by_address, self._cache.awaited or ()
         missing: set[Address] = set()
         ids: list[str] = []
