@@ -272,6 +272,21 @@ async def test_whoever_sends_while_the_system_closes_is_told(*, ask: bool) -> No
     assert "SystemClosedError" in heard
 
 
+@pytest.mark.parametrize("passes", range(3))
+async def test_a_timer_that_changes_while_the_system_closes_holds_nothing_up(passes: int) -> None:
+    """What wakes the task for timers in the pass in which it is cancelled does not keep it alive."""
+    async with ActorSystem(":memory:") as system:
+        (timers,) = [task for task in asyncio.all_tasks() if task.get_name() == "perdure-timers"]
+        await system.get(Holder, "a").add.options(delay=60).tell(1)
+        await asyncio.sleep(0.1)  # it waits until that falls due
+        system.due_changed()
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        timers.cancel()
+        await asyncio.wait([timers], timeout=5)
+        assert timers.cancelled()
+
+
 async def test_cancelled_asks_leave_nothing_behind() -> None:
     """A caller that gives up costs no memory, and giving many up costs no time that grows with those who stay."""
     async with ActorSystem(":memory:") as system:

@@ -82,7 +82,8 @@ class Outcomes:
                 if local and left is None:
                     return await future
                 try:
-                    return await asyncio.wait_for(asyncio.shield(future), pause if left is None else min(pause, left))
+                    async with asyncio.timeout(pause if left is None else min(pause, left)):
+                        return await asyncio.shield(future)
                 except TimeoutError:
                     pause = min(pause * 2, _POLL_LAST_SECONDS)
                 found = None if local else await self._store.find(receipt.id)

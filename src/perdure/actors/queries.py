@@ -132,7 +132,8 @@ class Queries:
         end, pause = loop.time() + seconds, _POLL_FIRST_SECONDS
         while (left := end - loop.time()) > 0:
             try:
-                return await asyncio.wait_for(asyncio.shield(future), min(pause, left))
+                async with asyncio.timeout(min(pause, left)):
+                    return await asyncio.shield(future)
             except TimeoutError:
                 pause = min(pause * 2, _POLL_LAST_SECONDS)
                 await self._hear()

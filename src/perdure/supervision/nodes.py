@@ -216,7 +216,8 @@ class Sweep:
             due = await self._next_due()
             delay = None if due is None else max(0.0, due - self._timestamp())
             try:
-                await asyncio.wait_for(self._due.wait(), None if delay is None else min(delay, 60.0))
+                async with asyncio.timeout(None if delay is None else min(delay, 60.0)):
+                    await self._due.wait()
                 continue
             except TimeoutError:
                 pass
