@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
 
-from perdure import Actor, ActorSystem, Limits, Retry, handler, step, step_id
+from perdure import Actor, ActorSystem, Limits, Retry, handler, sleep, step, step_id
 from tests.acceptance.torture.facts import WORLD
 
 LEASE_SECONDS = 2.0
@@ -29,8 +30,10 @@ class Accountant(Actor, kind="many.accountant", retry=Retry(20), mailbox_limit=1
     seen: list[int] = []
 
     @handler
-    async def add(self, number: int, other: str | None) -> int:
+    async def add(self, number: int, other: str | None, *, naps: bool = False) -> int:
         await effect(f"{self.key}/{number}")
+        if naps:
+            await sleep(0.05)
         if other is not None:
             await self.system.get(Accountant, other).confirm(-number)
         self.seen.append(number)
@@ -48,6 +51,7 @@ class Accountant(Actor, kind="many.accountant", retry=Retry(20), mailbox_limit=1
 
 async def main(target: str) -> None:
     """Run."""
+    logging.basicConfig(format=f"[{os.getpid()}] %(message)s")
     async with ActorSystem(target, limits=LIMITS) as system:
         await system.serve()
 

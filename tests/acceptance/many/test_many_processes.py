@@ -1,165 +1,134 @@
-"""Several processes on one database, killed and stopped at random under load, on SQLite and on PostgreSQL.
+"""Three processes on one database, killed and stopped at random under load, on SQLite and on PostgreSQL.
 
-Every message is sent by a client, which outlives them all. Checked at the end, by the client: everything was handled
-once and in the order sent, and a step that ran again had been interrupted, and had the same id.
+Every message is sent by a client, which outlives them all. Checked, by the client and by a reader outside:
+
+- every message that was accepted is handled, once, and in the order sent (P1, P3, P4, P5);
+- a step that began again had been interrupted by a blow, and had the same id (P6);
+- under one epoch an actor has one owner; nothing goes back (P8);
+- all work is done within three leases after the last blow, but for what a busy machine takes (P10).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from perdure import ActorSystem, Limits, Receipt
-from tests.acceptance.children import ROOT
+from tests.acceptance.many.fleet import Blows, Fleet, fleet
 from tests.acceptance.many.node import LEASE_SECONDS, LIMITS, Accountant
-from tests.acceptance.torture.facts import read_facts
+from tests.acceptance.many.witness import witness
+from tests.acceptance.torture.facts import Fact, read_facts
 
 KEYS = [f"k{number}" for number in range(8)]
-PATIENCE_SECONDS = 60.0
+AT_LEAST = 100
+PAUSE_SECONDS = 0.03
+DONE_SECONDS = 3 * LEASE_SECONDS
+BUSY_SECONDS = 30.0  # what else goes on on the machine; only a hang takes longer
 
 
-class Fleet:
-    """Processes that run a node, and what befalls them."""
+class Load:
+    """What a client sends, and what is to come of it."""
 
-    def __init__(self, target: str, folder: Path, seed: int) -> None:
-        self._target = target
-        self._folder = folder
+    def __init__(self, client: ActorSystem, seed: int) -> None:
+        self._client = client
         self._random = random.Random(seed)
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self.blows: Counter[str] = Counter()
+        self._sent: dict[str, list[int]] = defaultdict(list)
+        self._receipts: list[Receipt[int]] = []
 
-    def start(self) -> None:
-        """One more."""
-        path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-        with (self._folder / "errors").open("ab") as errors:
-            command = [sys.executable, "-m", "tests.acceptance.many.node", self._target, str(self._folder)]
-            environment = {**os.environ, "PYTHONPATH": path}
-            self._processes.append(subprocess.Popen(command, stderr=errors, env=environment))
+    @property
+    def count(self) -> int:
+        """How many messages it has sent."""
+        return len(self._receipts)
 
-    async def strike(self) -> None:
-        """Kill one and start another, or stop one for a while."""
-        victim = self._random.choice(self._processes)
-        if self._random.random() < 0.7:
-            self.blows["killed"] += 1
-            victim.kill()
-            victim.wait(PATIENCE_SECONDS)
-            self._processes.remove(victim)
-            self.start()
-            return
-        self.blows["stopped"] += 1
-        victim.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(self._random.uniform(0.5, 3) * LEASE_SECONDS)
-        victim.send_signal(signal.SIGCONT)
+    async def send(self) -> None:
+        """One message."""
+        number = self.count + 1
+        key, other = self._random.sample(KEYS, 2)
+        self._sent[key].append(number)
+        # asks go in one direction, or they would wait in a circle
+        asked = other if key < other and number % 3 == 0 else None
+        self._receipts.append(await self._client.get(Accountant, key).add.tell(number, asked, naps=number % 5 == 0))
 
-    def end(self) -> None:
-        """See to it that nothing is left."""
-        for process in self._processes:
-            process.kill()
-            process.wait(PATIENCE_SECONDS)
-
-    def errors(self) -> str:
-        """The end of what they said."""
-        return (self._folder / "errors").read_text(encoding="utf-8")[-3_000:]
+    async def settle(self) -> None:
+        """Wait for all, and compare."""
+        assert [await receipt.result() for receipt in self._receipts] == list(range(1, self.count + 1))
+        seen = {key: await self._client.get(Accountant, key).all() for key in KEYS}
+        assert {key: [one for one in found if one > 0] for key, found in seen.items()} == {
+            key: self._sent[key] for key in KEYS
+        }
+        confirmed = Counter(one for found in seen.values() for one in found if one < 0)
+        assert set(confirmed.values()) <= {1}
 
 
-@asynccontextmanager
-async def fleet(target: str, folder: Path, seed: int) -> AsyncGenerator[Fleet]:
-    """Three processes."""
-    found = Fleet(target, folder, seed)
-    try:
-        for _ in range(3):
-            found.start()
-        yield found
-    finally:
-        found.end()
-
-
-async def run(target: str, folder: Path, *, seed: int, blows: int, pause: float) -> None:
+async def run(target: str, folder: Path, *, seed: int, blows: Blows) -> None:
     """Load, blows, and the reckoning."""
-    sent: dict[str, list[int]] = defaultdict(list)
-    receipts: list[Receipt[int]] = []
-    choice = random.Random(seed)
+    loop = asyncio.get_running_loop()
     async with (
         ActorSystem.client(target, limits=Limits(lease=LIMITS.lease, heartbeat=LIMITS.heartbeat)) as client,
+        witness(target) as seen,
         fleet(target, folder, seed) as nodes,
     ):
-        striking = asyncio.create_task(_strike(nodes, blows, pause))
-        number = 0
-        while not striking.done() or number < 100:
-            number += 1
-            key, other = choice.sample(KEYS, 2)
-            sent[key].append(number)
-            asked = (
-                other if key < other and number % 3 == 0 else None
-            )  # in one direction, or they would wait in a circle
-            receipts.append(await client.get(Accountant, key).add.tell(number, asked))
-            await asyncio.sleep(0.03)
+        load = Load(client, seed)
+        await load.send()
+        striking = asyncio.create_task(nodes.strike(blows))
+        while not striking.done() or load.count < AT_LEAST:
+            await load.send()
+            await asyncio.sleep(PAUSE_SECONDS)
         await striking
         try:
-            async with asyncio.timeout(3 * LEASE_SECONDS + PATIENCE_SECONDS):
-                assert [await receipt.result() for receipt in receipts] == list(range(1, number + 1))
-                seen = {key: await client.get(Accountant, key).all() for key in KEYS}
+            async with asyncio.timeout(DONE_SECONDS + BUSY_SECONDS):
+                await load.settle()
         except TimeoutError:
-            raise AssertionError(f"not done: {nodes.blows}; {nodes.errors()}") from None
-    assert {key: [one for one in numbers if one > 0] for key, numbers in seen.items()} == {
-        key: sent[key] for key in KEYS
-    }
-    confirmed = Counter(one for numbers in seen.values() for one in numbers if one < 0)
-    assert set(confirmed.values()) <= {1}
-    _check_steps(folder, number, sum(nodes.blows.values()))
+            raise AssertionError(f"not done: seed {seed}; {nodes}; {nodes.errors()[-3_000:]}") from None
+        took = loop.time() - nodes.healed
+    print(f"{nodes}, {load.count} messages, {seen}, done {took:.1f} s after the last blow")  # noqa: T201  # with -s
+    assert not seen.wrong
+    assert seen.activations > len(KEYS)
+    _check_steps(read_facts(folder / "ledger"), load.count, nodes)
 
 
-async def _strike(nodes: Fleet, blows: int, pause: float) -> None:
-    await asyncio.sleep(2)
-    for _ in range(blows):
-        await nodes.strike()
-        await asyncio.sleep(pause)
-
-
-def _check_steps(folder: Path, number: int, blows: int) -> None:
-    """Each step has one id, whoever ran it; those that ran again were interrupted by a blow."""
-    facts = read_facts(folder / "ledger")
+def _check_steps(facts: list[Fact], count: int, nodes: Fleet) -> None:
+    """Each step has one id, whoever ran it; whoever did not finish it had been struck, or says that he was buried."""
+    begun: dict[str, list[Fact]] = defaultdict(list)
     ids: dict[str, set[str]] = defaultdict(set)
-    begun: Counter[str] = Counter()
     for fact in facts:
         ids[fact["work"]].add(fact["sid"])
-        begun[fact["work"]] += fact.event == "begin"
-    assert len(ids) == number
+        if fact.event == "begin":
+            begun[fact["work"]].append(fact)
+    assert len(ids) == count
     assert all(len(found) == 1 for found in ids.values())
-    assert sum(begun.values()) - number <= blows * len(KEYS)
+    said = nodes.errors()
+    for work, begins in begun.items():
+        for begin in begins[:-1]:
+            assert nodes.struck[begin.run] or f"[{begin.run}] node" in said, f"{work} began again: {begins}"
 
 
-@pytest.mark.parametrize("seed", [1])
+# SIGSTOP may meet the process that is just writing to SQLite: then all wait until it goes on (P12).
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_blows_on_sqlite(tmp_path: Path, seed: int) -> None:
-    """A process that is killed is found by its lock; one that is stopped holds all writers up, at the worst."""
-    await run(f"sqlite:///{tmp_path / 'a.db'}", tmp_path, seed=seed, blows=12, pause=0.4)
+    """A process that is killed is found by its lock."""
+    await run(f"sqlite:///{tmp_path / 'a.db'}", tmp_path, seed=seed, blows=Blows(50, 5, pause=0.6))
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_blows_on_postgres(tmp_path: Path, postgres: str, seed: int) -> None:
     """Killed or stopped, a process is found by its heartbeats."""
-    await run(postgres, tmp_path, seed=seed, blows=10, pause=1.5)
+    await run(postgres, tmp_path, seed=seed, blows=Blows(50, 5, pause=2.4))
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", range(100, 200))
 async def test_many_blows_on_sqlite(tmp_path: Path, seed: int) -> None:
     """The same for long."""
-    await run(f"sqlite:///{tmp_path / 'a.db'}", tmp_path, seed=seed, blows=150, pause=0.4)
+    await run(f"sqlite:///{tmp_path / 'a.db'}", tmp_path, seed=seed, blows=Blows(100, 5, pause=0.8))
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", range(100, 200))
 async def test_many_blows_on_postgres(tmp_path: Path, postgres: str, seed: int) -> None:
     """The same for long."""
-    await run(postgres, tmp_path, seed=seed, blows=100, pause=1.5)
+    await run(postgres, tmp_path, seed=seed, blows=Blows(100, 5, pause=4.0))

@@ -1,0 +1,121 @@
+"""Processes that run nodes, and what befalls them: the blows are drawn from a seed, and written down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.acceptance.children import ROOT
+from tests.acceptance.many.node import LEASE_SECONDS
+
+_PATIENCE_SECONDS = 60.0
+_KILLED, _STOPPED = "killed", "stopped"
+
+
+class Blows(NamedTuple):
+    """How many, and how far apart.
+
+    Attributes:
+        kills: Processes that are killed, and followed by another one each.
+        stops: Processes that stand still, for half a lease to three of them, while the next blows fall.
+        pause: Seconds between blows, at the most; each is between nothing and that.
+    """
+
+    kills: int
+    stops: int
+    pause: float
+
+
+class Fleet:
+    """Three processes, unless one has just been killed.
+
+    Attributes:
+        struck: When which process was struck, on the clock of the ledger.
+        healed: When nothing stood still any more after the last blow, on the loop's clock; 0.0 until then.
+    """
+
+    def __init__(self, target: str, folder: Path, seed: int) -> None:
+        self._target = target
+        self._folder = folder
+        self._random = random.Random(seed)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._standing: dict[subprocess.Popen[bytes], asyncio.Task[None]] = {}
+        self.struck: dict[int, list[str]] = defaultdict(list)
+        self.healed = 0.0
+
+    def __repr__(self) -> str:
+        said = [blow for blows in self.struck.values() for blow in blows]
+        return f"<Fleet: {said.count(_KILLED)} {_KILLED}, {said.count(_STOPPED)} {_STOPPED}>"
+
+    def start(self) -> None:
+        """One more."""
+        path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+        with (self._folder / "errors").open("ab") as errors:
+            command = [sys.executable, "-m", "tests.acceptance.many.node", self._target, str(self._folder)]
+            environment = {**os.environ, "PYTHONPATH": path}
+            self._processes.append(subprocess.Popen(command, stderr=errors, env=environment))
+
+    async def strike(self, blows: Blows) -> None:
+        """Let all of them fall, in an order of their own."""
+        kinds = [_KILLED] * blows.kills + [_STOPPED] * blows.stops
+        self._random.shuffle(kinds)
+        for kind in kinds:
+            victim = self._random.choice(self._processes)
+            if kind == _KILLED:
+                await self._kill(victim)
+            else:
+                await self._stop(victim)
+            await asyncio.sleep(self._random.uniform(0, blows.pause))
+        await asyncio.gather(*self._standing.values())
+        self.healed = asyncio.get_running_loop().time()
+
+    async def _kill(self, victim: subprocess.Popen[bytes]) -> None:
+        self.struck[victim.pid].append(_KILLED)
+        victim.kill()
+        await asyncio.to_thread(victim.wait, _PATIENCE_SECONDS)
+        self._processes.remove(victim)
+        if (standing := self._standing.pop(victim, None)) is not None:
+            standing.cancel()
+        self.start()
+
+    async def _stop(self, victim: subprocess.Popen[bytes]) -> None:
+        self.struck[victim.pid].append(_STOPPED)
+        if (standing := self._standing.pop(victim, None)) is not None:
+            await standing
+        victim.send_signal(signal.SIGSTOP)
+        self._standing[victim] = asyncio.create_task(self._go_on(victim))
+
+    async def _go_on(self, victim: subprocess.Popen[bytes]) -> None:
+        await asyncio.sleep(self._random.uniform(0.5, 3) * LEASE_SECONDS)
+        victim.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """See to it that nothing is left."""
+        for process in self._processes:
+            process.kill()
+            process.wait(_PATIENCE_SECONDS)
+
+    def errors(self) -> str:
+        """What they said."""
+        return (self._folder / "errors").read_text(encoding="utf-8")
+
+
+@asynccontextmanager
+async def fleet(target: str, folder: Path, seed: int) -> AsyncGenerator[Fleet]:
+    """Three processes."""
+    found = Fleet(target, folder, seed)
+    try:
+        for _ in range(3):
+            found.start()
+        yield found
+    finally:
+        found.end()
