@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import supervision, wakeups
+from benchmarks import nodes, supervision, wakeups
 from benchmarks.disk import fdatasync_times, file_system
 from benchmarks.report import Place, as_json, table
 from benchmarks.rounds import GROUPS, Result, run
@@ -57,6 +57,9 @@ def main(*, quick: bool, json_file: Path | None, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=folder) as name, console.status("wake-ups"):
         figures = wakeups.measure(Path(name).resolve(), quick=quick)
     console.print(wakeups.table(figures))
+    with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=folder) as name, console.status("several nodes"):
+        found = nodes.measure(Path(name).resolve(), quick=quick)
+    console.print(nodes.table(found))
     if json_file is not None:
         json_file.write_text(as_json(results, place) + "\n", encoding="utf-8")
 

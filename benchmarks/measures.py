@@ -15,7 +15,7 @@ from perdure import Actor, handler, step
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from benchmarks.counting import CountingStore
+    from benchmarks.counting import Counts
     from perdure import ActorSystem
 
 _STEPS_IN_A_TURN = 100
@@ -47,7 +47,7 @@ class Account(Actor, kind="benchmark.account"):
 class Bench:
     """An open system and its actors."""
 
-    store: CountingStore
+    counts: Counts
     actors: list[Account]
     rota: Iterator[Account] = field(init=False)
 
@@ -55,16 +55,16 @@ class Bench:
         object.__setattr__(self, "rota", cycle(self.actors))
 
     @classmethod
-    async def of(cls, system: ActorSystem, store: CountingStore) -> Bench:
+    async def of(cls, system: ActorSystem, counts: Counts, *, prefix: str = "a", actors: int = ACTORS) -> Bench:
         """A bench whose actors have all handled a message."""
-        bench = cls(store, [system.get(Account, f"a{n}") for n in range(ACTORS)])
+        bench = cls(counts, [system.get(Account, f"{prefix}{n}") for n in range(actors)])
         await asyncio.gather(*(actor.add(1, TEXT) for actor in bench.actors))
         return bench
 
 
 async def tells(bench: Bench, senders: int, seconds: float) -> Sample:
     """One-way messages from tasks that each await one before they send the next; over when the last is handled."""
-    before, ended = bench.store.transactions, bench.store.ended
+    before, ended = bench.counts.transactions, bench.counts.ended
     watch = Stopwatch()
 
     async def send() -> int:
@@ -73,13 +73,13 @@ async def tells(bench: Bench, senders: int, seconds: float) -> Sample:
 
     sent = await _repeat((send for _ in range(senders)), watch, seconds)
     accepted = watch.seconds
-    await bench.store.until_ended(ended + sent)
-    return watch.sample(sent, bench.store.transactions - before, accepted_seconds=accepted)
+    await bench.counts.until_ended(ended + sent)
+    return watch.sample(sent, bench.counts.transactions - before, accepted_seconds=accepted)
 
 
 async def asks(bench: Bench, callers: int, seconds: float) -> Sample:
     """Questions from callers that each await the reply before they ask again."""
-    before = bench.store.transactions
+    before = bench.counts.transactions
     watch = Stopwatch()
 
     async def ask() -> int:
@@ -87,12 +87,12 @@ async def asks(bench: Bench, callers: int, seconds: float) -> Sample:
         return 1
 
     asked = await _repeat((ask for _ in range(callers)), watch, seconds)
-    return watch.sample(asked, bench.store.transactions - before)
+    return watch.sample(asked, bench.counts.transactions - before)
 
 
 async def steps(bench: Bench, turns: int, seconds: float) -> Sample:
     """Journaled steps, one after the other in each of several turns at once."""
-    before = bench.store.transactions
+    before = bench.counts.transactions
     watch = Stopwatch()
 
     def turn(actor: Account) -> Callable[[], Awaitable[int]]:
@@ -103,7 +103,7 @@ async def steps(bench: Bench, turns: int, seconds: float) -> Sample:
         return run
 
     done = await _repeat(map(turn, bench.actors[:turns]), watch, seconds)
-    return watch.sample(done, bench.store.transactions - before)
+    return watch.sample(done, bench.counts.transactions - before)
 
 
 async def _repeat(works: Iterable[Callable[[], Awaitable[int]]], watch: Stopwatch, seconds: float) -> int:

@@ -20,7 +20,7 @@ ACTORS = 1_000
 TEXT = "x" * 100
 """What a message carries, here and in perdure's measures."""
 
-_ARGS = f'{{"n":1,"text":"{TEXT}"}}'
+ARGS = f'{{"n":1,"text":"{TEXT}"}}'
 _MESSAGE = """
     CREATE TABLE message
     (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, actor INTEGER NOT NULL, args TEXT NOT NULL) STRICT
@@ -58,7 +58,7 @@ class RawMailbox:
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
             "INSERT INTO message VALUES (?, ?, ?, ?)",
-            ((n, f"{self._prefix}-{n:x}", n % ACTORS, _ARGS) for n in numbers),
+            ((n, f"{self._prefix}-{n:x}", n % ACTORS, ARGS) for n in numbers),
         )
         connection.execute("COMMIT")
         connection.execute("BEGIN IMMEDIATE")

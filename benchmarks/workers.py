@@ -80,8 +80,8 @@ def _serve_raw(connection: Connection[Sample | None, float | None], folder: Path
 async def _serve_perdure(
     connection: Connection[Sample | None, float | None], folder: Path, kind: str, width: int
 ) -> None:
-    store = CountingStore(folder / "perdure.db")
+    store = CountingStore(str(folder / "perdure.db"))
     async with ActorSystem(store) as system:
-        bench = await Bench.of(system, store)
+        bench = await Bench.of(system, store.counts)
         while (seconds := await asyncio.to_thread(connection.recv)) is not None:
             connection.send(await MEASURES[kind](bench, width, seconds))
