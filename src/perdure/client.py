@@ -63,8 +63,7 @@ async def attend(store: Store, host: Host) -> None:
             await store.wait(_LOOK_SECONDS)
             begin = loop.time()
             if await store.changed():
-                await host.outcomes.look()
-                await host.queries.look()
+                await asyncio.gather(host.outcomes.look(), host.queries.look())
             if begin > met + _MEET_SECONDS:
                 met = begin
                 await store.dead_nodes()  # whoever came since is heard from now on

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from perdure.actors.attempt import Attempt
 from perdure.actors.living import STOPPING_SECONDS, Living
-from perdure.actors.mailbox import MAILBOX_IN_MEMORY, Mailbox
+from perdure.actors.mailbox import Mailbox
 from perdure.actors.port import decoding_port
 from perdure.actors.ref import Reference
 from perdure.actors.relatives import Kin
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from perdure.actors.host import Host
     from perdure.actors.port import Outgoing, Port
     from perdure.actors.turn import Turn
-    from perdure.storage.records import Completion, Envelope, Loaded, Mail, OpenAsk, Record
+    from perdure.storage.records import Completion, Envelope, Grown, Loaded, Mail, OpenAsk, Record
     from perdure.storage.writes import Placed, Settled, Write
     from perdure.system import ActorSystem
 
@@ -255,10 +255,10 @@ class Activation(Mailbox):
         if self.gone:
             raise FencedError(f"{self.address}: left this node while it was being loaded. Try again.")
 
-    async def catch_up(self) -> None:
+    def catch_up(self, grown: Grown) -> None:
         """Take mail that another process appended."""
-        for mail in await self.host.store.mail(self.actor, self.tail, MAILBOX_IN_MEMORY):
-            self.deliver(mail)
+        self._accept_all(grown)
+        self.wake()
 
     def deliver(self, mail: Mail) -> None:
         """Take a message that is on disk."""

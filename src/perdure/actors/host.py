@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("perdure.actors")
 _LOADED_MAIL = 100
+_GROWN_MAIL = 10
 _RELOAD_SECONDS = 0.5
 
 
@@ -260,19 +261,19 @@ class Host(Sending):
 
     async def look(self) -> None:
         """Notice what other processes committed for this node's actors."""
+        # asked together, they are one read
+        await asyncio.gather(self._look_for_mail(), self._look_for_replies(), self.outcomes.look(), self.queries.look())
+
+    async def _look_for_mail(self) -> None:
         known = [(activation.actor, activation.tail) for activation in self.activations.values()]
-        for actor in await self.store.behind(known):
-            if actor in self.activations:
-                self.reload_mail(self.activations[actor])
+        for grown in await self.store.grown(known, _GROWN_MAIL):
+            if grown.actor in self.activations:
+                self.activations[grown.actor].catch_up(grown)
+
+    async def _look_for_replies(self) -> None:
         turns = [activation.turn for activation in self.activations.values()]
         if waiting := [turn.mail.seq for turn in turns if turn is not None and turn.open_replies()]:
             self.completions(await self.store.completed(*waiting))
-        await self.outcomes.look()
-        await self.queries.look()
-
-    def reload_mail(self, activation: Activation) -> None:
-        """There is mail that another process appended."""
-        self.spawn_task(activation.catch_up(), f"perdure mail of {activation.address}")
 
     def renewed(self) -> None:
         """Things may begin again."""

@@ -11,7 +11,7 @@ from perdure.errors import DuplicateWorkWarning, StorageError
 
 if TYPE_CHECKING:
     from perdure.actors.host import Host
-    from perdure.storage.records import Address, Loaded, Mail
+    from perdure.storage.records import Address, Grown, Loaded, Mail
     from perdure.storage.writes import Placed
 
 MAILBOX_IN_MEMORY = 1_000
@@ -57,6 +57,11 @@ class Mailbox:
             follows = mail.number == self.cursor + 1 or not self._loaded.is_set()
         if follows and len(self._mailbox) < MAILBOX_IN_MEMORY:
             self._mailbox.append(mail)
+
+    def _accept_all(self, grown: Grown) -> None:
+        for mail in grown.mail:
+            self._accept(mail)
+        self.tail = max(self.tail, grown.tail)  # the rest is read when its turn comes
 
     def _take(self) -> Mail | None:
         """The next message, if it is in memory."""

@@ -65,7 +65,7 @@ class PostgresStore(Reading):
     requires_signed = True  # others may write to this database
 
     def __init__(self, target: str, *, resumes: bool = True, readers: int = READERS) -> None:
-        super().__init__()
+        super().__init__(readers)
         self._place = place(target)
         self._resumes = resumes
         self._reader_count = readers
@@ -321,10 +321,10 @@ class PostgresStore(Reading):
 
     # reading ----------------------------------------------------------------------------------------------------------
 
-    async def _read(self, query: Callable[[Connection], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._need(self._reading), self._in_one, query)
+    async def _transact_reads(self, work: Callable[[Connection], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._need(self._reading), self._in_one, work)
 
-    def _in_one(self, query: Callable[[Connection], R]) -> R:
+    def _in_one(self, work: Callable[[Connection], None]) -> None:
         """Read in one transaction, again if the connection is lost."""
         end: float | None = None
         link = self._readers.get()  # there are as many as threads
@@ -332,7 +332,7 @@ class PostgresStore(Reading):
             while True:
                 try:
                     with link.transaction(None) as connection:
-                        return query(connection)
+                        return work(connection)
                 except psycopg.Error as error:
                     end = end or time.monotonic() + OUTAGE_SECONDS
                     if time.monotonic() > end or not away(error):

@@ -277,6 +277,19 @@ class Snapshot(Struct, eq=False, gc=False):
     state: str
 
 
+class Grown(Struct, eq=False, gc=False):
+    """A mailbox with more mail than its actor's node knew of.
+
+    Attributes:
+        tail: Highest number in it.
+        mail: What follows the last message that was known; not all of it where that is much.
+    """
+
+    actor: int
+    tail: int
+    mail: list[Mail]
+
+
 class Loaded(Struct, eq=False, gc=False):
     """An actor as its owner needs it to run: its state, the beginning of its mailbox, its head's journal."""
 

@@ -55,7 +55,7 @@ class SQLiteStore(Reading):
     requires_signed = False
 
     def __init__(self, target: str | os.PathLike[str], *, resumes: bool = True) -> None:
-        super().__init__()
+        super().__init__(readers=1)
         self._resumes = resumes
         self._target = os.fspath(target)
         self._path: Path | None = None
@@ -335,19 +335,19 @@ class SQLiteStore(Reading):
 
     # reading ----------------------------------------------------------------------------------------------------------
 
-    async def _read(self, query: Callable[[Connection], R]) -> R:
+    async def _transact_reads(self, work: Callable[[Connection], None]) -> None:
         reader = self._need(self._reader if self._path is not None else self._writer)
 
-        def in_one() -> R:
-            connection = reader._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a read
+        def in_one() -> None:
+            connection = reader._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a transaction
             connection.execute("BEGIN")
             try:
-                return query(SQLiteConnection(connection))
+                work(SQLiteConnection(connection))
             finally:
                 connection.execute("COMMIT")
 
         try:
-            return await hop(reader, in_one)
+            await hop(reader, in_one)
         except sqlite3.Error as error:
             raise StorageError(f"{self.location}: {error}. Check its disk.") from error
 

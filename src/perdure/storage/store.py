@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Answered,
         Completion,
         Found,
+        Grown,
         Level,
         Loaded,
         Mail,
@@ -130,8 +131,8 @@ class Store(Protocol):
         """Have `wait` return soon after one of these messages has ended on another node. It may be lost, too."""
         ...
 
-    async def behind(self, known: Collection[tuple[int, int]]) -> list[int]:
-        """Of these (actor, last known number), those whose mailbox has grown since."""
+    async def grown(self, known: Collection[tuple[int, int]], limit: int) -> list[Grown]:
+        """Of these (actor, last known number), those whose mailbox has grown, with up to `limit` messages each."""
         ...
 
     async def dead_nodes(self) -> list[str]:

@@ -36,6 +36,8 @@ _CLAIM_LIMIT = 1_000
 _UNKNOWN_AFTER_SECONDS = 5.0
 # Others may commit without end: past a first few, looks are that far apart on average.
 _APART_SECONDS = 0.004
+_THOROUGH_SECONDS = 0.02
+"""Least time between two looks at what anybody may do; messages to this node's own actors do not wait for it."""
 _AT_ONCE = 25
 
 
@@ -94,20 +96,23 @@ class Sweep:
         self._anew = True
         self._adopted: asyncio.Event = asyncio.Event()
         self._departed: set[str] = set()
+        self._owed = False
+        self._thorough_from = 0.0
         self._due: asyncio.Event = asyncio.Event()
         self._alarm = alarm
         self._started = timestamp()
 
-    async def bury(self, judged: Sequence[tuple[str, int]] = ()) -> None:
+    async def bury(self, judged: Sequence[tuple[str, int]] = ()) -> bool:
         """End dead nodes: their actors are anybody's, and their trees, like those of nodes that left, to be started.
 
-        Those that were `judged` by their counters of heartbeats, beside those that the kernel tells of.
+        Those that were `judged` by their counters of heartbeats, beside those that the kernel tells of. Whether there
+        were any.
         """
-        departed = set(await self._store.departed())
-        self._anew = self._anew or not departed <= self._departed
-        self._departed = departed
-        gone = [(node, None) for node in await self._store.dead_nodes()]
-        for node, beats in (*gone, *judged):
+        buried = False
+        departed, dead = await asyncio.gather(self._store.departed(), self._store.dead_nodes())
+        self._anew = self._anew or not self._departed.issuperset(departed)
+        self._departed = set(departed)
+        for node, beats in (*((node, None) for node in dead), *judged):
             settled = await self._committer.write(Bury(node, self._deaths, self._timestamp(), beats))
             if beats is not None and not isinstance(settled, Buried):
                 continue  # it lives after all, or another node was first
@@ -115,6 +120,7 @@ class Sweep:
             self._departed.add(node)
             await self._store.buried(node)
             if isinstance(settled, Buried):
+                buried = True
                 self._residents.completions(settled.completions)
                 _LOG.info(
                     "node %s is dead; %d actors adopted, blamed: %s, dead letters: %s",
@@ -122,19 +128,20 @@ class Sweep:
                 )  # fmt: skip
         if self._anew:
             await self._orders.expect()
+        return buried
 
     async def adopt(self, judged: Sequence[tuple[str, int]] = ()) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
         if self._residents.draining:
             return
-        await self.bury(judged)
+        buried, unowned = await asyncio.gather(self.bury(judged), self._is_unowned())
         # Looked for before it is claimed: a claim is a commit, and two idle nodes would answer each other's for ever.
-        while await self._is_unowned():
+        while unowned or (buried and await self._is_unowned()):
             claimed = await self._committer.write(Claim(tuple(self._kinds()), _CLAIM_LIMIT))
             if not isinstance(claimed, Claimed) or not claimed.actors:
                 break
             self._residents.wake(claimed.actors)
-
+            unowned = await self._is_unowned()
         everything, self._anew = self._anew, False
         await self._orders.recover(everything=everything)
         if everything:
@@ -156,12 +163,12 @@ class Sweep:
         ahead, end = 0.0, loop.time()
         while True:
             try:
-                woken = await self._store.wait(max(regular - loop.time(), 0.0))
+                until = min(regular, self._thorough_from) if self._owed else regular
+                woken = await self._store.wait(max(until - loop.time(), 0.0))
                 if loop.time() >= regular:
                     turn, regular = turn + 1, loop.time() + every_seconds
                     await self._regularly(turn)
-                if woken:
-                    await self._look_at_others()
+                await self._look_as_told(woken=woken, now=loop.time())
             except PerdureError as error:
                 _LOG.error("the sweep failed and goes on: %s", error)
             ahead, end = max(ahead + end - loop.time(), 0.0) + _APART_SECONDS, loop.time()
@@ -176,15 +183,28 @@ class Sweep:
             await self._residents.look()
             await self._look_for_unowned()
 
-    async def _look_at_others(self) -> None:
-        """Take up what other nodes have committed, and what dead ones left."""
-        if await self._store.changed():
+    async def _look_as_told(self, *, woken: bool, now: float) -> None:
+        """Look for what this node's actors are sent, at once; and at what anybody may do, now or a little later.
+
+        Whoever was told does not ask whether anything has changed: that waits for the transaction under way.
+        """
+        self._owed = self._owed or woken
+        if self._owed and now >= self._thorough_from:
+            self._owed, self._thorough_from = False, now + _THOROUGH_SECONDS
+            await self._look_at_all()
+        elif woken:
             await self._residents.look()
-            await self._orders.obey()
-            await self.adopt()
-            self._due.set()
+
+    async def _look_at_others(self) -> None:
+        """Take up what other nodes have committed, if they have, and what dead ones left."""
+        if await self._store.changed():
+            await self._look_at_all()
         elif await self._store.dead_nodes():
             await self.adopt()
+
+    async def _look_at_all(self) -> None:
+        await asyncio.gather(self._residents.look(), self._orders.obey(), self.adopt())
+        self._due.set()
 
     async def _is_unowned(self) -> bool:
         """Whether an actor that this node can run has work and no owner."""

@@ -85,7 +85,7 @@ async def run(target: str, folder: Path, *, seed: int, blows: Blows) -> None:
         except TimeoutError:
             raise AssertionError(f"not done: seed {seed}; {nodes}; {nodes.errors()[-3_000:]}") from None
         took = loop.time() - nodes.healed
-    print(f"{nodes}, {load.count} messages, {seen}, done {took:.1f} s after the last blow")  # noqa: T201  # with -s
+    print(f"{nodes}, {load.count} messages, {seen}, done {took:.1f} s after the last blow")  # noqa: T201  # for those who ask with -s
     assert not seen.wrong
     assert seen.activations > len(KEYS)
     _check_steps(read_facts(folder / "ledger"), load.count, nodes)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure.storage.failure import outcome_status
 from perdure.storage.records import (
     Address,
     Completion,
     Found,
+    Grown,
     Loaded,
     Mail,
     OpenAsk,
@@ -20,12 +21,12 @@ from perdure.storage.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from perdure.storage.records import ActorStatus, Past
     from perdure.storage.sql.connection import Connection
 
-_MAIL = """seq, number, id, handler, args, codec, sent, cause, chain, expires,
+_MAIL = """seq, number, message.id, handler, args, codec, sent, cause, chain, expires,
 EXISTS (SELECT 1 FROM turn WHERE turn.message = seq) OR EXISTS (SELECT 1 FROM journal WHERE journal.message = seq)"""
 _RECORD = "key, kind, name, started, digest, status, attempt, position, result, error, target, due, finished"
 
@@ -56,12 +57,14 @@ def _loaded(
 def mail(connection: Connection, actor: int, after: int, limit: int) -> list[Mail]:
     """See `Store.mail`."""
     sql = f"SELECT {_MAIL} FROM message WHERE actor = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608  # constant columns
-    return [
-        Mail(seq, number, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires, bool(past))
-        for seq, number, id_, handler, args, codec, sent, cause, chain, expires, past in connection.fetch(
-            sql, actor, after, limit
-        )
-    ]
+    return [_mail(row) for row in connection.fetch(sql, actor, after, limit)]
+
+
+def _mail(row: Sequence[Any]) -> Mail:
+    seq, number, id_, handler, args, codec, sent, cause, chain, expires, past = row
+    return Mail(
+        seq, number, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires, bool(past)
+    )
 
 
 def past(connection: Connection, message: int) -> Past:
@@ -120,11 +123,16 @@ def next_due(connection: Connection) -> float | None:
     return None if due is None else float(due)
 
 
-def behind(connection: Connection, known: Collection[tuple[int, int]]) -> list[int]:
-    """See `Store.behind`."""
-    sql = "SELECT actor.id FROM pairs(?) AS wanted CROSS JOIN actor ON actor.id = CAST(a AS BIGINT) \
-           WHERE actor.tail > CAST(b AS BIGINT)"
-    return [actor for (actor,) in connection.fetch(sql, json.dumps(list(known)))]
+def grown(connection: Connection, known: Collection[tuple[int, int]], limit: int) -> list[Grown]:
+    """See `Store.grown`."""
+    sql = f"SELECT actor.id, actor.tail, {_MAIL} FROM pairs(?) AS wanted \
+            CROSS JOIN actor ON actor.id = CAST(a AS BIGINT) AND actor.tail > CAST(b AS BIGINT) \
+            CROSS JOIN message ON message.actor = actor.id \
+            AND number > CAST(b AS BIGINT) AND number <= CAST(b AS BIGINT) + ? ORDER BY actor.id, number"  # noqa: S608  # constant columns
+    found: dict[int, Grown] = {}
+    for actor, tail, *row in connection.fetch(sql, json.dumps(list(known)), limit):
+        found.setdefault(actor, Grown(actor, tail, [])).mail.append(_mail(row))
+    return list(found.values())
 
 
 def elsewhere(connection: Connection, node: str, actors: Collection[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What every store in SQL has: a node that it was opened for, and what it reads, each in one transaction of its own."""
+"""What every store in SQL has: a node that it was opened for, and what it reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from perdure.errors import SystemClosedError
 from perdure.storage.sql import family, nodes, queries, read
+from perdure.storage.sql.reads import Reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         Answered,
         Completion,
         Found,
+        Grown,
         Level,
         Loaded,
         Mail,
@@ -34,12 +36,17 @@ R = TypeVar("R")
 
 
 class Reading:
-    """The reading half of a store, for the process that opened it."""
+    """The reading half of a store, for the process that opened it.
+
+    Args:
+        readers: How many transactions may read at once.
+    """
 
     _node: NodeRecord | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, readers: int) -> None:
         self._pid = os.getpid()
+        self._reads = Reads(self._transact_reads, readers)
 
     @property
     @abstractmethod
@@ -65,8 +72,11 @@ class Reading:
         return part
 
     @abstractmethod
+    async def _transact_reads(self, work: Callable[[Connection], None]) -> None:
+        """See `Reads`."""
+
     async def _read(self, query: Callable[[Connection], R]) -> R:
-        """Run a query in a transaction that sees one state of the database. Raises `StorageError`."""
+        return await self._reads.read(query)
 
     async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
         """See `Store.load`."""
@@ -96,9 +106,9 @@ class Reading:
         """See `Store.next_due`."""
         return await self._read(read.next_due)
 
-    async def behind(self, known: Collection[tuple[int, int]]) -> list[int]:
-        """See `Store.behind`."""
-        return await self._read(lambda connection: read.behind(connection, known))
+    async def grown(self, known: Collection[tuple[int, int]], limit: int) -> list[Grown]:
+        """See `Store.grown`."""
+        return await self._read(lambda connection: read.grown(connection, known, limit))
 
     async def open_asks(self, actor: int) -> list[OpenAsk]:
         """See `Store.open_asks`."""

@@ -200,15 +200,18 @@ async def test_next_due(node: Node) -> None:
     assert await node.store.next_due() == LATER + 3
 
 
-async def test_behind(node: Node) -> None:
-    """A mailbox that has grown is noticed."""
+async def test_grown(node: Node) -> None:
+    """A mailbox that has grown is noticed, and comes with what was not known of it."""
     first, second = await node.append("a"), await node.append("b")
     known = [(first.place.actor, 1), (second.place.actor, 1)]
-    assert await node.store.behind(known) == []
-    await node.append("b")
+    assert await node.store.grown(known, 10) == []
+    more = [await node.append("b") for _ in range(3)]
     await node.append("a", due=LATER)
-    assert await node.store.behind(known) == [second.place.actor]
-    assert await node.store.behind([]) == []
+    ids = [appended.mail.id for appended in more]
+    for after, limit, expected in ((1, 10, ids), (1, 2, ids[:2]), (3, 10, ids[2:])):
+        (grown,) = await node.store.grown([(second.place.actor, after)], limit)
+        assert (grown.actor, grown.tail, [mail.id for mail in grown.mail]) == (second.place.actor, 4, expected)
+    assert await node.store.grown([], 10) == []
 
 
 async def test_open_asks(node: Node) -> None:

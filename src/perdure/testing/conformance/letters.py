@@ -188,7 +188,7 @@ async def test_a_letter_reaches_an_actor_that_another_node_has(shared: Place) ->
         first = await here.append()
         await die(here, first)
         assert (await resend(there, first)).place.epoch is None
-        assert await here.store.behind([(first.place.actor, 1)]) == [first.place.actor]
+        assert [grown.actor for grown in await here.store.grown([(first.place.actor, 1)], 10)] == [first.place.actor]
         await here.finish(Appended(first.place, replace(first.mail, number=2)))
         assert await there.outcome(first) == DONE
 

@@ -130,7 +130,7 @@ async def test_owner_is_one(shared: Place) -> None:
         second = await two.append()
         assert second.place.epoch is None
         assert await one.store.changed()
-        assert await one.store.behind([(first.place.actor, 1)]) == [first.place.actor]
+        assert [grown.actor for grown in await one.store.grown([(first.place.actor, 1)], 10)] == [first.place.actor]
         assert want(Claimed, await two.settle(Claim(("Till",)))).actors == ()
         assert (await two.claim("a")).epoch is None
         await one.finish(first)

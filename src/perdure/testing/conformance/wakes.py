@@ -42,7 +42,7 @@ async def test_mail_wakes_its_receivers_node(shared: Place) -> None:
         await two.append()
         assert await one.store.wait(PATIENCE)
         assert await one.store.changed()
-        assert await one.store.behind([(first.place.actor, 1)]) == [first.place.actor]
+        assert [grown.actor for grown in await one.store.grown([(first.place.actor, 1)], 10)] == [first.place.actor]
 
 
 async def test_a_wake_up_comes_while_waiting(shared: Place) -> None:
