@@ -51,7 +51,18 @@ class Cut:
     how: Literal["RST", "FIN"] = "RST"
 
 
-Fate = Cut | Literal["passes", "silence"]
+@frozen
+class Silence:
+    """Nothing more comes through a connection.
+
+    Attributes:
+        directions: To the server (True), from it (False).
+    """
+
+    directions: frozenset[bool] = frozenset({True, False})
+
+
+Fate = Cut | Silence | Literal["passes"]
 
 
 @define(eq=False)
@@ -81,7 +92,8 @@ class Wire:
         name: What the client calls itself: `perdure <node>`, and what else that connection is for.
         writes: Whether it has begun a transaction that is not for reading only.
         cut: Whether it was cut.
-        silent: Whether it fell silent, in each direction.
+        silent: The directions in which it fell silent: to the server (True), from it (False).
+        stirred: Set when it was cut, or speaks again.
     """
 
     number: int
@@ -91,14 +103,14 @@ class Wire:
     writes: bool = False
     cut: bool = False
     silent: set[bool] = field(factory=set[bool])
-    heard: asyncio.Event = field(factory=asyncio.Event)
+    stirred: asyncio.Event = field(factory=asyncio.Event)
 
     def end(self, how: Literal["RST", "FIN"]) -> None:
         """Cut it, both sides."""
         self.cut = True
+        self.stirred.set()
         self.client.cut(how)
         self.server.cut(how)
-        self.heard.set()
 
     def note(self, message: Message) -> None:
         """Learn what it is for."""
@@ -160,20 +172,18 @@ class Proxy:
         options = urlencode([*parse_qsl(self._address.query), ("sslmode", "disable"), ("gssencmode", "disable")])
         return urlunsplit(self._address._replace(netloc=f"{account}@127.0.0.1:{port}", query=options))
 
-    def silence(self, wires: Callable[[Wire], bool] = bool, *, directions: tuple[bool, ...] = (True, False)) -> None:
-        """Have connections fall silent, to the server and from it; new ones too, if it is both."""
-        if len(directions) == 2:
-            self._hears.clear()
+    def silence(self) -> None:
+        """Have every connection fall silent, and new ones too."""
+        self._hears.clear()
         for wire in self.wires:
-            if wires(wire):
-                wire.silent.update(directions)
+            wire.silent |= Silence().directions
 
     def speak(self) -> None:
         """Have everything flow again."""
         self._hears.set()
         for wire in self.wires:
             wire.silent.clear()
-            wire.heard.set()
+            wire.stirred.set()
 
     def cut_all(self, how: Literal["RST", "FIN"] = "RST") -> None:
         """Cut every connection."""
@@ -182,11 +192,12 @@ class Proxy:
 
     # one connection ---------------------------------------------------------------------------------------------------
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(End(reader, writer)))
         self._tasks.add(task)
-        client = End(reader, writer)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, client: End) -> None:
         try:
             await self._hears.wait()
             self.accepted += 1
@@ -195,8 +206,7 @@ class Proxy:
         except OSError:
             client.cut("RST")
         finally:
-            self._tasks.discard(task)
-            writer.close()
+            client.writer.close()
 
     async def _carry(self, wire: Wire) -> None:
         self.wires.append(wire)
@@ -233,11 +243,11 @@ class Proxy:
             return  # what still comes is read, and goes nowhere
         wire.note(message)
         fate = self.fate(message)
-        if fate == "silence":
-            wire.silent.update({True, False})
+        if isinstance(fate, Silence):
+            wire.silent |= fate.directions
         while message.to_server in wire.silent and not wire.cut:
-            wire.heard.clear()
-            await wire.heard.wait()
+            wire.stirred.clear()
+            await wire.stirred.wait()
         if wire.cut:
             return
         if isinstance(fate, Cut):
