@@ -129,7 +129,7 @@ async def _end_sessions(dsn: str, which: str) -> int:
         return int(ended)
 
 
-@pytest.mark.parametrize("times", [40, pytest.param(1_000, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("times", [40, pytest.param(300, marks=pytest.mark.torture)])
 async def test_sessions_that_end(postgres: str, times: int) -> None:
     """An administrator who ends sessions, one or all, costs nobody anything."""
     dsn, ended = postgres.partition("?")[0], 0
@@ -140,7 +140,7 @@ async def test_sessions_that_end(postgres: str, times: int) -> None:
     assert ended > times
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.torture)])
 async def test_a_server_that_crashes(times: int) -> None:
     """A server that is gone for a moment, whatever it was doing, has all that it acknowledged, and work goes on."""
     with PostgresServer() as server, fresh_schema(server.dsn) as target:

@@ -7,6 +7,7 @@
 | its transaction in the server | the server, after 5 s | it is rolled back, and what it had locked is free |
 | a client that takes nothing | the kernel of the server's machine | the session is ended, and so on |
 | that node, when it speaks again | itself, at its next write | it goes on under another identity |
+| everything, from a COMMIT on | whoever sent | an `OutcomeUnknownError` |
 | everything, for ever | whoever sends | an error after the time of an outage; closing ends, too |
 """
 
@@ -21,11 +22,11 @@ from contextlib import suppress
 
 import pytest
 
-from perdure import Actor, ActorSystem, Limits, StorageError, handler, step
+from perdure import Actor, ActorSystem, Limits, OutcomeUnknownError, StorageError, handler, step
 from perdure.storage import postgres, postgres_link
 from perdure.storage.postgres_link import Link
 from perdure.storage.postgres_open import place
-from tests.acceptance.postgres.proxy import Fate, Message, Proxy, Silence, passes
+from tests.acceptance.postgres.proxy import Cut, Fate, Message, Proxy, Silence, passes
 from tests.unit.observing import until
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +157,30 @@ async def test_silence_for_ever(postgres: str) -> None:
             with pytest.raises(StorageError):
                 await clerk.note.tell(2)
         assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("perdure-postgres")]
+
+
+async def test_an_outcome_that_cannot_be_looked_up(postgres: str) -> None:
+    """Where nobody knows, nothing else is said; what was written after all is handled, once, sent again or not."""
+    async with Proxy(postgres) as proxy, ActorSystem(proxy.target) as system:
+        clerk = system.get(Clerk, "a")
+        assert await clerk.note(1) == 1
+
+        def fate(message: Message) -> Fate:
+            if not committed(message):
+                return "passes"
+            proxy.fate = passes
+            proxy.silence()
+            return Cut()
+
+        proxy.fate = fate
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with pytest.raises(OutcomeUnknownError):
+                await clerk.note.options(id="once").tell(2)
+            proxy.speak()
+            assert await system.get(Clerk, "b").note(3) == 3
+            assert await system.receipt("once").result() == 2
+            assert await clerk.note.options(id="once")(2) == 2
+            assert await clerk.all() == [1, 2]
 
 
 async def test_a_client_that_takes_nothing(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
