@@ -37,10 +37,11 @@ _SETTINGS = """
 SELECT set_config('search_path', ?, true), set_config('synchronous_commit', 'on', true),
        set_config('idle_in_transaction_session_timeout', ?, true), set_config('statement_timeout', ?, true)
 """
-PEER_MILLISECONDS = 15_000
+PEER_MILLISECONDS = 5_000
+"""How long either side's kernel waits for the other's: a connection that a router forgot is to cost no lease."""
 _CLIENT_IS_GONE = """
-SELECT set_config('tcp_user_timeout', $1, false), set_config('tcp_keepalives_idle', '5', false),
-       set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)
+SELECT set_config('tcp_user_timeout', $1, false), set_config('tcp_keepalives_idle', '3', false),
+       set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false)
 """
 _LOOK_FOR_CLIENT = "SET client_connection_check_interval = 1000"
 _TERMINATE = """
@@ -82,8 +83,8 @@ class Link:
                 cursor_factory=psycopg.RawCursor[Any],
                 connect_timeout=CONNECT_SECONDS,
                 application_name=f"perdure {self._name}",
-                keepalives_idle=5,
-                keepalives_interval=5,
+                keepalives_idle=3,
+                keepalives_interval=1,
                 keepalives_count=3,
                 tcp_user_timeout=PEER_MILLISECONDS,
             )
