@@ -30,7 +30,7 @@ CALL_SECONDS = 30.0
 """How long any transaction may take, whatever the server and the network do."""
 OUTAGE_SECONDS = 30.0
 """How long something is tried again while the server cannot be reached."""
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 0.5  # nodes that are back first judge those that are not
 CONNECT_SECONDS = 10
 
 _SETTINGS = """

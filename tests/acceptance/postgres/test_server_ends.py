@@ -23,6 +23,7 @@ import pytest
 
 from perdure import Actor, ActorSystem, Limits, Receipt, handler, step
 from perdure.testing.postgres import PostgresServer, fresh_schema
+from tests.unit.crashing import host_of
 from tests.unit.observing import until
 
 pytestmark = pytest.mark.anyio
@@ -151,3 +152,24 @@ async def test_a_server_that_crashes(times: int) -> None:
                 await asyncio.to_thread(server.crash)
                 await asyncio.to_thread(server.start)
             await more(load)
+
+
+async def test_an_outage_longer_than_a_lease() -> None:
+    """Nobody is taken for dead because the server was away: whoever is back first waits for the others."""
+    limits = Limits(lease=2, heartbeat=0.4)
+    with PostgresServer() as server, fresh_schema(server.dsn) as target:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            ActorSystem(target, limits=limits) as first,
+            ActorSystem(target, limits=limits) as second,
+        ):
+            nodes = [host_of(system).node for system in (first, second)]
+            assert await first.get(Clerk, "a").note(1, "b") == 1
+            assert await second.get(Clerk, "b").note(2, "a") == 2
+            await asyncio.to_thread(server.crash)
+            await asyncio.sleep(2 * limits.lease)
+            await asyncio.to_thread(server.start)
+            assert await first.get(Clerk, "a").note(3, "b") == 3
+            await asyncio.sleep(limits.lease)
+            assert await second.get(Clerk, "b").note(4, "a") == 4
+            assert [host_of(system).node for system in (first, second)] == nodes
