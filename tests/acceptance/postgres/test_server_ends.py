@@ -156,7 +156,7 @@ async def test_a_server_that_crashes(times: int) -> None:
 
 async def test_an_outage_longer_than_a_lease() -> None:
     """Nobody is taken for dead because the server was away: whoever is back first waits for the others."""
-    limits = Limits(lease=2, heartbeat=0.4)
+    limits = Limits(lease=4, heartbeat=0.8)
     with PostgresServer() as server, fresh_schema(server.dsn) as target:
         async with (
             asyncio.timeout(PATIENCE_SECONDS),
@@ -167,7 +167,7 @@ async def test_an_outage_longer_than_a_lease() -> None:
             assert await first.get(Clerk, "a").note(1, "b") == 1
             assert await second.get(Clerk, "b").note(2, "a") == 2
             await asyncio.to_thread(server.crash)
-            await asyncio.sleep(2 * limits.lease)
+            await asyncio.sleep(1.5 * limits.lease)
             await asyncio.to_thread(server.start)
             assert await first.get(Clerk, "a").note(3, "b") == 3
             await asyncio.sleep(limits.lease)

@@ -6,6 +6,7 @@
 | a node, for longer than a lease | the others, by its heartbeats | they bury it and go on |
 | its transaction in the server | the server, after 5 s | it is rolled back, and what it had locked is free |
 | a client that takes nothing | the kernel of the server's machine | the session is ended, and so on |
+| a client that ends while it waits for others' rows | the server, within a second | so, too |
 | that node, when it speaks again | itself, at its next write | it goes on under another identity |
 | everything, from a COMMIT on | whoever sent | an `OutcomeUnknownError` |
 | everything, for ever | whoever sends | an error after the time of an outage; closing ends, too |
@@ -32,7 +33,7 @@ from tests.unit.observing import until
 pytestmark = pytest.mark.anyio
 
 PATIENCE_SECONDS = 60.0
-CALL_SECONDS = 2.0
+CALL_SECONDS = 3.0
 LIMITS = Limits(lease=2, heartbeat=0.3, grace=0.5)
 
 begun: Counter[int] = Counter()
@@ -197,4 +198,28 @@ async def test_a_client_that_takes_nothing(postgres: str, monkeypatch: pytest.Mo
         waiting.deadline = time.monotonic() + PATIENCE_SECONDS
         await asyncio.to_thread(waiting.execute, "SELECT pg_advisory_lock(7)")
         lost.close()
+        other.close()
+
+
+async def test_a_client_that_has_gone_while_it_waits(postgres: str) -> None:
+    """A process that is killed while it waits for others' rows keeps nobody waiting for what it has locked itself."""
+    async with Proxy(postgres) as proxy:
+        gone, other = Link(place(proxy.target), "gone"), Link(place(postgres), "other")
+        raw, looking = await asyncio.to_thread(lambda: (gone.raw, other.raw))
+        looking.deadline = None
+
+        async def waits() -> bool:
+            sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'"
+            found = await asyncio.to_thread(looking.execute, sql, [raw.info.backend_pid])
+            return found.fetchone() == (1,)
+
+        async def is_gone() -> bool:
+            return not await waits()
+
+        looking.execute("SELECT pg_advisory_lock(8)")
+        raw.pgconn.send_query(b"SELECT pg_advisory_lock(8)")
+        await until(waits, PATIENCE_SECONDS)
+        proxy.cut_all("FIN")
+        await until(is_gone, PATIENCE_SECONDS)
+        gone.close()
         other.close()
