@@ -7,11 +7,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiosqlite
 import anyio
 import pytest
 
-from perdure import Actor, ActorSystem, StorageError, handler, step
+from perdure import Actor, ActorSystem, OutcomeUnknownError, StorageError, handler, step
+from perdure.errors import DatabaseReplacedError, FencedError
 from perdure.storage.sqlite import SQLiteStore
+from perdure.testing.conformance.nodes import ended, started
 
 
 class Tally(Actor, kind="commit.tally"):
@@ -42,7 +45,13 @@ class FailingDisk(SQLiteStore):
         super().__init__(target)
         self.fail_at: int | None = None
         self.commits = 0
-        self.after = False
+        self.after = self.gone = False
+
+    async def _connect(self) -> aiosqlite.Connection:
+        if self.gone:
+            msg = "unable to open database file"
+            raise sqlite3.OperationalError(msg)
+        return await super()._connect()
 
     def fail(self, nth: int, *, after: bool) -> None:
         """Count from here, and fail once."""
@@ -86,3 +95,68 @@ async def test_lost_answers(tmp_path: Path, nth: int, *, after: bool) -> None:
             assert disk.commits >= nth
             assert await ref.add(0) == 100 + 2 * accepted
         assert accepted == 2 if after else accepted >= 1
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["after the commit", "before the commit"])
+async def test_an_outcome_that_cannot_be_looked_up(tmp_path: Path, *, after: bool) -> None:
+    """Where nobody knows, nothing else is said; sent again under its id, the message is handled once."""
+    disk = FailingDisk(tmp_path / "a.db")
+    async with ActorSystem(disk) as system:
+        ref = system.get(Tally, "t")
+        assert await ref.add(100) == 100
+        disk.fail(1, after=after)
+        disk.gone = True
+        with anyio.fail_after(20):
+            with pytest.raises(OutcomeUnknownError if after else StorageError) as raised:
+                await ref.add.options(id="once").tell(1)
+            assert isinstance(raised.value, OutcomeUnknownError) is after
+            with pytest.raises(StorageError, match="unable to open"):
+                await ref.add.tell(10)
+            disk.gone = False
+            assert await ref.add.options(id="once")(1) == 101
+            assert await ref.add(0) == 101
+
+
+async def test_what_was_written_after_all(tmp_path: Path) -> None:
+    """A message of which nobody knew is handled as soon as its process can look, whether it is sent again or not."""
+    disk = FailingDisk(tmp_path / "a.db")
+    async with ActorSystem(disk) as system:
+        ref = system.get(Tally, "t")
+        assert await ref.add(100) == 100
+        disk.fail(1, after=True)
+        disk.gone = True
+        with pytest.raises(OutcomeUnknownError):
+            await ref.add.options(id="once").tell(1)
+        disk.gone = False
+        assert await system.get(Tally, "another").add(1) == 1
+        assert await system.receipt("once").result(timeout=20) == 101
+
+
+async def test_actors_are_given_up_for_what_was_written_after_all(tmp_path: Path) -> None:
+    """Whoever believes that his write failed can write nothing more: what he has in memory is not what is there."""
+    disk = FailingDisk(tmp_path / "a.db")
+    node = await started(disk)
+    first = await node.append("a")
+    disk.fail(1, after=True)
+    disk.gone = True
+    with pytest.raises(OutcomeUnknownError):
+        await node.append("a", id="once")
+    disk.gone = False
+    assert isinstance(await node.settle(ended(first)), FencedError)
+    assert (await node.find("once")).outcome is None
+    await disk.close()
+
+
+async def test_a_file_that_is_gone_when_it_is_opened_again(tmp_path: Path) -> None:
+    """No other file is made in its place, in which what was acknowledged would be missing."""
+    path = tmp_path / "a.db"
+    disk = FailingDisk(path)
+    async with ActorSystem(disk) as system:
+        ref = system.get(Tally, "t")
+        assert await ref.add(100) == 100
+        path.rename(tmp_path / "b.db")
+        disk.fail(1, after=False)
+        for _ in range(2):
+            with pytest.raises(DatabaseReplacedError):
+                await ref.add.tell(1)
+    assert not path.exists()

@@ -326,7 +326,7 @@ class PostgresStore(Reading):
 
     def _in_one(self, work: Callable[[Connection], None]) -> None:
         """Read in one transaction, again if the connection is lost."""
-        end: float | None = None
+        end, pause = 0.0, 0.0  # one lost connection need not cost a pause
         link = self._readers.get()  # there are as many as threads
         try:
             while True:
@@ -338,7 +338,8 @@ class PostgresStore(Reading):
                     if time.monotonic() > end or not away(error):
                         raise StorageError(f"{self.location}: {said(error)}.") from error
                     link.close()
-                    time.sleep(_PAUSE_SECONDS)
+                    time.sleep(pause)
+                    pause = _PAUSE_SECONDS
         finally:
             self._readers.put(link)
 

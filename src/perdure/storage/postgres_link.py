@@ -30,13 +30,20 @@ CALL_SECONDS = 30.0
 """How long any transaction may take, whatever the server and the network do."""
 OUTAGE_SECONDS = 30.0
 """How long something is tried again while the server cannot be reached."""
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 0.5  # nodes that are back first judge those that are not
 CONNECT_SECONDS = 10
 
 _SETTINGS = """
 SELECT set_config('search_path', ?, true), set_config('synchronous_commit', 'on', true),
        set_config('idle_in_transaction_session_timeout', ?, true), set_config('statement_timeout', ?, true)
 """
+PEER_MILLISECONDS = 5_000
+"""How long either side's kernel waits for the other's: a connection that a router forgot is to cost no lease."""
+_CLIENT_IS_GONE = """
+SELECT set_config('tcp_user_timeout', $1, false), set_config('tcp_keepalives_idle', '3', false),
+       set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false)
+"""
+_LOOK_FOR_CLIENT = "SET client_connection_check_interval = 1000"
 _TERMINATE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE pid = $1 AND application_name = current_setting('application_name')
@@ -76,14 +83,27 @@ class Link:
                 cursor_factory=psycopg.RawCursor[Any],
                 connect_timeout=CONNECT_SECONDS,
                 application_name=f"perdure {self._name}",
-                keepalives_idle=5,
-                keepalives_interval=5,
+                keepalives_idle=3,
+                keepalives_interval=1,
                 keepalives_count=3,
-                tcp_user_timeout=15_000,
+                tcp_user_timeout=PEER_MILLISECONDS,
             )
             self._raw.deadline = time.monotonic() + CALL_SECONDS
             self._backend = self._raw.info.backend_pid
+            self._have_it_end(self._raw)
         return self._raw
+
+    def _have_it_end(self, raw: Bounded) -> None:
+        """Have the server end it when this machine is lost, or this process ends while it waits for others' rows.
+
+        Its own settings give a lost machine two hours, or a quarter of one in which it sends; and meanwhile what that
+        connection has locked is anybody's to wait for.
+        """
+        if self._where.pooler:
+            return  # it is the pooler's
+        raw.execute(_CLIENT_IS_GONE, [str(PEER_MILLISECONDS)])
+        with suppress(psycopg.errors.InvalidParameterValue):  # not every system that a server runs on can tell
+            raw.execute(_LOOK_FOR_CLIENT)
 
     def close(self) -> None:
         """End the connection."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from attrs import frozen
@@ -55,7 +55,9 @@ def place(target: str) -> Place:
     options = parse_qsl(parts.query, keep_blank_values=True)
     ours = {name: value for name, value in options if name in _OURS}
     schema, pooler = ours.get("schema", "perdure"), ours.get("pooler", "false")
-    conninfo = urlunsplit(parts._replace(query=urlencode([one for one in options if one[0] not in _OURS])))
+    # libpq takes a plus for a plus
+    theirs = urlencode([one for one in options if one[0] not in _OURS], quote_via=quote)
+    conninfo = urlunsplit(parts._replace(query=theirs))
     try:
         known = conninfo_to_dict(conninfo)
     except psycopg.Error as error:

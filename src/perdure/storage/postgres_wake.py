@@ -60,7 +60,7 @@ class Notices:
         self._sender = Link(where, f"{node} hints")
         self._listener = Link(where, f"{node} listens")
         self._ears: threading.Thread | None = None
-        self._closing = False
+        self._closed = threading.Event()
 
     def __repr__(self) -> str:
         return f"<Notices of {self._node}, {len(self._peers)} peers>"
@@ -78,7 +78,7 @@ class Notices:
 
     def _listen(self) -> None:
         missed = False
-        while not self._closing:
+        while not self._closed.is_set():
             try:
                 raw = self._listener.raw
                 for node in (ANYBODY, self._node):
@@ -86,18 +86,18 @@ class Notices:
                 if missed:
                     self._hear(_SOMEBODY)
                 missed = True
-                while not self._closing:
+                while not self._closed.is_set():
                     raw.deadline = time.monotonic() + 2 * _LISTEN_SECONDS
                     raw.execute("SELECT 1")  # or a half-open connection would be silent for ever
                     for notice in raw.notifies(timeout=_LISTEN_SECONDS):
                         self._hear(notice.payload)
-                        if self._closing:
+                        if self._closed.is_set():
                             return
             except (psycopg.Error, OSError) as error:
                 self._listener.close()
-                if not self._closing:
+                if not self._closed.is_set():
                     _LOG.warning("%s: wake-ups are not heard (%s); listening again", self._where.name, said(error))
-                    time.sleep(_PAUSE_SECONDS)
+                    self._closed.wait(_PAUSE_SECONDS)
 
     def _hear(self, payload: str) -> None:
         with suppress(RuntimeError):  # the loop has closed
@@ -156,7 +156,7 @@ class Notices:
         if self._where.pooler:
             return  # nobody would hear it
         self._pending[self._channel(node), payload] = None
-        if self._sending is None and not self._closing:
+        if self._sending is None and not self._closed.is_set():
             self._sending = self._loop.create_task(self._send_pending(), name="perdure-notify")
 
     async def _send_pending(self) -> None:
@@ -184,7 +184,7 @@ class Notices:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LISTEN_SECONDS):
                     await asyncio.shield(self._sending)
-        self._closing = True
+        self._closed.set()
         self._listener.interrupt()
         await asyncio.to_thread(self._thread.shutdown)
         if self._ears is not None:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from perdure.errors import DatabaseReplacedError, PerdureError, StorageError
+from perdure.errors import DatabaseReplacedError, OutcomeUnknownError, PerdureError, StorageError
 from perdure.storage.hints import ANYBODY
 from perdure.storage.sql import nodes
 from perdure.storage.sql.batch import Transaction
@@ -69,6 +69,10 @@ class SQLiteStore(Reading):
         self._cache = Cache()
         self._batch = 0
         self._evidence: tuple[str, Value, Value] = ("SELECT 1 WHERE ? IS ?", 0, None)
+        self._doubt: tuple[str, Value, Value] | None = None
+        """The evidence of a transaction of which nobody knows whether it was committed."""
+        self._committing = self._lost = False
+        """Whether the transaction before failed in its COMMIT; whether the file could not be opened again since."""
         self._written = 0
         self._checkpoint_at = 4_096
         self._restart_at = _RESTART_PAGES
@@ -200,6 +204,8 @@ class SQLiteStore(Reading):
 
     async def write(self, batch: Sequence[Write]) -> list[Settled]:
         """Commit one transaction; see `Store.write`."""
+        if self._lost:
+            await self._go_on()
         writer = self._need(self._writer)
         self._batch += 1
         settled: list[Settled] = []
@@ -208,7 +214,7 @@ class SQLiteStore(Reading):
             await hop(writer, self._locked, self._transact, batch, settled)
         except sqlite3.Error as error:
             self._cache.clear()
-            if not await self._was_committed():
+            if not await self._was_committed(error):
                 raise self._explain(error) from error
             _LOG.warning("%s: batch %d was committed although SQLite reported: %s", self.location, self._batch, error)
         if self._presence is not None:
@@ -226,13 +232,14 @@ class SQLiteStore(Reading):
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
-        connection = self._raw
+        connection, self._committing = self._raw, False
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+        self._committing = True
         connection.execute("COMMIT")
 
     def _transact(self, batch: Sequence[Write], settled: list[Settled]) -> None:
@@ -277,21 +284,62 @@ class SQLiteStore(Reading):
                 "Stop, restore the file, start again."
             )
 
-    async def _was_committed(self) -> bool:
-        """After an error whose effect is unknown: reopen, and look the batch up."""
-        writer = self._need(self._writer)
-        with suppress(sqlite3.Error):
-            await writer.close()
-        self._writer = None
+    async def _was_committed(self, error: sqlite3.Error) -> bool:
+        """After an error: open the file anew, and look whether the batch is there.
+
+        Raises:
+            OutcomeUnknownError: It may be, and the file cannot be opened.
+        """
+        committing = self._committing
         try:
-            self._writer = await self._connect()
-            sql, *values = self._evidence
-            rows = await hop(self._writer, lambda: self._raw.execute(sql, values).fetchall())
-        except (sqlite3.Error, PerdureError) as error:
-            raise StorageError(
-                f"{self.location}: cannot be reopened after an I/O error ({error}). Start again."
+            await self._open_again()
+            return bool(await hop(self._need(self._writer), self._find, self._evidence))
+        except DatabaseReplacedError:
+            raise
+        except (sqlite3.Error, PerdureError) as found:
+            self._lost = True
+            if not committing:
+                raise self._explain(error) from error
+            self._doubt = self._evidence
+            raise OutcomeUnknownError(
+                f"{self.location}: a commit failed ({error}), and whether it took effect is not known ({found}). "
+                "See to its disk; what was sent from outside, send again under an id of its own, options(id=…), so "
+                "that it is handled once."
             ) from error
-        return bool(rows)
+
+    def _find(self, evidence: tuple[str, Value, Value]) -> list[object]:
+        sql, *values = evidence
+        return self._raw.execute(sql, values).fetchall()
+
+    async def _open_again(self) -> None:
+        writer = self._writer
+        if self._path is None and writer is not None:  # closed, it would be gone
+            await hop(writer, self._raw.rollback)
+            return
+        self._lost, self._writer = True, None
+        if writer is not None:
+            with suppress(sqlite3.Error):
+                await writer.close()
+        self._check_inode()  # or another file would be made in its place
+        self._writer = await self._connect()
+        self._lost = False
+
+    async def _go_on(self) -> None:
+        """After the file could not be opened: open it, and free what this node has if it was written after all."""
+        try:
+            await self._open_again()
+            await hop(self._need(self._writer), self._locked, self._settle_doubt)
+        except sqlite3.Error as error:
+            self._lost = True
+            raise self._explain(error) from error
+
+    def _settle_doubt(self) -> None:
+        """If a transaction was committed that its writers believe to have failed, free all that this node has."""
+        if self._doubt is not None:
+            with self._transaction() as connection:
+                if self._find(self._doubt):
+                    nodes.disown(SQLiteConnection(connection), self.me)
+        self._doubt = None
 
     def _explain(self, error: sqlite3.Error) -> StorageError:
         text = str(error)
@@ -304,7 +352,7 @@ class SQLiteStore(Reading):
         SQLite keeps a WAL at its size and overwrites it from the start, so its size does not tell; what was written
         since the last checkpoint does, measured against what that checkpoint found.
         """
-        if self._written < self._checkpoint_at or self._path is None:
+        if self._written < self._checkpoint_at or self._path is None or self._lost:
             return
         with suppress(sqlite3.OperationalError):
             await hop(self._need(self._writer), self._locked, self._checkpoint)
@@ -360,6 +408,8 @@ class SQLiteStore(Reading):
         """Another number whenever another connection has committed; the writing one does not count its own commits."""
         if self._path is None:
             return 0
+        if self._lost:
+            raise StorageError(f"{self.location}: could not be opened again after an error. Check its disk.")
         try:
             return await hop(
                 self._need(self._writer), lambda: int(self._raw.execute("PRAGMA data_version").fetchone()[0])

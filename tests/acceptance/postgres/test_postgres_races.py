@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.writes import Append, Appended, Bury, Committed, Order
 from perdure.testing.conformance.nodes import SENT, Node, message, started, want
+from tests.unit.observing import until
 
 pytestmark = pytest.mark.anyio
 
@@ -73,3 +75,32 @@ async def test_a_reason_that_the_database_cannot_hold(mine: Node, text: str) -> 
     ordered, sent = await mine.write(order, Append(message("b")))
     want(Committed, ordered)
     want(Appended, sent)
+
+
+async def test_the_same_actors_made_in_opposite_orders(postgres: str) -> None:
+    """Two nodes that are sent mail for the same new actors do not stand in each other's way until one is refused."""
+    dsn, _, options = postgres.partition("?")
+    schema = options.rpartition("=")[2]
+    # whoever waits in a circle waits for good
+    stubborn = f"{postgres}&options=-c%20deadlock_timeout%3D10min"
+    one, another = await started(PostgresStore(stubborn)), await started(PostgresStore(stubborn))
+    async with await psycopg.AsyncConnection.connect(dsn) as raw, asyncio.timeout(20):
+        sql = f"INSERT INTO {schema}.actor (id, kind, key, status, created) VALUES (-1, 'Till', 'm', 'ready', 0)"
+        await raw.execute(sql.encode())
+        mails = [Append(message(key)) for key in "amz"]
+        writing = [
+            asyncio.create_task(node.store.write(batch)) for node, batch in ((one, mails), (another, mails[::-1]))
+        ]
+
+        async def both_wait() -> bool:
+            waiting = "application_name LIKE 'perdure%' AND wait_event_type = 'Lock'"
+            async with await psycopg.AsyncConnection.connect(dsn) as looking:
+                found = await looking.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}".encode())
+                return await found.fetchone() == (2,)
+
+        await until(both_wait)
+        await raw.rollback()
+        for settled in await asyncio.gather(*writing):
+            assert len(settled) == 3
+    await one.store.close()
+    await another.store.close()

@@ -409,10 +409,16 @@ class Gathering:
                     (r.id, r.kind, r.key, r.owner, r.epoch, r.tail, r.cursor, r.status, r.reason, r.parent, r.created)
                 )
             r.stored, r.moved, r.restated = True, False, False
-        self.connection.put(rows.INSERT_ACTORS, fresh)
+        # Two transactions that create the same actors wait for each other's, so all begin with the same one.
+        self.connection.put(rows.INSERT_ACTORS, sorted(fresh, key=_address))
         self.connection.put(rows.MOVE_ACTORS, moved, exact=True)
         self.connection.put(rows.UPDATE_ACTORS, restated, exact=True)
         self.connection.put(rows.ADVANCE_ACTORS, advanced, self.node, exact=True)
+
+
+def _address(row: Sequence[Value]) -> tuple[Value, ...]:
+    """Kind and key of a new actor's row."""
+    return tuple(row[1:3])
 
 
 def _told(outcome: Outcome) -> str | None:
