@@ -127,20 +127,19 @@ class Team(Supervisor, kind="deploying.team", strategy=OneForAll(backoff=Backoff
             yield Child(Member, key)
 
 
-def _directory() -> Path:
-    directory = Path(os.environ["DEPLOYING"])
-    WORLD.open(directory, os.getpid())
-    return directory / "app.db"
+def _target() -> str:
+    WORLD.open(Path(os.environ["DEPLOYING"]), os.getpid())
+    return os.environ["DEPLOYING_ON"]
 
 
 async def make() -> ActorSystem:
     """The system without a tree."""
-    return ActorSystem(_directory(), limits=Limits(blocked_failure=float("inf")))
+    return ActorSystem(_target(), limits=Limits(blocked_failure=float("inf")))
 
 
 def tree() -> ActorSystem:
     """The system with its tree."""
-    return ActorSystem(_directory(), root=Team)
+    return ActorSystem(_target(), root=Team)
 
 
 class Doomed(Supervisor, kind="deploying.doomed", strategy=OneForOne(max_restarts=0)):
@@ -152,7 +151,7 @@ class Doomed(Supervisor, kind="deploying.doomed", strategy=OneForOne(max_restart
 
 def doomed() -> ActorSystem:
     """The system whose tree gives up."""
-    return ActorSystem(_directory(), root=Doomed)
+    return ActorSystem(_target(), root=Doomed)
 
 
 def broken() -> ActorSystem:
@@ -163,7 +162,7 @@ def broken() -> ActorSystem:
 def early() -> ActorSystem:
     """A process that is told to stop before it is ready."""
     os.kill(os.getpid(), signal.SIGTERM)
-    return ActorSystem(_directory())
+    return ActorSystem(_target())
 
 
 number = 7

@@ -22,16 +22,21 @@ _POLL_SECONDS = 0.01
 
 
 class RunningNode:
-    """One `perdure run`."""
+    """One `perdure run`, on the database `app.db` of its directory unless another one is its target."""
 
-    def __init__(self, directory: Path, place: str, *options: str) -> None:
+    def __init__(self, directory: Path, place: str, *options: str, target: str | None = None) -> None:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "perdure.console", "run", f"{APP}:{place}", "--log-format", "json", *options],
                 stderr=log,
                 cwd=ROOT,
-                env={**os.environ, "DEPLOYING": str(directory), "PYTHONPATH": str(ROOT / "src")},
+                env={
+                    **os.environ,
+                    "DEPLOYING": str(directory),
+                    "DEPLOYING_ON": target or str(directory / "app.db"),
+                    "PYTHONPATH": str(ROOT / "src"),
+                },
             )
 
     def lines(self) -> list[dict[str, Any]]:
