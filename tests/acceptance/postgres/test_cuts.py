@@ -217,7 +217,7 @@ async def test_opening(postgres: str) -> None:
     async with Proxy(postgres) as proxy:
         for nth in count(random.randrange(1, 4), 3):
             wire = proxy.accepted + 1  # what reads comes after it, and fails as it does for an open store
-            proxy.fate = once = Once(nth, CUTS[nth % len(CUTS)], lambda message: message.wire.number == wire)  # noqa: B023
+            proxy.fate = once = Once(nth, CUTS[nth % len(CUTS)], lambda message: message.wire.number == wire)  # noqa: B023  # asked within this pass
             with suppress(TargetError):
                 async with asyncio.timeout(PATIENCE_SECONDS), ActorSystem(proxy.target) as system:
                     proxy.fate = passes
