@@ -20,6 +20,7 @@ from perdure.actors.queries import Queries
 from perdure.actors.ref import Reference
 from perdure.actors.sealing import close_state
 from perdure.actors.sending import Sending
+from perdure.actors.slots import Slots
 from perdure.actors.stops import Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
@@ -87,6 +88,7 @@ class Host(Sending):
         self._load_wanted: asyncio.Event = asyncio.Event()
         self.outcomes = Outcomes(store)
         self.queries = Queries(self)
+        self.slots = Slots(self)
         self.client = False
         """Whether this node runs no actor, and only sends and asks."""
         self.interrupted: set[int] = set()
@@ -269,6 +271,7 @@ class Host(Sending):
             self.completions(await self.store.completed(*waiting))
         await self.outcomes.look()
         await self.queries.look()
+        await self.slots.look()
 
     def reload_mail(self, activation: Activation) -> None:
         """There is mail that another process appended."""
@@ -281,6 +284,7 @@ class Host(Sending):
 
     def buried(self, error: NodeBuried) -> None:
         """This node was taken for dead: what it had is others'."""
+        self.slots.buried()
         for activation in list(self.activations.values()):
             activation.lose(error)
 
