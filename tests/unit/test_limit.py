@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import sqlite3
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
 
-from perdure import Actor, ActorSystem, Limit, LimitError, Limits, Retry, StepError, fan_out, handler, sleep, step
-from perdure.clock import Seconds
+from perdure import (
+    Actor,
+    ActorSystem,
+    Backoff,
+    Limit,
+    Limits,
+    LimitWarning,
+    Retry,
+    StepError,
+    fan_out,
+    handler,
+    sleep,
+    step,
+)
+from perdure.console.inspect import Inspector
 from tests.unit.observing import until
 
 
@@ -300,37 +311,109 @@ async def test_an_idle_node_gives_its_slots_to_one_that_needs_them(tmp_path: Pat
     assert meter.most == 2
 
 
-@pytest.mark.parametrize("given", [
-    {}, {"concurrent": 0}, {"concurrent": -1}, {"concurrent": True}, {"concurrent": 1.5}, {"concurrent": "5"},
-    {"rate": 0}, {"rate": math.nan}, {"rate": 5, "per": 0}, {"rate": 5, "per": math.inf}, {"rate": 5, "per": math.nan},
-    {"rate": 5, "per": True}, {"rate": 5, "per": "60"}, {"concurrent": 10**30},
-])  # fmt: skip
-def test_a_limit_that_makes_no_sense_is_refused(given: dict[str, object]) -> None:
-    """A mistake in a limit is found where it is written."""
-    with pytest.raises(LimitError, match="Limit\\('llm'"):
-        Limit("llm", **given)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # wrong on purpose
+# the rate -------------------------------------------------------------------------------------------------------------
+
+_begun: list[float] = []
 
 
-@pytest.mark.parametrize("name", ["", "e\u0301", "a\nb", "x" * 256, 5])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
-    """A limit's name is durable, like a key."""
-    with pytest.raises(LimitError):
-        Limit(name, concurrent=1)
+@step(limit=Limit("unit.rate", rate=3, per=0.6))
+async def begin() -> None:
+    """Begins, at a time."""
+    _begun.append(asyncio.get_running_loop().time())
 
 
-@pytest.mark.parametrize("per", [90, 90.0, timedelta(seconds=90)])
-def test_a_period_is_seconds_or_a_timedelta(per: Seconds) -> None:
-    """As everywhere."""
-    assert Limit("a", rate=1, per=per) == Limit("a", rate=1, per=90)
-    assert repr(Limit("a", rate=1, per=per)) == "Limit('a', rate=1, per=90)"
+class Beginner(Actor, kind="limit.beginner"):
+    @handler
+    async def go(self) -> None:
+        await begin()
 
 
-def test_two_limits_of_one_name_in_one_process() -> None:
-    """Two places that disagree are found before anything runs."""
-    step(_free, limit=Limit("unit.twice", concurrent=1))
-    step(_free, limit=Limit("unit.twice", concurrent=1))
-    with pytest.raises(LimitError, match="already"):
-        type("Twice", (Actor,), {"__module__": __name__}, limit=Limit("unit.twice", concurrent=2))
+async def test_no_more_begin_than_the_rate_says(tmp_path: Path) -> None:
+    """Of two processes that hurry, and a third one later, no more than three begin in any 0.6 seconds."""
+    _begun.clear()
+    with anyio.fail_after(60):
+        async with AsyncExitStack() as stack:
+            systems = await _open(stack, tmp_path / "a.db", 2)
+            asked = [system.get(Beginner, f"{at}-{n}").go() for at, system in enumerate(systems) for n in range(3)]
+            await asyncio.gather(*asked)
+        async with ActorSystem(tmp_path / "a.db") as system:
+            await asyncio.gather(*(system.get(Beginner, f"later-{n}").go() for n in range(3)))
+    assert len(_begun) == 9
+    # a commit may have taken a quarter of a second between the grant, which counts, and what began by it
+    assert all(after - before > 0.6 - 0.3 for before, after in zip(_begun, _begun[3:], strict=False))
+    with sqlite3.connect(tmp_path / "a.db") as database:
+        slices = database.execute("SELECT count(*) FROM starts").fetchone()
+    database.close()
+    assert slices[0] <= 20
 
-    with pytest.raises(LimitError, match="is no Limit"):
-        step(_free, limit=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]  # wrong on purpose
+
+async def test_a_recorded_step_takes_no_start(tmp_path: Path) -> None:
+    """A replay costs nothing of the rate; an attempt does."""
+    _costs.clear()
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(evict_after=0.05)) as system:
+        with anyio.fail_after(30):
+            assert await system.get(Costly, "a").work() == 2
+    with sqlite3.connect(tmp_path / "a.db") as database:
+        assert database.execute("SELECT sum(number) FROM starts WHERE name = 'unit.costly'").fetchone() == (2,)
+    database.close()
+
+
+_costs: list[int] = []
+
+
+@step(retry=Retry(2, backoff=Backoff(first=0.01)), limit=Limit("unit.costly", rate=1_000, per=3600))
+async def cost() -> int:
+    """Fails the first time."""
+    _costs.append(1)
+    if len(_costs) == 1:
+        raise ValueError
+    return len(_costs)
+
+
+class Costly(Actor, kind="limit.costly"):
+    @handler
+    async def work(self) -> int:
+        found = await cost()
+        await sleep(1)
+        return found
+
+
+# people ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_people_see_what_waits_for_a_limit(tmp_path: Path) -> None:
+    """Whoever looks from outside learns why nothing goes on, and soon that it does."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        inspector = Inspector(tmp_path / "a.db")
+        asked = [asyncio.ensure_future(system.get(Turner, str(n)).turn(n)) for n in range(3)]
+        await until(lambda: _waits(inspector) == ["'turn' is running"] * 2 + ["waits for limit unit.turn"])
+        meters["turn"].gate.set()
+        meters["turn"].gate = asyncio.Event()
+        await until(lambda: _waits(inspector) == ["'turn' is running"])
+        meters["turn"].gate.set()
+        assert await asyncio.gather(*asked) == [0, 1, 2]
+
+
+def _waits(inspector: Inspector) -> list[str]:
+    return sorted(actor.wait.text for actor in inspector.overview().actors if actor.wait is not None)
+
+
+# code that differs between processes ----------------------------------------------------------------------------------
+
+
+async def test_the_newest_process_says_what_the_limit_is(tmp_path: Path) -> None:
+    """In a rolling deployment that changes it, the others follow, and say so once."""
+    meter = meters["turn"]
+    async with ActorSystem(tmp_path / "a.db") as system:
+        meter.gate.set()
+        await system.get(Turner, "a").turn(1)
+        meter.gate.clear()
+        with sqlite3.connect(tmp_path / "a.db") as database:
+            database.execute("UPDATE allowance SET concurrent = 3, defined = defined + 60 WHERE name = 'unit.turn'")
+        database.close()
+        asked = [asyncio.ensure_future(system.get(Turner, str(n)).turn(n)) for n in range(5)]
+        with pytest.warns(LimitWarning, match=r"'unit.turn' is concurrent=2 here, and concurrent=3"):
+            await until(lambda: meter.inside == 3)
+        meter.gate.set()
+        await asyncio.gather(*asked)
+    assert meter.most == 3

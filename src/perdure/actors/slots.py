@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections import deque
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from perdure.actors.flight import wake
@@ -170,8 +171,7 @@ class Line:
         return needs if self.allowance.concurrent is None else min(needs, self.allowance.concurrent)
 
     def _waiting(self) -> tuple[int, ...]:
-        found = dict.fromkeys(place.message for line in (self._on, self._new) for place in line)
-        return tuple(found)[:_SHOWN]
+        return tuple(place.message for place in islice(chain(self._on, self._new), _SHOWN))
 
     def ask(self) -> Want:
         """What it wants; it is told what became of that."""

@@ -46,7 +46,7 @@ class Want(Struct, frozen=True, gc=False):
         uses: Slots that are in use here. It keeps them.
         waits: How many turns and steps wait here.
         starts: How many of these are to begin, which `rate` counts; the others go on after a wait.
-        waiting: The messages that wait, for people to see.
+        waiting: The messages whose turns or steps wait, the first of them, for people to see.
     """
 
     name: str
