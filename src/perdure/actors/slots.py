@@ -219,7 +219,8 @@ class Line:
             others = [slot for slot in state.slots if slot.node != me]
             slot = Slot(me, self.has, self._needs())
             found = allot(state.allowance.concurrent, slot, self.uses, others, now)
-            self.forced_demand, self.share = found.has != self.has, found.share
+            self.share = found.share
+            self.forced_demand = self.forced_demand or found.has != self.has
 
     @property
     def is_watched(self) -> bool:
