@@ -386,6 +386,7 @@ async def test_people_see_what_waits_for_a_limit(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db") as system:
         inspector = Inspector(tmp_path / "a.db")
         asked = [asyncio.ensure_future(system.get(Turner, str(n)).turn(n)) for n in range(3)]
+        await until(lambda: meters["turn"].inside == 2)
         await until(lambda: _waits(inspector) == ["'turn' is running"] * 2 + ["waits for limit unit.turn"])
         meters["turn"].gate.set()
         meters["turn"].gate = asyncio.Event()
