@@ -25,6 +25,7 @@ from perdure import (
     step,
 )
 from perdure.console.inspect import Inspector
+from perdure.storage.writes import Bury
 from tests.unit.observing import until
 
 
@@ -67,6 +68,10 @@ class Caller(Actor, kind="limit.caller"):
     @handler
     async def call(self, n: int) -> int:
         return await call_model(n)
+
+    @handler
+    async def free(self) -> None:
+        pass
 
     @handler
     async def call_many(self, count: int) -> list[int]:
@@ -309,6 +314,28 @@ async def test_an_idle_node_gives_its_slots_to_one_that_needs_them(tmp_path: Pat
         meter.gate.set()
         assert await asyncio.gather(*asked) == list(range(4))
     assert meter.most == 2
+
+
+async def test_a_node_that_was_taken_for_dead_goes_on(tmp_path: Path) -> None:
+    """What it had is free, what it asked for under its new name is known to it, and all turns come to their ends."""
+    meter = meters["turn"]
+    async with AsyncExitStack() as stack:
+        first, second = await _open(stack, tmp_path / "a.db", 2)
+        receipts = [await first.get(Turner, str(n)).turn.tell(n) for n in range(4)]
+        await until(lambda: meter.inside == 2)
+        (peer,) = await second._store.peers()  # noqa: SLF001  # no public way to bury a node that lives
+        await second._store.write([Bury(peer.id, 5, 1.0)])  # noqa: SLF001  # see above
+        await second.get(Caller, "wakes the other one").free()
+        await first.get(Caller, "learns that it is buried").free()
+        meter.gate.set()
+        with anyio.fail_after(30):
+            assert [await receipt.result() for receipt in receipts] == list(range(4))
+        for system in (first, second):
+            asked = [system.get(Turner, f"{id(system)}-{n}").quick(n) for n in range(3)]
+            with anyio.fail_after(30):
+                assert await asyncio.gather(*asked) == [0, 1, 2]
+        (state,) = await second._store.limits(["unit.turn"])  # noqa: SLF001  # what people would look up by SQL
+        assert sum(slot.has for slot in state.slots) <= 2
 
 
 # the rate -------------------------------------------------------------------------------------------------------------

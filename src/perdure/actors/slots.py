@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 0.5
+_LONGEST_SECONDS = 60.0
 _SHOWN = 1_000
 
 
@@ -73,6 +74,7 @@ class Line:
 
     def __init__(self, slots: Slots, limit: Limit) -> None:
         self.loop = slots.loop
+        self.limit = limit
         self.name = limit.name
         self.defined = self.allowance = limit.allowance
         self.has = self.uses = self.wanted = 0
@@ -83,6 +85,7 @@ class Line:
         self._tried: tuple[int, int] | None = None
         self._starts = 0
         self._usable_until = self._again_at = 0.0
+        self._again: asyncio.TimerHandle | None = None
         self._on: deque[Place] = deque()
         self._new: deque[Place] = deque()
         self._shown: tuple[int, ...] = ()
@@ -194,19 +197,23 @@ class Line:
         self._shown = () if asked is None else asked.waiting
         self._starts = granted.starts
         self._usable_until = self._asked_at + usable_seconds(granted.allowance.per)
-        self._again_at = 0.0
-        if granted.again is not None:
-            self._again_at = self.loop.time() + granted.again
-            self.loop.call_later(granted.again, self._slots.ask_soon)
+        self._ask_again(0.0 if granted.again is None else min(granted.again, _LONGEST_SECONDS))
         self._admit()
         return changed
+
+    def _ask_again(self, seconds: float) -> None:
+        """Ask for no start before so many seconds are over, and then at once."""
+        if self._again is not None:
+            self._again.cancel()
+        self._again_at = self.loop.time() + seconds
+        self._again = self.loop.call_later(seconds, self._slots.ask_soon) if seconds > 0 else None
 
     def refused(self) -> None:
         """What was asked may have been granted or not: what is in use stays so, and nothing more."""
         self._asked = None
         self.has = min(self.has, self.uses)
         self.wanted = self._starts = 0
-        self.forced_demand = self.waits > 0
+        self.forced_demand = True
 
     def look(self, state: LimitState, me: str, now: float) -> None:
         """Compare what it has with what the others want."""
@@ -249,17 +256,16 @@ class Slots:
 
     def enter(self, limit: Limit, message: int, *, begins: bool) -> Place:
         """A place under a limit, of a turn or of a step in it."""
-        line = self._lines.get(limit.name)
-        if line is None:
-            line = self._lines[limit.name] = Line(self, limit)
+        line = self._line(limit)
         place = Place(line, message, begins=begins)
         line.entered(place)
         return place
 
-    def uses(self, name: str) -> int:
-        """How many slots of a limit are in use here."""
-        line = self._lines.get(name)
-        return 0 if line is None else line.uses
+    def _line(self, limit: Limit) -> Line:
+        line = self._lines.get(limit.name)
+        if line is None:
+            line = self._lines[limit.name] = Line(self, limit)
+        return line
 
     def ask_soon(self) -> None:
         """Ask the database for what is wanted, with whatever else is wanted in this pass of the loop."""
@@ -289,6 +295,9 @@ class Slots:
         for line, granted in zip(lines, settled.granted, strict=True):
             if line.granted(granted):
                 self._warn(line)
+            if self._lines.get(line.name) is not line:
+                # It was granted to this node under its new identity; what it had wanted as the old one is over.
+                self._line(line.limit).forced_demand = True
         self._watch()
         self.ask_soon()
 
