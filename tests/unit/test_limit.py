@@ -16,7 +16,6 @@ from perdure import (
     Backoff,
     Limit,
     Limits,
-    LimitWarning,
     Retry,
     StepError,
     fan_out,
@@ -25,27 +24,8 @@ from perdure import (
     step,
 )
 from perdure.console.inspect import Inspector
-from perdure.storage.writes import Bury
+from tests.unit.limited import Meter, opened
 from tests.unit.observing import until
-
-
-class Meter:
-    """Counts how many are inside at once."""
-
-    def __init__(self) -> None:
-        self.inside = self.most = self.entries = 0
-        self.gate = asyncio.Event()
-
-    async def pass_through(self) -> None:
-        """Stay inside until the gate is open."""
-        self.inside += 1
-        self.entries += 1
-        self.most = max(self.most, self.inside)
-        try:
-            await self.gate.wait()
-        finally:
-            self.inside -= 1
-
 
 meters: dict[str, Meter] = {}
 
@@ -68,10 +48,6 @@ class Caller(Actor, kind="limit.caller"):
     @handler
     async def call(self, n: int) -> int:
         return await call_model(n)
-
-    @handler
-    async def free(self) -> None:
-        pass
 
     @handler
     async def call_many(self, count: int) -> list[int]:
@@ -280,64 +256,6 @@ class Sleeper(Actor, kind="limit.sleeper"):
         return found
 
 
-async def _open(stack: AsyncExitStack, path: Path, count: int) -> list[ActorSystem]:
-    return [await stack.enter_async_context(ActorSystem(path)) for _ in range(count)]
-
-
-async def test_nodes_share_a_limit(tmp_path: Path) -> None:
-    """Three processes on one file have no more than one would, and none of them goes without."""
-    meter = meters["turn"]
-    async with AsyncExitStack() as stack:
-        systems = await _open(stack, tmp_path / "a.db", 3)
-        refs = [[system.get(Turner, f"{at}-{n}") for n in range(6)] for at, system in enumerate(systems)]
-        asked = [asyncio.ensure_future(ref.turn(1)) for some in refs for ref in some]
-        for entries in range(2, 18):
-            await until(lambda entries=entries: meter.inside == 2 and meter.entries >= entries)
-            meter.gate.set()
-            meter.gate = asyncio.Event()
-        await until(lambda: meter.entries == 18)
-        meter.gate.set()
-        assert await asyncio.gather(*asked) == [1] * 18
-    assert meter.most == 2
-
-
-async def test_an_idle_node_gives_its_slots_to_one_that_needs_them(tmp_path: Path) -> None:
-    """What a busy hour left on one node is not lost to the others."""
-    meter = meters["turn"]
-    async with AsyncExitStack() as stack:
-        first, second = await _open(stack, tmp_path / "a.db", 2)
-        meter.gate.set()
-        await asyncio.gather(*(first.get(Turner, f"first-{n}").turn(n) for n in range(4)))
-        meter.gate.clear()
-        asked = [asyncio.ensure_future(second.get(Turner, f"second-{n}").turn(n)) for n in range(4)]
-        await until(lambda: meter.inside == 2)
-        meter.gate.set()
-        assert await asyncio.gather(*asked) == list(range(4))
-    assert meter.most == 2
-
-
-async def test_a_node_that_was_taken_for_dead_goes_on(tmp_path: Path) -> None:
-    """What it had is free, what it asked for under its new name is known to it, and all turns come to their ends."""
-    meter = meters["turn"]
-    async with AsyncExitStack() as stack:
-        first, second = await _open(stack, tmp_path / "a.db", 2)
-        receipts = [await first.get(Turner, str(n)).turn.tell(n) for n in range(4)]
-        await until(lambda: meter.inside == 2)
-        (peer,) = await second._store.peers()  # noqa: SLF001  # no public way to bury a node that lives
-        await second._store.write([Bury(peer.id, 5, 1.0)])  # noqa: SLF001  # see above
-        await second.get(Caller, "wakes the other one").free()
-        await first.get(Caller, "learns that it is buried").free()
-        meter.gate.set()
-        with anyio.fail_after(30):
-            assert [await receipt.result() for receipt in receipts] == list(range(4))
-        for system in (first, second):
-            asked = [system.get(Turner, f"{id(system)}-{n}").quick(n) for n in range(3)]
-            with anyio.fail_after(30):
-                assert await asyncio.gather(*asked) == [0, 1, 2]
-        (state,) = await second._store.limits(["unit.turn"])  # noqa: SLF001  # what people would look up by SQL
-        assert sum(slot.has for slot in state.slots) <= 2
-
-
 # the rate -------------------------------------------------------------------------------------------------------------
 
 _begun: list[float] = []
@@ -360,7 +278,7 @@ async def test_no_more_begin_than_the_rate_says(tmp_path: Path) -> None:
     _begun.clear()
     with anyio.fail_after(60):
         async with AsyncExitStack() as stack:
-            systems = await _open(stack, tmp_path / "a.db", 2)
+            systems = await opened(stack, tmp_path / "a.db", 2)
             asked = [system.get(Beginner, f"{at}-{n}").go() for at, system in enumerate(systems) for n in range(3)]
             await asyncio.gather(*asked)
         async with ActorSystem(tmp_path / "a.db") as system:
@@ -424,24 +342,3 @@ async def test_people_see_what_waits_for_a_limit(tmp_path: Path) -> None:
 
 def _waits(inspector: Inspector) -> list[str]:
     return sorted(actor.wait.text for actor in inspector.overview().actors if actor.wait is not None)
-
-
-# code that differs between processes ----------------------------------------------------------------------------------
-
-
-async def test_the_newest_process_says_what_the_limit_is(tmp_path: Path) -> None:
-    """In a rolling deployment that changes it, the others follow, and say so once."""
-    meter = meters["turn"]
-    async with ActorSystem(tmp_path / "a.db") as system:
-        meter.gate.set()
-        await system.get(Turner, "a").turn(1)
-        meter.gate.clear()
-        with sqlite3.connect(tmp_path / "a.db") as database:
-            database.execute("UPDATE allowance SET concurrent = 3, defined = defined + 60 WHERE name = 'unit.turn'")
-        database.close()
-        asked = [asyncio.ensure_future(system.get(Turner, str(n)).turn(n)) for n in range(5)]
-        with pytest.warns(LimitWarning, match=r"'unit.turn' is concurrent=2 here, and concurrent=3"):
-            await until(lambda: meter.inside == 3)
-        meter.gate.set()
-        await asyncio.gather(*asked)
-    assert meter.most == 3

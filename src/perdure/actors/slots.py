@@ -7,7 +7,7 @@
 Slots belong to the node and stay with it, so a node that nobody competes with writes nothing while turns and steps come
 and go. Whoever goes on after a wait comes before those that are to begin; each of the two lines is first come, first
 served. A slot is only ever given from what the database has granted, and while a demand is under way, which may give
-some back, none beyond those that it says are in use.
+some back, none beyond those that it says are in use; nor beyond the node's fair share while others are short of theirs.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ class Line:
     def _has_room(self) -> bool:
         if self.allowance.concurrent is None:
             return True
-        return self.uses < (self.has if self._asked is None else min(self.has, self._asked.uses))
+        most = self.has if self.share is None else min(self.has, self.share)
+        return self.uses < (most if self._asked is None else min(most, self._asked.uses))
 
     def _may_start(self) -> bool:
         if self.allowance.rate is None:
