@@ -12,6 +12,9 @@ import pytest
 
 from perdure import Actor, ActorSystem, Limit, LimitWarning, handler
 from perdure.actors.host import Host
+from perdure.actors.slots import Line, Place
+from perdure.storage.allotment import usable_seconds
+from perdure.storage.limit_writes import Granted
 from perdure.storage.writes import Bury
 from perdure.testing.conformance.nodes import want
 from tests.unit.limited import Meter, opened
@@ -83,6 +86,76 @@ async def test_an_idle_node_gives_its_slots_to_one_that_needs_them(tmp_path: Pat
         meter.gate.set()
         assert await asyncio.gather(*asked) == list(range(4))
     assert meter.most == 2
+
+
+async def test_a_slot_above_the_share_is_given_back_as_it_comes_free(tmp_path: Path) -> None:
+    """At once, and not when somebody looks the next time."""
+    async with AsyncExitStack() as stack:
+        first, second = await opened(stack, tmp_path / "a.db", 2)
+        slots = want(Host, first._host).slots  # noqa: SLF001  # nothing public is as exact about time
+        places = [slots.enter(_TURN, n, begins=True) for n in range(2)]
+        await until(lambda: all(place.holds for place in places))
+        asked = [asyncio.ensure_future(second.get(Turner, str(n)).turn(n)) for n in range(2)]
+        await until(lambda: slots.line(_TURN).share == 1)
+        places[0].leave()
+        assert slots.line(_TURN).has == 2
+        await asyncio.sleep(0)
+        assert slots.is_asking
+        await until(lambda: meters["turn"].inside == 1)
+        places[1].leave()
+        meters["turn"].gate.set()
+        assert await asyncio.gather(*asked) == [0, 1]
+
+
+async def test_no_slot_is_given_that_may_be_taken_away(tmp_path: Path) -> None:
+    """While a demand is under way, what it does not call used may be another node's by the time it is answered."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        slots = want(Host, system._host).slots  # noqa: SLF001  # it needs a loop, and nothing else of it
+        line = Line(slots, Limit("nodes.line", concurrent=3))
+        first, second, third, fourth = (Place(line, n, begins=True) for n in range(4))
+        for place in (first, second, third):
+            line.entered(place)
+        assert (line.ask().uses, line.waits) == (0, 3)
+        line.granted(Granted(line.name, line.allowance, 3, None, 3, None))
+        first.leave()
+        second.leave()
+        assert line.ask().uses == 1
+        line.entered(fourth)
+        assert (third.holds, fourth.holds) == (True, False)
+        line.granted(Granted(line.name, line.allowance, 1, 1, 0, None))
+        assert not fourth.holds
+        third.leave()
+        assert fourth.holds
+
+
+async def test_a_grant_that_is_not_known_of_is_not_used(tmp_path: Path) -> None:
+    """Where a commit failed, what is in use stays so, and the database is asked again."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        slots = want(Host, system._host).slots  # noqa: SLF001  # as above
+        line = Line(slots, Limit("nodes.other", concurrent=3))
+        first, second = (Place(line, n, begins=True) for n in range(2))
+        line.entered(first)
+        line.ask()
+        line.granted(Granted(line.name, line.allowance, 2, None, 1, None))
+        line.ask()
+        line.refused()
+        line.entered(second)
+        assert (first.holds, second.holds, line.wants()) == (True, False, True)
+
+
+async def test_starts_are_not_used_late(tmp_path: Path) -> None:
+    """A grant that came too late is lost, for a window may have begun without it."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        slots = want(Host, system._host).slots  # noqa: SLF001  # as above
+        line = Line(slots, Limit("nodes.late", rate=5, per=0.1))
+        first, second = (Place(line, n, begins=True) for n in range(2))
+        line.entered(first)
+        line.ask()
+        line.granted(Granted(line.name, line.allowance, 0, None, 5, None))
+        assert first.holds
+        await asyncio.sleep(usable_seconds(0.1))
+        line.entered(second)
+        assert (second.holds, line.wants()) == (False, True)
 
 
 async def test_a_node_that_was_taken_for_dead_goes_on(tmp_path: Path) -> None:

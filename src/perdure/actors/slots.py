@@ -257,16 +257,22 @@ class Slots:
 
     def enter(self, limit: Limit, message: int, *, begins: bool) -> Place:
         """A place under a limit, of a turn or of a step in it."""
-        line = self._line(limit)
+        line = self.line(limit)
         place = Place(line, message, begins=begins)
         line.entered(place)
         return place
 
-    def _line(self, limit: Limit) -> Line:
+    def line(self, limit: Limit) -> Line:
+        """A limit, as this node knows it."""
         line = self._lines.get(limit.name)
         if line is None:
             line = self._lines[limit.name] = Line(self, limit)
         return line
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a demand is under way."""
+        return bool(self._asked)
 
     def ask_soon(self) -> None:
         """Ask the database for what is wanted, with whatever else is wanted in this pass of the loop."""
@@ -298,7 +304,7 @@ class Slots:
                 self._warn(line)
             if self._lines.get(line.name) is not line:
                 # It was granted to this node under its new identity; what it had wanted as the old one is over.
-                self._line(line.limit).forced_demand = True
+                self.line(line.limit).forced_demand = True
         self._watch()
         self.ask_soon()
 
