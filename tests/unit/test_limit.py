@@ -16,6 +16,7 @@ from perdure import (
     Backoff,
     Limit,
     Limits,
+    MessageExpired,
     Retry,
     StepError,
     fan_out,
@@ -231,11 +232,28 @@ async def test_a_drain_does_not_wait_for_a_slot(tmp_path: Path) -> None:
     meter = meters["step"]
     async with ActorSystem(tmp_path / "a.db", limits=Limits(grace=0.1)) as system:
         receipts = [await system.get(Caller, str(n)).call.tell(n) for n in range(6)]
-        await until(lambda: meter.inside == 3)
-    assert meter.entries == 3
+        receipts += [await system.get(Turner, str(n)).turn.tell(n) for n in range(6)]
+        await until(lambda: meter.inside == 3 and meters["turn"].inside == 2)
+    assert (meter.entries, meters["turn"].entries) == (3, 2)
     meter.gate.set()
+    meters["turn"].gate.set()
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert [await system.receipt(receipt.id).result() for receipt in receipts] == list(range(6))
+        assert [await system.receipt(receipt.id).result() for receipt in receipts] == [*range(6), *range(6)]
+
+
+async def test_who_waits_past_his_latest_start_is_not_begun(tmp_path: Path) -> None:
+    """A message that may be too late is so in line, too."""
+    meter = meters["turn"]
+    async with ActorSystem(tmp_path / "a.db") as system:
+        asked = [asyncio.ensure_future(system.get(Turner, str(n)).turn(n)) for n in range(2)]
+        await until(lambda: meter.inside == 2)
+        late = await system.get(Turner, "late").turn.options(timeout=0.05).tell(5)
+        await asyncio.sleep(0.1)
+        meter.gate.set()
+        with pytest.raises(MessageExpired):
+            await late.result()
+        assert await asyncio.gather(*asked) == [0, 1]
+    assert meter.entries == 2
 
 
 async def test_recorded_steps_take_no_slot(tmp_path: Path) -> None:

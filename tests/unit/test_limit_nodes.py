@@ -131,7 +131,7 @@ async def test_no_slot_is_given_that_may_be_taken_away(tmp_path: Path) -> None:
 async def test_a_grant_that_is_not_known_of_is_not_used(tmp_path: Path) -> None:
     """Where a commit failed, what is in use stays so, and the database is asked again."""
     async with ActorSystem(tmp_path / "a.db") as system:
-        slots = want(Host, system._host).slots  # noqa: SLF001  # as above
+        slots = want(Host, system._host).slots  # noqa: SLF001  # it needs a loop, and nothing else of it
         line = Line(slots, Limit("nodes.other", concurrent=3))
         first, second = (Place(line, n, begins=True) for n in range(2))
         line.entered(first)
@@ -146,7 +146,7 @@ async def test_a_grant_that_is_not_known_of_is_not_used(tmp_path: Path) -> None:
 async def test_starts_are_not_used_late(tmp_path: Path) -> None:
     """A grant that came too late is lost, for a window may have begun without it."""
     async with ActorSystem(tmp_path / "a.db") as system:
-        slots = want(Host, system._host).slots  # noqa: SLF001  # as above
+        slots = want(Host, system._host).slots  # noqa: SLF001  # it needs a loop, and nothing else of it
         line = Line(slots, Limit("nodes.late", rate=5, per=0.1))
         first, second = (Place(line, n, begins=True) for n in range(2))
         line.entered(first)

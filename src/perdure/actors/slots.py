@@ -13,6 +13,7 @@ some back, none beyond those that it says are in use; nor beyond the node's fair
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from collections import deque
 from itertools import chain, islice
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from perdure.storage.limit_writes import Granted, LimitState
     from perdure.storage.writes import Settled, Write
 
+_LOG = logging.getLogger("perdure.actors")
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 0.5
 _LONGEST_SECONDS = 60.0
@@ -332,12 +334,18 @@ class Slots:
 
     def _look_again(self) -> None:
         self._timer = None
-        if self._host.left.is_set():
+        if self._host.left.is_set() or self._host.closing:
             return
         for line in self._lines.values():
             line.show()
-        self._host.spawn_task(self.look(), "perdure looks at limits")
+        self._host.spawn_task(self._look_aside(), "perdure looks at limits")
         self._watch()
+
+    async def _look_aside(self) -> None:
+        try:
+            await self.look()
+        except PerdureError as error:
+            _LOG.error("limits could not be looked at, and will be: %s", error)
 
     async def look(self) -> None:
         """Notice what the others have and want. Raises `StorageError`."""

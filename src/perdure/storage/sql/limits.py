@@ -69,10 +69,10 @@ def _grant(transaction: Gathering, want: Want) -> Granted:
     before = slots.get(me, Slot(me, 0, 0)).has
     needs = want.uses + want.waits
     if allowance.concurrent is None:
-        allotment, able = Allotment(0, None), want.waits
+        allotment, able = Allotment(0, None), want.starts
     else:
         allotment = allot(allowance.concurrent, Slot(me, before, needs), want.uses, others, now)
-        able = max(0, min(want.waits, allotment.has - want.uses))
+        able = max(0, allotment.has - want.uses - (want.waits - want.starts))  # who goes on comes first
         needs = min(needs, allowance.concurrent)
     starts, again = _start(connection, want.name, allowance, min(want.starts, able), now)
     connection.execute(_PUT_SLOT, want.name, me, allotment.has, needs, json.dumps(want.waiting))
