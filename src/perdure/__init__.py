@@ -2,11 +2,13 @@
 
 from perdure._version import __version__
 from perdure.actors.actor import Actor, ephemeral, field
+from perdure.actors.calls import fan_out, now, random, sleep, uuid4
 from perdure.actors.child import Child
 from perdure.actors.handler import handler, query
+from perdure.actors.limit import Limit
 from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Ref
-from perdure.actors.steps import fan_out, now, random, sleep, step, step_id, uuid4
+from perdure.actors.steps import step, step_id
 from perdure.actors.watching import Terminated, watch
 from perdure.errors import (
     ActivationError,
@@ -24,6 +26,8 @@ from perdure.errors import (
     EncodingError,
     EscalationError,
     IdReusedError,
+    LimitError,
+    LimitWarning,
     MailboxFull,
     MessageCancelled,
     MessageExpired,
@@ -77,6 +81,9 @@ __all__ = [
     "EscalationError",
     "Failure",
     "IdReusedError",
+    "Limit",
+    "LimitError",
+    "LimitWarning",
     "Limits",
     "MailboxFull",
     "MessageCancelled",

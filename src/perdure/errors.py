@@ -1,14 +1,12 @@
 """Everything perdure raises: one tree, each error naming the thing, the cause and the remedy.
 
-    PerdureError
-    ├── Rejected                       a handler's own "no", an answer like any other
-    ├── ActorError                     a message, a reference or an actor class is not right
-    ├── StepError                      a step ran out of attempts
-    ├── StorageError                   the database cannot be used as asked
-    ├── SupervisionError               an actor could not be kept running
-    └── ApplicationError               `perdure run` has nothing to run
-
-Warnings stand at the end.
+PerdureError
+├── Rejected                       a handler's own "no", an answer like any other
+├── ActorError                     a message, a reference or an actor class is not right
+├── StepError                      a step ran out of attempts
+├── StorageError                   the database cannot be used as asked
+├── SupervisionError               an actor could not be kept running
+└── ApplicationError               `perdure run` has nothing to run
 """
 
 from __future__ import annotations
@@ -50,6 +48,10 @@ class KindError(ActorDefinitionError):
 
 class StepNameError(ActorDefinitionError):
     """A step has no name that would be the same tomorrow (a lambda, for instance)."""
+
+
+class LimitError(ActorDefinitionError):
+    """A `Limit` is not well formed, or two of one name differ in one process, or a step has the limit of its turn."""
 
 
 class NotAMessageError(ActorError, AttributeError):
@@ -214,9 +216,6 @@ class MessageExpired(ActorError):
 
 class NondeterminismError(ActorError):
     """A replayed handler asked for something other than its journal holds. The turn is parked, nothing is lost."""
-
-
-# steps ----------------------------------------------------------------------------------------------------------------
 
 
 class StepError(PerdureError):
@@ -411,9 +410,6 @@ class StateMisfit(ActivationError):
     """The stored state does not fit the class. The actor parks with its bytes kept; mend the class or its `migrate`."""
 
 
-# running --------------------------------------------------------------------------------------------------------------
-
-
 class ApplicationError(PerdureError):
     """`perdure run` was told to run something that is not there, or is no system.
 
@@ -443,6 +439,10 @@ class DuplicateWorkWarning(PerdureWarning):
 
 class LargeStateWarning(PerdureWarning):
     """An actor's state has grown past 256 KiB and is written at every turn that changes it."""
+
+
+class LimitWarning(PerdureWarning):
+    """Another process defines a `Limit` otherwise than this one does; the one that was started last is right."""
 
 
 class BlockedLoopWarning(PerdureWarning):

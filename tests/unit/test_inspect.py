@@ -103,6 +103,33 @@ def test_a_step_that_runs(rows: Rows, inspector: Inspector, live: str) -> None:
     assert inspector.message("m1").message.state == "running"
 
 
+@pytest.mark.parametrize(("waiting", "kind", "text"), [
+    (0, "step", "runs fetch x2"),
+    (1, "step", "runs fetch x2, of which 1 wait for limit llm"),
+    (2, "limit", "waits for limit llm"),
+])  # fmt: skip
+def test_steps_that_wait_for_a_limit(
+    rows: Rows, inspector: Inspector, live: str, waiting: int, kind: str, text: str
+) -> None:
+    """What waits for others to end is not taken for slow."""
+    seq = rows.message(rows.actor(owner=live))
+    rows.record(seq, "fetch#1", status="started")
+    rows.record(seq, "fetch#2", status="started")
+    rows.insert("slot", name="llm", node=live, has=1, wants=1, waiting=json.dumps([seq] * waiting))
+    rows.insert("slot", name="other", node="n9", has=1, wants=1, waiting=json.dumps([seq]))
+    wait = wait_of(inspector)
+    assert (wait.kind, wait.text, wait.open_count) == (kind, text, 2)
+
+
+def test_a_turn_that_waits_for_the_limit_of_its_kind(rows: Rows, inspector: Inspector, live: str) -> None:
+    """Nor what has not begun because of it, or waits to go on."""
+    seq = rows.message(rows.actor(owner=live))
+    rows.insert("slot", name="llm", node=live, has=1, wants=1, waiting=json.dumps([seq]))
+    assert (wait_of(inspector).kind, wait_of(inspector).text) == ("limit", "waits for limit llm")
+    rows.record(seq, "sleep#1", "sleep", "started", due=NOW - 1)
+    assert wait_of(inspector).kind == "limit"
+
+
 def test_a_step_that_failed_and_waits_for_its_next_attempt(rows: Rows, inspector: Inspector, live: str) -> None:
     """A backoff is told apart from work, with the failure behind it and its end."""
     seq = rows.message(rows.actor(owner=live))

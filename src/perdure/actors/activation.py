@@ -56,8 +56,7 @@ _SPAWNED = ChildSpec("transient")
 _NO_PAST: tuple[TurnRecord | None, list[Record]] = (None, [])
 
 _LATE = Outcome(
-    "expired",
-    error=encode_failure(PerdureError("it was not started before its latest start"), with_traceback=False),
+    "expired", error=encode_failure(PerdureError("it was not started before its latest start"), with_traceback=False)
 )
 
 
@@ -315,7 +314,7 @@ class Activation(Mailbox):
         if mail.past and past is None and not records:  # a dead letter that is tried again beside us
             past, records = await self.host.store.past(mail.seq)
         if mail.expires is not None and self.host.timestamp() > mail.expires and past is None and not records:
-            self._finish_unstarted(mail, _LATE)
+            self.finish_late(mail)
             return
         while True:
             if past is None or not past.blame:
@@ -347,9 +346,10 @@ class Activation(Mailbox):
             self.turn = None
         self._marked = self._marked or marked
 
-    def _finish_unstarted(self, mail: Mail, outcome: Outcome) -> None:
+    def finish_late(self, mail: Mail) -> None:
+        """End a message that was not started before its latest start."""
         segment = self.segment(mail.seq)
-        segment.end = End(mail.number, outcome, None, self.host.timestamp())
+        segment.end = End(mail.number, _LATE, None, self.host.timestamp())
         self.cursor = mail.number
         self.submit(segment)
 

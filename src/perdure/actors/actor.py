@@ -34,6 +34,7 @@ from uuid import UUID
 import attrs
 
 from perdure.actors.handler import Handler, Query, resolve_hints
+from perdure.actors.limit import Limit, declare
 from perdure.actors.names import check_tags, near, register_kind
 from perdure.clock import Seconds, seconds
 from perdure.errors import ActorDefinitionError, EncodingError, NotInTurnError, ReadOnlyError, StateError
@@ -156,6 +157,7 @@ class ActorSpec:
         mailbox_limit: int,
         supervision: Strategy | None = None,
         needs: frozenset[str] = frozenset(),
+        limit: Limit | None = None,
     ) -> None:
         self.cls = cls
         self.kind = kind
@@ -166,6 +168,7 @@ class ActorSpec:
         self.mailbox_limit = mailbox_limit
         self.supervision = supervision
         self.needs = needs
+        self.limit = limit
         self.auto_shutdown: AutoShutdown = "never"
         self.raises_children = False
         fields = attrs.fields(cast("type[attrs.AttrsInstance]", cls))
@@ -236,6 +239,8 @@ class Actor:
         passivate_after: Idle time after which the actor leaves memory.
         mailbox_limit: How many unhandled messages it may hold.
         needs: What a process must have to run it, as its `ActorSystem(tags=…)` says: ``needs={"gpu"}``.
+        limit: How many of its turns there may be at once, or begin in a time, on all processes together. A turn that
+            waits for nothing but replies and time leaves its slot to others meanwhile.
     """
 
     __perdure__: ClassVar[ActorSpec]
@@ -252,6 +257,7 @@ class Actor:
         passivate_after: Seconds | None = None,
         mailbox_limit: int = 100_000,
         needs: Iterable[str] = (),
+        limit: Limit | None = None,
     ) -> None:
         super().__init_subclass__()
         _check_reserved(cls)
@@ -267,6 +273,7 @@ class Actor:
             mailbox_limit=mailbox_limit,
             supervision=supervision,
             needs=check_tags(needs, f"{cls.__qualname__}: needs="),
+            limit=declare(limit, cls.__qualname__),
         )
         register_kind(cls, cls.__perdure__.kind, tuple(aliases))
 

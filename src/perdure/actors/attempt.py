@@ -79,8 +79,11 @@ class Attempt:
         current.set(turn.scope)
         before = copy_context()
         try:
-            if turn.past is not None:
+            if turn.past is not None or seat.spec.limit is not None:
                 await self._take_up(turn.past)
+                if turn.slot is not None and self._is_late():
+                    seat.finish_late(turn.mail)
+                    return None
             handler, arguments = self._open_mail()
             instance = seat.living.instance or await self._activate()
             timeout = handler.timeout if handler.timeout is not None else seat.spec.timeout
@@ -104,14 +107,24 @@ class Attempt:
             current.set(None)
         return None
 
-    async def _take_up(self, past: TurnRecord) -> None:
-        """Wait for the next attempt's time; put a suspect's start on disk before it (see `BlameRule`)."""
+    async def _take_up(self, past: TurnRecord | None) -> None:
+        """Wait for the next attempt's time, then for a slot; put a suspect's start on disk (see `BlameRule`)."""
         turn, node = self.turn, self.seat.host.node
-        if past.retry_at is not None:
+        if past is not None and past.retry_at is not None:
             await turn.until(past.retry_at)
-        if past.suspect and past.executing != node:
+        if self.seat.spec.limit is not None:
+            await turn.take_slot(self.seat.spec.limit)
+            await turn.may_begin(None)
+            turn.started = self.seat.host.timestamp()
+        if past is not None and past.suspect and past.executing != node:
             turn.past = turn.opened.turn = replace(past, executing=node)
             await turn.durable()
+
+    def _is_late(self) -> bool:
+        """Whether a message that has not begun waited past its latest start."""
+        turn = self.turn
+        fresh = turn.past is None and not turn.replays
+        return fresh and turn.mail.expires is not None and turn.timestamp() > turn.mail.expires
 
     async def _cancelled(self, error: asyncio.CancelledError) -> Again | None:
         """The turn was stopped, or the handler's own code cancelled it, or this worker is being ended."""

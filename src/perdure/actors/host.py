@@ -20,6 +20,7 @@ from perdure.actors.queries import Queries
 from perdure.actors.ref import Reference
 from perdure.actors.sealing import close_state
 from perdure.actors.sending import Sending
+from perdure.actors.slots import Slots
 from perdure.actors.stops import Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
@@ -88,6 +89,7 @@ class Host(Sending):
         self._load_wanted: asyncio.Event = asyncio.Event()
         self.outcomes = Outcomes(store)
         self.queries = Queries(self)
+        self.slots = Slots(self)
         self.client = False
         """Whether this node runs no actor, and only sends and asks."""
         self.interrupted: set[int] = set()
@@ -262,7 +264,13 @@ class Host(Sending):
     async def look(self) -> None:
         """Notice what other processes committed for this node's actors."""
         # asked together, they are one read
-        await asyncio.gather(self._look_for_mail(), self._look_for_replies(), self.outcomes.look(), self.queries.look())
+        await asyncio.gather(
+            self._look_for_mail(),
+            self._look_for_replies(),
+            self.outcomes.look(),
+            self.queries.look(),
+            self.slots.look(),
+        )
 
     async def _look_for_mail(self) -> None:
         known = [(activation.actor, activation.tail) for activation in self.activations.values()]
@@ -282,6 +290,7 @@ class Host(Sending):
 
     def buried(self, error: NodeBuried) -> None:
         """This node was taken for dead: what it had is others'."""
+        self.slots.buried()
         for activation in list(self.activations.values()):
             activation.lose(error)
 

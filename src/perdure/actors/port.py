@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perdure.actors.handler import Declaration, Query
     from perdure.actors.receipt import Receipt, Status
     from perdure.actors.ref import Reference
+    from perdure.actors.slots import Slots
     from perdure.storage.records import Address
     from perdure.storage.seal import Seal
     from perdure.storage.writes import Monitor
@@ -52,6 +53,11 @@ class Port(Protocol):
     @property
     def seal(self) -> Seal | None:
         """What is put around what is stored; none if nothing is."""
+        ...
+
+    @property
+    def slots(self) -> Slots:
+        """The limits that its turns and steps are under."""
         ...
 
     def tell(self, message: Outgoing) -> tuple[str, Awaitable[object]]:

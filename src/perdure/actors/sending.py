@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from perdure.actors.outcomes import Outcomes
     from perdure.actors.port import Outgoing, Port
     from perdure.actors.ref import Reference
+    from perdure.actors.slots import Slots
     from perdure.limits import Limits
     from perdure.storage.codec import Codec
     from perdure.storage.committer import Committer, Told
@@ -43,6 +44,7 @@ class Sending:
     loop: asyncio.AbstractEventLoop
     ids: IdSource
     outcomes: Outcomes
+    slots: Slots
     seal: Seal | None
     activations: dict[int, Activation]
 

@@ -12,23 +12,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import random as random_module
-import secrets
-import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
-import msgspec
 from attrs import evolve, frozen
 from msgspec.structs import replace
 
 from perdure.actors.actor import Actor
 from perdure.actors.handler import resolve_hints
-from perdure.actors.scope import Scope, current, forbid_in_step, here, item_names, running_step
+from perdure.actors.limit import Limit, declare
+from perdure.actors.scope import Scope, forbid_in_step, here, running_step
 from perdure.actors.sealing import admit_step, close_error, close_result, open_result, open_step_error
 from perdure.actors.threads import in_thread
 from perdure.clock import Seconds, seconds
@@ -48,6 +43,7 @@ from perdure.supervision.strategy import Retry, TryAgain, after_failure
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from perdure.actors.slots import Place
     from perdure.actors.turn import Turn
 
 P = ParamSpec("P")
@@ -68,6 +64,7 @@ class Definition:
     aliases: tuple[str, ...]
     retry: Retry
     timeout: float
+    limit: Limit | None
     is_async: bool
 
     @functools.cached_property
@@ -106,6 +103,7 @@ def step(
     aliases: Iterable[str] = (),
     retry: Retry | None = None,
     timeout: Seconds | None = None,
+    limit: Limit | None = None,
 ) -> F: ...
 @overload
 def step(
@@ -117,6 +115,7 @@ def step(
     aliases: Iterable[str] = (),
     retry: Retry | None = None,
     timeout: Seconds | None = None,
+    limit: Limit | None = None,
 ) -> Callable[P, Coroutine[Any, Any, R]]: ...
 @overload
 def step(
@@ -125,6 +124,7 @@ def step(
     aliases: Iterable[str] = (),
     retry: Retry | None = None,
     timeout: Seconds | None = None,
+    limit: Limit | None = None,
 ) -> StepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -135,6 +135,7 @@ def step(
     aliases: Iterable[str] = (),
     retry: Retry | None = None,
     timeout: Seconds | None = None,
+    limit: Limit | None = None,
 ) -> Callable[..., Any]:
     """Make a function a journaled side effect.
 
@@ -148,12 +149,16 @@ def step(
         aliases: Former names, under which the journal of running turns is found.
         retry: Attempts of the step alone; 5 with backoff from 0.1 to 30 s without it.
         timeout: Of one attempt; 5 minutes without it.
+        limit: How many of it there may be at once, or begin in a time, on all processes together. The wait for it is
+            not in the timeout, and costs no attempt; each attempt waits anew.
 
     Raises:
         StepNameError: It has no name that would be the same tomorrow.
         ActorDefinitionError: It cannot be a step, being an async generator for instance.
     """
-    make = functools.partial(_make_step, key=key, name=name, aliases=tuple(aliases), retry=retry, timeout=timeout)
+    make = functools.partial(
+        _make_step, key=key, name=name, aliases=tuple(aliases), retry=retry, timeout=timeout, limit=limit
+    )
     return make if function is None else make(function)
 
 
@@ -165,6 +170,7 @@ def _make_step(
     aliases: tuple[str, ...],
     retry: Retry | None,
     timeout: Seconds | None,
+    limit: Limit | None,
 ) -> Callable[..., Any]:
     known: Definition | None = getattr(function, "__perdure_step__", None)
     if known is not None:
@@ -174,11 +180,12 @@ def _make_step(
             aliases=(*known.aliases, *aliases),
             retry=retry or known.retry,
             timeout=known.timeout if timeout is None else seconds(timeout),
+            limit=declare(limit, f"step {name or known.name}") or known.limit,
         )
         receiver = getattr(function, "__self__", None)
         wrapper = _wrap(definition, key)
         return wrapper if receiver is None else MethodType(wrapper, receiver)
-    return _wrap(_define(function, name, aliases, retry, timeout), key)
+    return _wrap(_define(function, name, aliases, retry, timeout, limit), key)
 
 
 def _define(
@@ -187,6 +194,7 @@ def _define(
     aliases: tuple[str, ...],
     retry: Retry | None,
     timeout: Seconds | None,
+    limit: Limit | None,
 ) -> Definition:
     qualified = name or getattr(function, "__qualname__", "")
     if not qualified or "<lambda>" in qualified:
@@ -207,6 +215,7 @@ def _define(
         aliases,
         retry or _DEFAULT_RETRY,
         STEP_TIMEOUT_SECONDS if bound is None else bound,
+        declare(limit, f"step {qualified}"),
         inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(function),
     )
 
@@ -280,8 +289,10 @@ class _Run:
         while True:
             turn.check()  # it may have been stopped in the very pass in which the started-record came to be on disk
             await turn.may_begin(None)
+            limit = self.definition.limit
+            place = None if limit is None else await turn.admitted(limit, record.key)
             try:
-                value = await self._once(record)
+                value = await (self._once(record) if place is None else self._under_limit(place, record))
                 result = close_result(turn, record.key, codec.encode(value, record.key).decode(), codec)
             except Exception as error:  # noqa: BLE001  # any failure of user code is an attempt
                 turn.check()
@@ -299,6 +310,14 @@ class _Run:
                 turn.check()
                 turn.complete(replace(record, status="completed", result=result, error=None, due=None))
                 return turn.records[record.key]
+
+    async def _under_limit(self, place: Place, record: Record) -> object:
+        try:
+            self.turn.check()
+            await self.turn.may_begin(None)  # it may have waited long
+            return await self._once(record)
+        finally:
+            place.leave()
 
     async def _once(self, record: Record) -> object:
         turn, definition = self.turn, self.definition
@@ -344,90 +363,6 @@ def step_id() -> str:
             "step_id() was called outside a step. Call it in the body of a @step that runs in a handler."
         )
     return found
-
-
-async def fan_out(
-    fn: Callable[[T], Awaitable[R]],
-    items: Iterable[T],
-    *,
-    concurrency: int = 16,
-    key: Callable[[T], str] | None = None,
-) -> list[R]:
-    """Call `fn` for every item, several at a time, and give the results in the items' order.
-
-    Each item is a scope of its own: on replay, what an item had finished is not done again, whatever the order.
-
-    Args:
-        fn: A step, a handler of a reference, or any function that calls them.
-        items: What to call it with.
-        concurrency: How many items at once.
-        key: An item's stable name in the journal; its index without it.
-
-    Raises:
-        Exception: Of the first item that failed; the others are cancelled.
-    """
-    if concurrency < 1:
-        raise ValueError(f"concurrency must be at least 1, not {concurrency}")
-    work = list(items)
-    scope = here()
-    prefix = "" if scope is None else f"{scope.key('fan_out')}"
-    names = [str(index) for index in range(len(work))] if key is None else item_names(map(key, work), prefix)
-    results: list[Any] = [None] * len(work)
-    remaining = iter(range(len(work)))
-
-    async def worker() -> None:
-        task = asyncio.current_task()
-        if scope is not None and task is not None:
-            scope.turn.joined(task)
-        for index in remaining:
-            if scope is not None:
-                current.set(Scope(scope.turn, f"{prefix}[{names[index]}]/", task))
-            results[index] = await fn(work[index])
-
-    tasks = [asyncio.ensure_future(worker()) for _ in range(min(concurrency, len(work)))]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-    return cast("list[R]", results)
-
-
-async def sleep(duration: Seconds) -> None:
-    """Wait; in a turn durably: a restart does not begin the wait anew, and a long one leaves memory."""
-    scope = here()
-    if scope is None:
-        forbid_in_step("a sleep")
-        await asyncio.sleep(seconds(duration))
-        return
-    await scope.turn.sleep(scope, seconds(duration))
-
-
-def _value(name: str, make: Callable[[], T], type_: type[T]) -> T:
-    scope = here()
-    if scope is None:
-        return make()
-    stored = scope.turn.value(scope, name, lambda: msgspec.json.encode(make()).decode())
-    return msgspec.json.decode(stored, type=type_)
-
-
-def now() -> datetime:
-    """The present, in UTC; in a turn the same on every replay."""
-    scope = here()
-    moment = scope.turn.timestamp if scope is not None else time.time
-    return _value("now", lambda: datetime.fromtimestamp(moment(), UTC), datetime)
-
-
-def uuid4() -> uuid.UUID:
-    """A random UUID; in a turn the same on every replay."""
-    return _value("uuid4", uuid.uuid4, uuid.UUID)
-
-
-def random() -> random_module.Random:
-    """A source of random numbers; in a turn seeded the same on every replay. Not for secrets."""
-    return random_module.Random(_value("random", lambda: secrets.randbits(63), int))  # noqa: S311  # documented as not for secrets
 
 
 def escaped_keys(error: BaseException) -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -26,19 +26,24 @@ from perdure.actors.ref import Reference, address_of, class_of
 from perdure.actors.scope import Scope
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_result, open_error, open_reply, open_result
 from perdure.actors.segments import Segments
-from perdure.errors import AskTimeout, DeadlockError, NotRunningError
+from perdure.actors.turn_slot import TurnSlot
+from perdure.errors import AskTimeout, DeadlockError, LimitError, NotRunningError
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Outcome, Record
 from perdure.storage.writes import Send, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
+    from perdure.actors.limit import Limit
     from perdure.actors.port import Outgoing
+    from perdure.actors.slots import Place
     from perdure.storage.records import ChildSpec, OutcomeStatus, RecordKind
     from perdure.storage.writes import Monitor
+
+T = TypeVar("T")
 
 _DEADLOCK_LOOK_SECONDS = 1.0
 
@@ -49,8 +54,56 @@ _looking: set[asyncio.Task[None]] = set()
 class Turn(Segments):
     """One message being handled: what references, receipts and steps call while its handler runs."""
 
+    slot: TurnSlot | None = None
+    """Under the limit of its kind."""
     started_children = 0
     """How many children without a key its handler has started."""
+
+    def close(self) -> None:
+        """The turn is over, and others may have its slot."""
+        super().close()
+        if self.slot is not None:
+            self.slot.leave()
+
+    async def take_slot(self, limit: Limit) -> None:
+        """Wait for a slot under the limit of its kind."""
+        self.slot = TurnSlot(self, limit, self.seat.port.slots)
+        await self.slot.take()
+
+    async def admitted(self, limit: Limit, name: str) -> Place:
+        """Wait for a slot of a step's own."""
+        if self.slot is not None and self.slot.limit.name == limit.name:
+            raise LimitError(
+                f"step '{name}' has the limit '{limit.name}' of {self.seat.address.kind}, whose turn calls it, so the "
+                "two would wait for each other. Give the step or the kind a limit of another name."
+            )
+        place = self.seat.port.slots.enter(limit, self.mail.seq, begins=True)
+        try:
+            if not place.holds:
+                await self._in_line(place)
+        except BaseException:
+            place.leave()
+            raise
+        return place
+
+    async def _in_line(self, place: Place) -> None:
+        """Wait in line. A suspect turn does not take the blame for a death meanwhile."""
+        past = self.past
+        self._rest()
+        if self.past is not past:
+            await self.durable()
+        if not place.holds:
+            await self.wait(place.future)
+        await self._resume()
+
+    async def _wait_durably(self, waiting: Coroutine[Any, Any, T]) -> T:
+        if self.slot is None:
+            return await super()._wait_durably(waiting)
+        self.slot.rest()
+        try:
+            return await super()._wait_durably(waiting)
+        finally:
+            await self.slot.resume()
 
     def _id(self, key: str) -> str:
         """The id of what a turn sends under a key: the same on every replay, another when its own id is used anew."""

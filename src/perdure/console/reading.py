@@ -119,7 +119,8 @@ class Reading:
         """Why a mailbox does not move on from the message at its head."""
         begun = self.steps(rows.begun(self.connection, row.seq), row.id)
         failure = self._lens.failure(content.failure, failure_of(row.id))
-        return why(self.ref(row), self._place(row), row.reason, failure, begun, self.now)
+        limits = rows.limits(self.connection, row.seq, row.owner)
+        return why(self.ref(row), self._place(row), row.reason, failure, begun, self.now, limits)
 
     def _place(self, row: MessageRow) -> Place:
         owner = self._node(row.owner)

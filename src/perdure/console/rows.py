@@ -306,6 +306,13 @@ def begun(connection: sqlite3.Connection, seq: int) -> list[RecordRow]:
     return [RecordRow(*row) for row in fetch(connection, sql, seq=seq)]
 
 
+def limits(connection: sqlite3.Connection, seq: int, node: str | None) -> dict[str, int]:
+    """The limits that a turn waits for where it runs, and how many of its steps, or itself, wait for each."""
+    sql = """SELECT slot.name, count(*) FROM slot, json_each(slot.waiting) AS one
+             WHERE slot.node = :node AND one.value = :seq GROUP BY slot.name ORDER BY slot.name"""
+    return dict(fetch(connection, sql, seq=seq, node=node))
+
+
 def did(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[tuple[Any, ...]]]:
     """What turns did: kind, name, and how many succeeded, failed, are open; in order of the first start."""
     sql = """SELECT message, kind, name, sum(status = 'completed'), sum(status IN ('failed', 'cancelled')),

@@ -48,6 +48,7 @@ _WORDS = {
     "reply": "waiting",
     "outcome": "waiting",
     "sleep": "sleeping",
+    "limit": "waiting",
 }
 
 

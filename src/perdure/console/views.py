@@ -19,7 +19,7 @@ MessageState: TypeAlias = Literal[
 
 WaitKind: TypeAlias = Literal[
     "running", "step", "step_retry", "reply", "outcome", "sleep", "retry", "parked", "unclaimed", "orphaned",
-    "restarting", "terminated", "failed",
+    "restarting", "terminated", "failed", "limit",
 ]  # fmt: skip
 """Why a mailbox does not move on: see `Wait`."""
 
@@ -158,7 +158,8 @@ class Wait:
             `reply` it asked another actor; `outcome` it waits for a receipt; `sleep` it sleeps; `retry` the handler
             failed and waits for its next attempt; `parked` a person must act; `unclaimed` no process has taken it;
             `orphaned` the process that had it is gone; `restarting` its supervisor restarts it; `terminated` its
-            supervisor stopped it; `failed` it failed too often, and a person must restart it.
+            supervisor stopped it; `failed` it failed too often, and a person must restart it; `limit` it,
+            or every step that it has begun, waits for a limit across the deployment.
         text: The same in one sentence.
         message: The message at the head of the mailbox.
         until: When it goes on by itself, where that is known.

@@ -6,6 +6,7 @@ A message is delayed, then pending, then running or waiting or parked, until it 
 from __future__ import annotations
 
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
@@ -13,7 +14,7 @@ from attrs import frozen
 from perdure.console.views import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from perdure.console.views import Failure, MessageRef, MessageState, StepView, WaitKind
     from perdure.storage.records import ActorStatus, Address, Life, OutcomeStatus
@@ -63,7 +64,13 @@ class Place:
 
 
 def why(
-    head: MessageRef, place: Place, reason: str | None, failure: Failure | None, begun: Sequence[StepView], now: float
+    head: MessageRef,
+    place: Place,
+    reason: str | None,
+    failure: Failure | None,
+    begun: Sequence[StepView],
+    now: float,
+    limits: Mapping[str, int] = MappingProxyType({}),
 ) -> Wait:
     """Why a mailbox does not move on from the message at its head.
 
@@ -74,8 +81,11 @@ def why(
         failure: The last failure of the handler.
         begun: The open records of its journal, oldest first.
         now: The time.
+        limits: The limits that it waits for, and how many of its steps, or itself, wait for each.
     """
     kind, text, until = _cause(head, place, reason, failure, begun, now)
+    if limits and kind in {"running", "step", "reply", "outcome", "sleep"}:
+        kind, text, until = _for_limits(kind, text, _of("step", begun, now), limits)
     shown = tuple(begun[:_OPEN_SHOWN])
     return Wait(kind, text, head, until=until, error=failure, open=shown, open_count=len(begun))
 
@@ -96,6 +106,16 @@ def _cause(
     if place.owned == "gone":
         return "orphaned", "its process died; the next to start takes over", None
     return "unclaimed", "no process has taken it; start one that knows this kind", None
+
+
+def _for_limits(
+    kind: WaitKind, text: str, running: Sequence[StepView], limits: Mapping[str, int]
+) -> tuple[WaitKind, str, float | None]:
+    """What is said of a turn that waits for limits; with some of its steps, or with all of them."""
+    names, waiting = ", ".join(limits), sum(limits.values())
+    if waiting >= len(running):
+        return "limit", f"waits for limit {names}", None
+    return kind, f"{text}, of which {waiting} wait for limit {names}", None
 
 
 def held(actor: Address, life: Life, reason: str | None) -> tuple[WaitKind, str] | None:

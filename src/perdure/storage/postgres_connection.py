@@ -50,6 +50,7 @@ _TABLES = (
     (re.compile(r"/\* lock \*/"), "FOR NO KEY UPDATE OF actor NOWAIT"),
     (re.compile(r"/\* lock, wait \*/"), "FOR NO KEY UPDATE OF actor"),
     (re.compile(r"/\* lock, skip \*/"), "FOR NO KEY UPDATE OF actor SKIP LOCKED"),
+    (re.compile(r"/\* lock, limit \*/"), "FOR NO KEY UPDATE OF allowance"),
 )
 
 
@@ -204,6 +205,11 @@ class PostgresConnection:
         """Take the lock that every transaction of that node holds, if it is free."""
         ((taken,),) = self.fetch(f"SELECT pg_try_advisory_xact_lock({_LOCK})", node)  # a constant
         return bool(taken)
+
+    def clock(self) -> float:
+        """The server's time, not that of the transaction's beginning."""
+        ((now,),) = self.fetch("SELECT extract(epoch FROM clock_timestamp())::double precision")
+        return float(now)
 
     def refresh(self, cache: Cache) -> bool:
         """Rows are others' as soon as a transaction ends: only the ids of actors are kept, and free numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from contextlib import nullcontext
 from functools import lru_cache
 from itertools import chain, count
@@ -91,6 +92,10 @@ class SQLiteConnection:
         """Nobody writes beside this transaction."""
         del node
         return True
+
+    def clock(self) -> float:
+        """The machine's time, which is that of all processes of the file."""
+        return time.time()
 
     def refresh(self, cache: Cache) -> bool:
         """Keep the cached rows as long as no other connection has committed (`PRAGMA data_version` tells)."""

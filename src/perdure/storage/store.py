@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from perdure.storage.limit_writes import LimitState
     from perdure.storage.records import (
         Address,
         Answered,
@@ -214,4 +215,8 @@ class Store(Protocol):
 
     async def answered(self) -> list[Answered]:
         """Queries of this node that were answered, and that it has not said it has `Heard`."""
+        ...
+
+    async def limits(self, names: Collection[str]) -> list[LimitState]:
+        """Limits across the deployment, of these names, with what every node has of them and wants."""
         ...

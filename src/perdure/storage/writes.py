@@ -21,6 +21,7 @@
     Inquire  a query for whoever has the actor -> Placed | True: it travels | False: no such actor | error
     Answer   what became of another's query    -> bool: False if nobody asks any more, or the actor is another's
     Heard    queries that are over             -> int, how many there were
+    Demand   what this node wants of limits    -> Grants
 
 Times are seconds since the Unix epoch.
 
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
+from perdure.storage.limit_writes import Demand, Grants
 from perdure.storage.query_writes import Answer, Heard, Inquire
 from perdure.storage.records import (
     ActorStatus,
@@ -331,6 +333,7 @@ Write: TypeAlias = (
     | Inquire
     | Answer
     | Heard
+    | Demand
 )
 
 
@@ -411,5 +414,5 @@ class Buried(Struct, frozen=True, gc=False):
 
 
 Settled: TypeAlias = (
-    "Appended | Existing | Placed | Committed | Adopted | Claimed | Fired | Buried | bool | int | PerdureError"
+    "Appended | Existing | Placed | Committed | Adopted | Claimed | Fired | Buried | Grants | bool | int | PerdureError"
 )

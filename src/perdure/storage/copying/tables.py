@@ -1,7 +1,8 @@
 """What a system consists of: the tables that both kinds of databases have, read from the schema itself.
 
-A migration that adds a table or a column needs nothing here: what is in the schema is copied. Two tables belong to a
-place and not to a system: `node`, and `removed`, whose numbers are carried over in each database's own way.
+A migration that adds a table or a column needs nothing here: what is in the schema is copied. Some tables
+belong to a place and not to a system: what is about its nodes, and `removed`, whose numbers are carried over in each
+database's own way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Type: TypeAlias = Literal["INTEGER", "REAL", "TEXT", "BLOB"]
 Value: TypeAlias = str | bytes | int | float | None
 Row: TypeAlias = tuple[Value, ...]
 
-OF_A_PLACE = {"node", "query", "removed"}
+OF_A_PLACE = {"node", "query", "removed", "slot"}
 """Tables that stay behind."""
 
 

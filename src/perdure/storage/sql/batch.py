@@ -25,7 +25,7 @@ from perdure.storage.failure import encode_failure, outcome_status, storable
 from perdure.storage.hints import ANYBODY
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.seal_text import may_be_same, may_be_same_state
-from perdure.storage.sql import family, letters, nodes, orders, queries
+from perdure.storage.sql import family, letters, limits, nodes, orders, queries
 from perdure.storage.sql.cache import ActorRow, Known
 from perdure.storage.sql.gather import Gathering
 from perdure.storage.sql.rare import bury, due, purge
@@ -444,5 +444,6 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Forget: letters.forget,
     Yield: orders.yield_up,
     **queries.SETTLE,
+    **limits.SETTLE,
 }
 _HELD: dict[str, type[PerdureError]] = {"failed": ActorFailed, "terminated": ActorStopped}

@@ -10,6 +10,7 @@ Statements are written once, in what SQLite and PostgreSQL have in common, and a
     /* lock */             rows that nobody else may change until this transaction ends; `Again` where somebody is
     /* lock, wait */       the same, waiting for whoever is
     /* lock, skip */       the same, without those that somebody else is changing
+    /* lock, limit */      rows of `allowance` that nobody else may change, waiting for whoever is
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class Connection(Protocol):
 
     def holds_still(self, node: str) -> bool:
         """Whether another node writes nothing until this transaction ends; false if it is writing."""
+        ...
+
+    def clock(self) -> float:
+        """The database's time, at this moment, in seconds since the Unix epoch."""
         ...
 
     def forget(self, cache: Cache) -> None:

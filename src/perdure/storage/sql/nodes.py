@@ -40,6 +40,7 @@ def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
 def leave(connection: Connection, node: str) -> int:
     """End a node's presence and its ownership; how many actors it still had."""
     connection.execute("UPDATE node SET status = 'left' WHERE id = ?", node)
+    connection.execute("DELETE FROM slot WHERE node = ?", node)
     return disown(connection, node)
 
 

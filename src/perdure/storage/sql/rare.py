@@ -132,6 +132,7 @@ def bury(transaction: Gathering, write: Bury, ended: Callable[[int, Outcome], No
     actors = connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
     connection.execute("UPDATE node SET status = 'dead' WHERE id = ?", node)
     connection.execute("DELETE FROM query WHERE asker = ?", node)
+    connection.execute("DELETE FROM slot WHERE node = ?", node)
     return Buried(actors, tuple(row[0] for row in blamed), tuple(row[0] for row in dead), tuple(completions))
 
 

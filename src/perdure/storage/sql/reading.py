@@ -7,13 +7,14 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
 from perdure.errors import SystemClosedError
-from perdure.storage.sql import family, nodes, queries, read
+from perdure.storage.sql import family, limits, nodes, queries, read
 from perdure.storage.sql.reads import Reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from perdure.storage import records
+    from perdure.storage.limit_writes import LimitState
     from perdure.storage.records import (
         Address,
         Answered,
@@ -165,3 +166,7 @@ class Reading:
     async def answered(self) -> list[Answered]:
         """See `Store.answered`."""
         return await self._read(lambda connection: queries.answered(connection, self.me))
+
+    async def limits(self, names: Collection[str]) -> list[LimitState]:
+        """See `Store.limits`."""
+        return await self._read(lambda connection: limits.limits(connection, names))

@@ -36,6 +36,7 @@ TOPICS = (
     "neighbours",
     "wakes",
     "queries",
+    "limits",
     "orders",
     "letters",
     "history",

@@ -174,6 +174,30 @@ CREATE TABLE query (
     error    text
 );
 
+CREATE TABLE allowance (
+    name       text COLLATE "C" PRIMARY KEY,
+    concurrent bigint,
+    rate       bigint,
+    per        double precision NOT NULL,
+    defined    double precision NOT NULL
+);
+
+CREATE TABLE slot (
+    name    text COLLATE "C" NOT NULL,
+    node    text COLLATE "C" NOT NULL,
+    has     bigint NOT NULL,
+    wants   bigint NOT NULL,
+    waiting text NOT NULL,
+    PRIMARY KEY (name, node)
+) WITH (fillfactor = 50);
+
+CREATE TABLE starts (
+    name   text COLLATE "C" NOT NULL,
+    slice  bigint NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (name, slice)
+) WITH (fillfactor = 50);
+
 -- Numbers are given in blocks, so that a node does not ask for each. They are no cursor: commits become visible out of
 -- their order. Mailboxes are ordered by `message.number`, which is given while the actor's row is held.
 CREATE SEQUENCE message_seq INCREMENT BY 32 MINVALUE 1;

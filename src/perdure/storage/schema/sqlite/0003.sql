@@ -27,3 +27,30 @@ CREATE TABLE query (
     result   TEXT,                      -- JSON
     error    TEXT                       -- JSON, as an outcome's
 ) STRICT, WITHOUT ROWID;
+
+-- A limit across the deployment, as the node defines it that was started last.
+CREATE TABLE allowance (
+    name       TEXT PRIMARY KEY,
+    concurrent INTEGER,                 -- how many turns or steps at once
+    rate       INTEGER,                 -- how many may begin within any `per` seconds
+    per        REAL NOT NULL,
+    defined    REAL NOT NULL            -- when that node was started
+) STRICT, WITHOUT ROWID;
+
+-- How many slots of a limit a node has, and how many it could use. They are free again when the node leaves, or is buried.
+CREATE TABLE slot (
+    name    TEXT NOT NULL,
+    node    TEXT NOT NULL,
+    has     INTEGER NOT NULL,
+    wants   INTEGER NOT NULL,
+    waiting TEXT NOT NULL,              -- JSON: messages that wait for the limit on it; for people, and not always up to date
+    PRIMARY KEY (name, node)
+) STRICT, WITHOUT ROWID;
+
+-- How many turns and steps were let begin in a slice of time. `slice` counts slices of their limit's length from 1970 on.
+CREATE TABLE starts (
+    name   TEXT NOT NULL,
+    slice  INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (name, slice)
+) STRICT, WITHOUT ROWID;
