@@ -48,13 +48,17 @@ class NodeRecord(Struct, frozen=True, gc=False):
 
 
 class Peer(Struct, frozen=True, gc=False):
-    """Another node that has not left: the counter it raises while it lives, its load, what it has, and what it runs."""
+    """Another node that has not left: the counter it raises while it lives, its load, what it has, and what it runs.
+
+    A client runs no kinds. What drains is given nothing.
+    """
 
     id: str
     beats: int
     load: int
     tags: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
+    draining: bool = False
 
 
 class Whereabouts(Struct, frozen=True, gc=False):

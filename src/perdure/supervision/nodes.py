@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from perdure.storage.store import Store
     from perdure.storage.writes import Appended, Placed
     from perdure.supervision.alarm import Alarm
+    from perdure.supervision.balancer import Balancer
     from perdure.supervision.orders import Orders
 
 _LOG = logging.getLogger("perdure.supervision")
@@ -83,6 +84,7 @@ class Sweep:
         deaths: int,
         orders: Orders,
         alarm: Alarm,
+        balancer: Balancer,
     ) -> None:
         self._store = store
         self._committer = committer
@@ -96,6 +98,7 @@ class Sweep:
         self._departed: set[str] = set()
         self._due: asyncio.Event = asyncio.Event()
         self._alarm = alarm
+        self.balancer = balancer
         self._started = timestamp()
 
     async def bury(self, judged: Sequence[tuple[str, int]] = ()) -> None:
@@ -181,6 +184,7 @@ class Sweep:
         if await self._store.changed():
             await self._residents.look()
             await self._orders.obey()
+            await self.balancer.take()
             await self.adopt()
             self._due.set()
         elif await self._store.dead_nodes():
