@@ -6,7 +6,6 @@ from attrs import field, frozen
 
 from perdure.clock import seconds
 
-
 _FINEST = 0.01
 
 
@@ -34,8 +33,8 @@ class Limits:
             sign, it begins nothing itself. How long work rests if a machine is lost; on SQLite, the kernel tells at
             once of a process that died.
         heartbeat: Seconds between signs of life. At most a fifth of `lease`. Both are to be the same in all processes.
-        imbalance: The part of its actors by which a process may have more in memory than another. Past it, it gives that
-            one some: idle ones first, then others between two turns. From 0.01 to 1; 1 for never.
+        imbalance: The part of its actors by which a process may have more in memory than another. Past it, it gives
+            that one some: idle ones first, then others between two turns. From 0.01 to 1; 1 for never.
         retention: Seconds that handled messages and their journals stay readable.
         history: How many handled messages stay readable.
         results: Seconds that ids chosen by senders, and their results, are remembered.

@@ -36,7 +36,7 @@ def peer(id_: str, load: int = 0, *, beats: int = 1, kinds: str = "k", tags: str
         (10, 7, True),
     ],
 )
-def test_what_differs(load: int, other: int, expected: bool) -> None:  # noqa: FBT001  # a table
+def test_what_differs(load: int, other: int, expected: bool) -> None:  # noqa: FBT001  # a column of the table
     """Less than a fifth is left alone, and so is what giving would not make better."""
     assert differ(load, other, TOLERANCE) is expected
 
@@ -75,7 +75,7 @@ def test_only_who_is_able_is_given_something() -> None:
         (peer("p", 0, beats=1), peer("p", 0, beats=1), False),
     ],
 )
-def test_one_look_is_not_enough(first: Peer, second: Peer, expected: bool) -> None:  # noqa: FBT001  # a table
+def test_one_look_is_not_enough(first: Peer, second: Peer, expected: bool) -> None:  # noqa: FBT001  # a column of the table
     """Whoever has just come, or just lost something, is not stormed at once."""
     scales = Scales(TOLERANCE)
     assert scales.look(100, [first]) is False
@@ -93,7 +93,7 @@ def test_one_look_is_not_enough(first: Peer, second: Peer, expected: bool) -> No
         (peer("q", 0, beats=3), False),  # another one
     ],
 )
-def test_a_lighter_node_is_noticed_at_the_second_look(last: Peer, expected: bool) -> None:  # noqa: FBT001  # a table
+def test_a_lighter_node_is_noticed_at_the_second_look(last: Peer, expected: bool) -> None:  # noqa: FBT001  # a column of the table
     """It lives, runs something, stays, and is still much lighter."""
     scales = Scales(TOLERANCE)
     scales.look(100, [peer("p", 0, beats=1)])

@@ -1,4 +1,4 @@
-"""What every store does with actors that one node offers another: kept for it, taken, withdrawn, void when it is gone."""
+"""What every store does with actors that a node offers another: kept for it, taken, withdrawn, void when it is gone."""
 
 from __future__ import annotations
 
