@@ -7,81 +7,17 @@ once and in the order sent, and a step that ran again had been interrupted, and 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from perdure import ActorSystem, Limits, Receipt
-from tests.acceptance.children import ROOT
+from tests.acceptance.many.fleet import PATIENCE_SECONDS, Fleet, check_steps, fleet
 from tests.acceptance.many.node import LEASE_SECONDS, LIMITS, Accountant
-from tests.acceptance.torture.facts import read_facts
 
 KEYS = [f"k{number}" for number in range(8)]
-PATIENCE_SECONDS = 60.0
-
-
-class Fleet:
-    """Processes that run a node, and what befalls them."""
-
-    def __init__(self, target: str, folder: Path, seed: int) -> None:
-        self._target = target
-        self._folder = folder
-        self._random = random.Random(seed)
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self.blows: Counter[str] = Counter()
-
-    def start(self) -> None:
-        """One more."""
-        path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-        with (self._folder / "errors").open("ab") as errors:
-            command = [sys.executable, "-m", "tests.acceptance.many.node", self._target, str(self._folder)]
-            environment = {**os.environ, "PYTHONPATH": path}
-            self._processes.append(subprocess.Popen(command, stderr=errors, env=environment))
-
-    async def strike(self) -> None:
-        """Kill one and start another, or stop one for a while."""
-        victim = self._random.choice(self._processes)
-        if self._random.random() < 0.7:
-            self.blows["killed"] += 1
-            victim.kill()
-            victim.wait(PATIENCE_SECONDS)
-            self._processes.remove(victim)
-            self.start()
-            return
-        self.blows["stopped"] += 1
-        victim.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(self._random.uniform(0.5, 3) * LEASE_SECONDS)
-        victim.send_signal(signal.SIGCONT)
-
-    def end(self) -> None:
-        """See to it that nothing is left."""
-        for process in self._processes:
-            process.kill()
-            process.wait(PATIENCE_SECONDS)
-
-    def errors(self) -> str:
-        """The end of what they said."""
-        return (self._folder / "errors").read_text(encoding="utf-8")[-3_000:]
-
-
-@asynccontextmanager
-async def fleet(target: str, folder: Path, seed: int) -> AsyncGenerator[Fleet]:
-    """Three processes."""
-    found = Fleet(target, folder, seed)
-    try:
-        for _ in range(3):
-            found.start()
-        yield found
-    finally:
-        found.end()
 
 
 async def run(target: str, folder: Path, *, seed: int, blows: int, pause: float) -> None:
@@ -116,7 +52,7 @@ async def run(target: str, folder: Path, *, seed: int, blows: int, pause: float)
     }
     confirmed = Counter(one for numbers in seen.values() for one in numbers if one < 0)
     assert set(confirmed.values()) <= {1}
-    _check_steps(folder, number, sum(nodes.blows.values()))
+    check_steps(folder, number, sum(nodes.blows.values()) * len(KEYS))
 
 
 async def _strike(nodes: Fleet, blows: int, pause: float) -> None:
@@ -124,19 +60,6 @@ async def _strike(nodes: Fleet, blows: int, pause: float) -> None:
     for _ in range(blows):
         await nodes.strike()
         await asyncio.sleep(pause)
-
-
-def _check_steps(folder: Path, number: int, blows: int) -> None:
-    """Each step has one id, whoever ran it; those that ran again were interrupted by a blow."""
-    facts = read_facts(folder / "ledger")
-    ids: dict[str, set[str]] = defaultdict(set)
-    begun: Counter[str] = Counter()
-    for fact in facts:
-        ids[fact["work"]].add(fact["sid"])
-        begun[fact["work"]] += fact.event == "begin"
-    assert len(ids) == number
-    assert all(len(found) == 1 for found in ids.values())
-    assert sum(begun.values()) - number <= blows * len(KEYS)
 
 
 @pytest.mark.parametrize("seed", [1])
