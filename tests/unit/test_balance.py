@@ -15,9 +15,9 @@ from perdure.supervision.balance import CALM, Movable, Scales, choose, differ, s
 TOLERANCE = 0.2
 
 
-def peer(id_: str, load: int = 0, *, beats: int = 1, kinds: str = "k", tags: str = "", draining: bool = False) -> Peer:
+def peer(id_: str, load: int = 0, *, beats: int = 1, kinds: str = "k", tags: str = "", takes: bool = True) -> Peer:
     """Another node; kinds and tags are letters."""
-    return Peer(id_, beats, load, frozenset(tags), frozenset(kinds), draining)
+    return Peer(id_, beats, load, frozenset(tags), frozenset(kinds), takes)
 
 
 @pytest.mark.parametrize(
@@ -68,28 +68,22 @@ def test_only_who_is_able_is_given_something() -> None:
     assert shares("a", loads, [], TOLERANCE) == {}
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        (peer("p", 0, beats=1), peer("p", 0, beats=2), False),  # seen to live, but light for one look only
-        (peer("p", 0, beats=1), peer("p", 0, beats=1), False),
-    ],
-)
-def test_one_look_is_not_enough(first: Peer, second: Peer, expected: bool) -> None:  # noqa: FBT001  # a column of the table
+def test_one_look_is_not_enough() -> None:
     """Whoever has just come, or just lost something, is not stormed at once."""
     scales = Scales(TOLERANCE)
-    assert scales.look(100, [first]) is False
-    assert scales.look(100, [second]) is expected
+    assert [scales.look(100, [peer("p", 0, beats=beats)]) for beats in (1, 2, 3)] == [False, False, True]
+    assert scales.look(100, [peer("p", 90, beats=4)]) is False
+    assert scales.look(100, [peer("p", 0, beats=5)]) is False
+    assert scales.look(100, [peer("p", 0, beats=6)]) is True
 
 
 @pytest.mark.parametrize(
     ("last", "expected"),
     [
         (peer("p", 0, beats=3), True),
-        (peer("p", 0, beats=2), False),  # no sign of life: it may be dead soon
+        (peer("p", 0, beats=2), True),  # heartbeats are not in step
         (peer("p", 90, beats=3), False),
-        (peer("p", 0, beats=3, kinds=""), False),  # a client
-        (peer("p", 0, beats=3, draining=True), False),
+        (peer("p", 0, beats=3, takes=False), False),  # a client, or it drains
         (peer("q", 0, beats=3), False),  # another one
     ],
 )
@@ -102,6 +96,15 @@ def test_a_lighter_node_is_noticed_at_the_second_look(last: Peer, expected: bool
     assert (last in scales.takers) is (expected or last.load == 90)
 
 
+def test_who_gives_no_sign_of_life_is_given_nothing() -> None:
+    """It may be dead, and found so soon; one that has just come has given none yet."""
+    scales = Scales(TOLERANCE)
+    assert [scales.look(100, [peer("p", 0, beats=1)]) for _ in range(6)] == [False] * 6
+    looks = [scales.look(100, [peer("p", 0, beats=2)]) for _ in range(6)]
+    assert looks == [False, True, True, False, False, False]
+    assert scales.takers == []
+
+
 def test_alone_nothing_is_uneven() -> None:
     """A process without others never counts anything."""
     scales = Scales(TOLERANCE)
@@ -111,7 +114,7 @@ def test_alone_nothing_is_uneven() -> None:
 @pytest.mark.parametrize(
     ("movable", "takers", "expected"),
     [
-        ([("k", "")], [peer("p", draining=True)], {}),
+        ([("k", "")], [peer("p", takes=False)], {}),
         ([("k", "")], [peer("p", kinds="x")], {}),
         ([("k", "g")], [peer("p")], {}),
         ([("k", "g")], [peer("p", tags="gh")], {"p": [0]}),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from perdure.actors.stops import LOOK_SECONDS
@@ -20,7 +19,7 @@ from perdure.storage.offer_writes import Offer
 from perdure.supervision.balance import Movable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from perdure.actors.activation import Activation
     from perdure.actors.host import Host
@@ -57,30 +56,40 @@ class Giving:
     def movable(self, wanted: Callable[[Movable], bool], most: int) -> list[Movable]:
         """Some of those that may go and are wanted: the idle ones first, the longest idle before the others.
 
-        Where there are many, not all are looked at.
+        Then those in a turn, the youngest turns first. Where there are many, not all are looked at.
         """
-        idle: list[Movable] = []
-        busy: list[Movable] = []
+        idle: list[tuple[float, Movable]] = []
+        busy: list[tuple[float, Movable]] = []
         for each in self._host.activations.values():
-            if _may_go(each) and wanted(
-                one := Movable(each.actor, each.address.kind, each.spec.needs, each.idle_since)
-            ):
-                (idle if _rests(each) else busy).append(one)
+            one = Movable(each.actor, each.address.kind, each.spec.needs)
+            if not (_may_go(each) and wanted(one)):
+                continue
+            if _rests(each):
+                idle.append((each.idle_since, one))
+            else:
+                busy.append((-(math.inf if each.turn is None else each.turn.started), one))
             if len(idle) >= _TO_CHOOSE_FROM * most:
                 break
-        return [*sorted(idle, key=_since), *sorted(busy, key=_since)][:most]
+        return [one for _, one in (*sorted(idle, key=_rank), *sorted(busy, key=_rank))][:most]
 
     async def give(self, actors: Collection[int], to: str) -> Collection[int]:
-        """Offer these to another node, as far as they come to rest soon; those that were. Raises `PerdureError`."""
+        """Offer these to another node, each once it rests, if that is soon; those that were. Raises `PerdureError`."""
         here = [self._host.activations.get(actor) for actor in actors]
         chosen = [each for each in here if each is not None and _may_go(each)]
         for each in chosen:
             each.given = True
-        given: Collection[int] = ()
+        given: list[int] = []
         try:
-            ready = await self._at_rest(chosen)
-            if ready and self.may:
-                given = await self._offer(ready, to)
+            left, end = chosen, self._host.loop.time() + _TURN_SECONDS
+            while left and self.may:
+                ready = await self._closed([each for each in left if _rests(each)])
+                if ready and not await self._offer(ready, to):
+                    break
+                given += [each.actor for each in ready]
+                left = [each for each in left if _may_go(each)]
+                if self._host.loop.time() >= end:
+                    break
+                await asyncio.sleep(LOOK_SECONDS if left else 0)
         finally:
             for each in chosen:
                 if not each.gone:
@@ -88,18 +97,16 @@ class Giving:
                     each.wake()
         return given
 
-    async def _at_rest(self, chosen: Collection[Activation]) -> list[Activation]:
-        """Those that come to rest in time; what they had opened is closed."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_TURN_SECONDS):
-                while not all(each.gone or _rests(each) for each in chosen):  # noqa: ASYNC110  # many at once
-                    await asyncio.sleep(LOOK_SECONDS)
-        ready = [each for each in chosen if _may_go(each) and _rests(each)]
-        await asyncio.gather(*(each.living.end() for each in ready if each.living.has_hook))
-        return [each for each in ready if _may_go(each) and _rests(each)]
+    async def _closed(self, resting: Sequence[Activation]) -> Sequence[Activation]:
+        """Those that still rest when they have closed what they had opened."""
+        await self._close(resting)
+        return [each for each in resting if _may_go(each) and _rests(each)]
 
-    async def _offer(self, ready: Collection[Activation], to: str) -> Collection[int]:
-        """Write the offer down; what was accepted is not here any more."""
+    async def _close(self, actors: Iterable[Activation]) -> None:
+        await asyncio.gather(*(each.living.end() for each in actors if each.living.has_hook))
+
+    async def _offer(self, ready: Collection[Activation], to: str) -> bool:
+        """Write the offer down; if it was accepted, they are not here any more."""
         write = Offer(tuple((each.actor, each.epoch) for each in ready), to)
         try:
             offered = await self._host.committer.write(write)
@@ -108,17 +115,17 @@ class Giving:
                 each.lose(error)
             raise
         if not offered:
-            return ()
+            return False
         for each in ready:
             self._host.outcomes.gone(each.waiting)
-            each.living.drop()
             each.gone = True
             self._host.forget(each)
-        return [each.actor for each in ready]
+        await self._close(ready)  # a query may have had one started anew
+        return True
 
 
-def _since(each: Movable) -> float:
-    return each.since
+def _rank(ranked: tuple[float, Movable]) -> float:
+    return ranked[0]
 
 
 def _may_go(each: Activation) -> bool:

@@ -50,7 +50,8 @@ class NodeRecord(Struct, frozen=True, gc=False):
 class Peer(Struct, frozen=True, gc=False):
     """Another node that has not left: the counter it raises while it lives, its load, what it has, and what it runs.
 
-    A client runs no kinds. What drains is given nothing.
+    Attributes:
+        takes: Whether it runs actors at all, and does not give them up just now.
     """
 
     id: str
@@ -58,7 +59,7 @@ class Peer(Struct, frozen=True, gc=False):
     load: int
     tags: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
-    draining: bool = False
+    takes: bool = True
 
 
 class Whereabouts(Struct, frozen=True, gc=False):

@@ -18,9 +18,13 @@ from typing import TYPE_CHECKING
 from attrs import define, field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from perdure.storage.records import Peer
+
+_LOOKS = 2
+_QUIET = 2
+"""Looks without a sign of life after which a node is given nothing: theirs and ours are not in step."""
 
 CALM = 0.25
 """Once begun, giving goes on until the difference is this part of what is tolerated."""
@@ -32,17 +36,30 @@ class Movable:
 
     Attributes:
         needs: What a node must have to run it.
-        since: When it last came to rest, in seconds since the epoch.
     """
 
     actor: int
     kind: str
     needs: frozenset[str] = frozenset()
-    since: float = 0.0
 
     def may_run_on(self, peer: Peer) -> bool:
         """Whether a node takes it."""
-        return not peer.draining and self.kind in peer.kinds and self.needs <= peer.tags
+        return peer.takes and self.kind in peer.kinds and self.needs <= peer.tags
+
+
+@define
+class _Sight:
+    """What was seen of another node.
+
+    Attributes:
+        beats: Its counter.
+        still: How many looks ago that last rose.
+        lighter: For how many looks it has been much lighter than this one.
+    """
+
+    beats: int
+    still: int = _QUIET
+    lighter: int = 0
 
 
 @define
@@ -51,27 +68,28 @@ class Scales:
 
     Attributes:
         tolerance: The part of its load by which a node may have more than another.
-        takers: Those that were seen to live, and may be given something if they run it.
+        takers: Those that have shown lately that they live, and may be given something if they run it.
     """
 
     tolerance: float
     takers: Sequence[Peer] = ()
-    _beats: Mapping[str, int] = field(factory=dict[str, int])
-    _lighter: Collection[str] = ()
+    _seen: Mapping[str, _Sight] = field(factory=dict[str, _Sight])
 
-    def look(self, load: int, peers: Collection[Peer]) -> bool:
-        """Whether to count: at two looks one after the other, somebody who gave a sign of life was much lighter."""
-        self.takers = [
-            peer
-            for peer in peers
-            if peer.kinds and not peer.draining and peer.beats > self._beats.get(peer.id, peer.beats)
-        ]
-        self._beats = {peer.id: peer.beats for peer in peers}
-        before, self._lighter = (
-            self._lighter,
-            {peer.id for peer in self.takers if differ(load, peer.load, self.tolerance)},
-        )
-        return not self._lighter.isdisjoint(before)
+    def look(self, load: int, peers: Iterable[Peer]) -> bool:
+        """Whether to count: somebody who lives has been much lighter at two looks, one after the other."""
+        seen: dict[str, _Sight] = {}
+        takers: list[Peer] = []
+        for peer in peers:
+            sight = seen[peer.id] = self._seen.get(peer.id) or _Sight(peer.beats)
+            sight.still = 0 if peer.beats > sight.beats else sight.still + 1
+            sight.beats = peer.beats
+            if not peer.takes or sight.still > _QUIET:
+                sight.lighter = 0
+                continue
+            takers.append(peer)
+            sight.lighter = sight.lighter + 1 if differ(load, peer.load, self.tolerance) else 0
+        self._seen, self.takers = seen, takers
+        return any(seen[peer.id].lighter >= _LOOKS for peer in takers)
 
 
 def differ(load: int, other: int, tolerance: float) -> bool:

@@ -159,7 +159,7 @@ async def test_a_third_node_gets_its_part(target: str) -> None:
                 await asyncio.sleep(0.02)
 
         keeping = asyncio.create_task(keep_busy())
-        async with systems(target, 1) as (c,):
+        async with ActorSystem.client(target), systems(target, 1) as (c,):
             await until(lambda: load(c) > 0 and even(a, b, c), PATIENCE)
             done.set()
             await keeping

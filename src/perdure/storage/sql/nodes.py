@@ -97,8 +97,8 @@ def is_to_be_buried(connection: Connection, write: Bury) -> bool:
 
 def peers(connection: Connection, me: str) -> list[Peer]:
     """See `Store.peers`."""
-    sql = "SELECT id, beats, load, tags, kinds, draining FROM node WHERE status = 'live' AND id <> ?"
+    sql = "SELECT id, beats, load, tags, kinds, runs - draining FROM node WHERE status = 'live' AND id <> ?"
     return [
-        Peer(id_, beats, load, frozenset(json.loads(tags)), frozenset(json.loads(kinds)), bool(draining))
-        for id_, beats, load, tags, kinds, draining in connection.fetch(sql, me)
+        Peer(id_, beats, load, frozenset(json.loads(tags)), frozenset(json.loads(kinds)), takes > 0)
+        for id_, beats, load, tags, kinds, takes in connection.fetch(sql, me)
     ]

@@ -9,7 +9,7 @@ import pytest
 from perdure.errors import FencedError
 from perdure.storage.offer_writes import Offer, Take, Withdraw
 from perdure.storage.query_writes import Inquire
-from perdure.storage.records import Record
+from perdure.storage.records import NodeRecord, Record
 from perdure.storage.writes import (
     Append,
     Appended,
@@ -265,13 +265,21 @@ async def test_an_offer_wakes_its_node(shared: Place) -> None:
         assert await other.store.changed()
 
 
-async def test_a_draining_node_says_so(shared: Place) -> None:
-    """Others offer it nothing; and it is no client, so it is still to be buried."""
+async def test_who_takes_nothing_says_so(shared: Place) -> None:
+    """A node that drains, and a client, look light to the others, and are offered nothing."""
     async with on(shared) as giver, on(shared) as other:
-        (before,) = await giver.store.peers()
+        client = shared.store()
+        await client.open(
+            NodeRecord("client", 1, "here", "3.11", "0", SENT, runs=False, kinds=("Till",)), lambda _: False
+        )
         await other.settle(Beat(3, draining=True))
-        (after,) = await giver.store.peers()
-        assert (before.draining, after.draining, after.load) == (False, True, 3)
+        peers = {peer.id: (peer.takes, peer.load) for peer in await giver.store.peers()}
+        assert peers == {other.id: (False, 3), "client": (False, 0)}
+        await other.settle(Beat(3))
+        assert [peer.takes for peer in await giver.store.peers() if peer.id == other.id] == [True]
+        first = await giver.append()
+        assert await giver.settle(Offer(((first.place.actor, want(int, first.place.epoch)),), "client")) == 0
+        await client.close()
 
 
 async def test_mail_and_takings_at_once(shared: Place) -> None:
