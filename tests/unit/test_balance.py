@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure import Limits
 from perdure.storage.records import Peer
 from perdure.supervision.balance import CALM, Movable, Scales, choose, differ, shares
 
@@ -137,6 +138,14 @@ def test_a_few_at_a_time() -> None:
     """However much is wanted, no other write waits for a large one."""
     actors = [Movable(number, "k") for number in range(100)]
     assert choose(actors, {"p": 90}, [peer("p")], 32) == {"p": list(range(32))}
+
+
+@pytest.mark.parametrize("wrong", [0, -0.2, 0.001, 1.5, float("nan")])
+def test_what_may_be_tolerated(wrong: float) -> None:
+    """A typing mistake does not have actors go to and fro for ever."""
+    with pytest.raises(ValueError, match=r"imbalance=.*between 0\.01 and 1"):
+        Limits(imbalance=wrong)
+    assert [Limits(imbalance=right).imbalance for right in (0.01, 1)] == [0.01, 1]
 
 
 class Deployment:
