@@ -62,6 +62,12 @@ def test_shares(loads: dict[str, int], expected: dict[str, dict[str, int]]) -> N
     assert {me: given for me, given in decided.items() if given} == expected
 
 
+@pytest.mark.parametrize(("in_vain", "expected"), [(0, {}), (1, {"c": 1}), (2, {"c": 1})])
+def test_the_lighter_one_gives_if_the_heavier_cannot(in_vain: int, expected: dict[str, int]) -> None:
+    """Where what the heaviest node has must stay, the next one does not wait for it for ever."""
+    assert shares("a", {"a": 4, "b": 6, "c": 2}, ["c"], TOLERANCE, in_vain) == expected
+
+
 def test_only_who_is_able_is_given_something() -> None:
     """A node without the class, or one that was offered something just now, gets nothing; the others no more for it."""
     loads = {"a": 90, "b": 0, "c": 0}

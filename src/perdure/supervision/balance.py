@@ -97,7 +97,9 @@ def differ(load: int, other: int, tolerance: float) -> bool:
     return load - other > max(1, tolerance * load)
 
 
-def shares(me: str, loads: Mapping[str, int], able: Iterable[str], tolerance: float) -> dict[str, int]:
+def shares(
+    me: str, loads: Mapping[str, int], able: Iterable[str], tolerance: float, in_vain: int = 0
+) -> dict[str, int]:
     """How many actors this node gives to each of the others.
 
     Args:
@@ -105,14 +107,16 @@ def shares(me: str, loads: Mapping[str, int], able: Iterable[str], tolerance: fl
         loads: Of all nodes that run actors, this one among them.
         able: Those who take some of what this node has to give.
         tolerance: The difference that is left alone.
+        in_vain: How often it had nothing to give before, although others were lighter.
     """
     mine = loads[me]
     lighter = sorted((loads[node], node) for node in able if differ(mine, loads[node], tolerance))
     parts = {node: (mine - load) // len(loads) for load, node in lighter}
     if any(parts.values()) or not lighter:
         return {node: part for node, part in parts.items() if part}
-    # Too few for parts: one each, from the heaviest to the lightest, so that no two give to the same.
-    place = sum((load, node) > (mine, me) for node, load in loads.items() if node != me)
+    # Too few for parts: one each, from the heaviest to the lightest, so that no two give to the same. The heavier may have
+    # nothing that others run: who waited long enough takes their place.
+    place = max(0, sum((load, node) > (mine, me) for node, load in loads.items() if node != me) - in_vain)
     return {lighter[place][1]: 1} if place < len(lighter) else {}
 
 

@@ -102,7 +102,7 @@ class Balancer:
         self._offers: list[Offered] = []
         self._shunned: dict[str, float] = {}
         self._came: dict[int, float] = {}
-        self.given = self.taken = 0
+        self.given = self.taken = self._in_vain = 0
 
     def __repr__(self) -> str:
         return f"<Balancer: {self.given} actors given, {self.taken} taken>"
@@ -146,7 +146,8 @@ class Balancer:
         free = [peer for peer in lighter if peer.id not in slow and peer.id in loads]
         movable = self._goods.movable(lambda each: self._may_go(each, free), _AT_ONCE) if free else ()
         able = {peer.id for peer in free if any(each.may_run_on(peer) for each in movable)}
-        wanted = shares(me, loads, able, tolerance)
+        wanted = shares(me, loads, able, tolerance, self._in_vain)
+        self._in_vain = 0 if wanted or not able else self._in_vain + 1
         for to, actors in choose(movable, wanted, free, _AT_ONCE).items():
             given = await self._goods.give(actors, to)
             if given:

@@ -213,10 +213,10 @@ async def test_an_order_about_what_is_offered_comes_first(shared: Place, what: s
         order = Order(SENT, restart_at=SENT)
         setattr(order, what, [first.place.actor])
         await giver.settle(order)
-        assert await taken(other) == []
-        assert await other.store.offered() == []
         begun = await giver.settle(Begin(first.place.actor, SENT))
         assert begun is False if what != "restart" else want(Placed, begun).epoch is not None
+        assert await taken(other) == []
+        assert await other.store.offered() == []
 
 
 async def test_only_its_owner_offers_an_actor(shared: Place) -> None:
