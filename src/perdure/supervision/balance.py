@@ -114,8 +114,8 @@ def shares(
     parts = {node: (mine - load) // len(loads) for load, node in lighter}
     if any(parts.values()) or not lighter:
         return {node: part for node, part in parts.items() if part}
-    # Too few for parts: one each, from the heaviest to the lightest, so that no two give to the same. The heavier may have
-    # nothing that others run: who waited long enough takes their place.
+    # Too few for parts: one each, from the heaviest to the lightest, so that no two give to the same. The heavier may
+    # have nothing that others run: who has waited long enough takes their place.
     place = max(0, sum((load, node) > (mine, me) for node, load in loads.items() if node != me) - in_vain)
     return {lighter[place][1]: 1} if place < len(lighter) else {}
 

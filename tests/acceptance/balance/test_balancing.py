@@ -212,9 +212,10 @@ async def test_busy_actors_go_between_turns(target: str) -> None:
         async def send_faster_than_they_are() -> None:
             number = 0
             while not done.is_set():
-                later.extend([await a.get(Clerk, key).slow.tell(number) for key in keys])
-                number += 1
-                await asyncio.sleep(0.01)
+                numbers = range(number, number + 4)
+                later.extend(await asyncio.gather(*(a.get(Clerk, key).slow.tell(n) for n in numbers for key in keys)))
+                number += len(numbers)
+                await asyncio.sleep(0.02)
 
         sending = asyncio.create_task(send_faster_than_they_are())
         await until(lambda: len(later) >= 20 * len(keys))
@@ -326,7 +327,7 @@ async def test_what_is_not_taken_is_withdrawn(target: str, monkeypatch: pytest.M
         await fill(a, [f"a{number}" for number in range(10)])
         await until(lambda: balancer_of(a).given > 0, PATIENCE)
         for number in range(10):
-            assert await b.get(Clerk, f"a{number}").note.options(timeout=PATIENCE)(1) == 1
+            assert await a.get(Clerk, f"a{number}").note.options(timeout=PATIENCE)(1) == 1
         given = balancer_of(a).given
         await beats(b, a, 20)
         assert balancer_of(a).given == given
