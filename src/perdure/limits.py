@@ -6,6 +6,8 @@ from attrs import field, frozen
 
 from perdure.clock import seconds
 
+_FINEST = 0.01
+
 
 @frozen(kw_only=True)
 class Limits:
@@ -31,6 +33,8 @@ class Limits:
             sign, it begins nothing itself. How long work rests if a machine is lost; on SQLite, the kernel tells at
             once of a process that died.
         heartbeat: Seconds between signs of life. At most a fifth of `lease`. Both are to be the same in all processes.
+        imbalance: The part of its actors by which a process may have more in memory than another. Past it, it gives
+            that one some: idle ones first, then others between two turns. From 0.01 to 1; 1 for never.
         retention: Seconds that handled messages and their journals stay readable.
         history: How many handled messages stay readable.
         results: Seconds that ids chosen by senders, and their results, are remembered.
@@ -50,6 +54,7 @@ class Limits:
     blocked_failure: float = field(default=10.0, converter=seconds)
     lease: float = field(default=15.0, converter=seconds)
     heartbeat: float = field(default=3.0, converter=seconds)
+    imbalance: float = 0.2
     retention: float = field(default=24 * 3600.0, converter=seconds)
     history: int = 1_000_000
     results: float = field(default=7 * 24 * 3600.0, converter=seconds)
@@ -62,6 +67,11 @@ class Limits:
             raise ValueError(
                 f"Limits(lease={self.lease:g}, heartbeat={self.heartbeat:g}): a heartbeat must be more than 0 seconds "
                 "and at most a fifth of the lease, or a busy node is taken for dead"
+            )
+        if not _FINEST <= self.imbalance <= 1:
+            raise ValueError(
+                f"Limits(imbalance={self.imbalance}): must be between 0.01 and 1, the part of its actors by which a "
+                "process may have more than another; 1 for giving none away"
             )
         for name in ("blocked_warning", "blocked_failure"):
             if not getattr(self, name) > 0:

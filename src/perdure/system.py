@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from attrs import evolve
@@ -40,6 +40,7 @@ from perdure.storage.seal import Demanded, Seal
 from perdure.storage.store import Store
 from perdure.storage.targets import store_of
 from perdure.supervision.alarm import Alarm
+from perdure.supervision.balancer import Balancer
 from perdure.supervision.judge import Judge
 from perdure.supervision.lease import Lease
 from perdure.supervision.nodes import Sweep
@@ -198,6 +199,7 @@ class ActorSystem:
     async def _run_actors(self, host: Host, committer: Committer, overseer: Overseer) -> None:
         """Begin to run actors: those that nobody has, and the trees."""
         limits = self._limits
+        balancer = Balancer(self._store, committer, host.giving, host.wake, limits.imbalance)
         self._sweep = Sweep(
             self._store,
             committer,
@@ -207,6 +209,7 @@ class ActorSystem:
             timestamp=host.timestamp,
             deaths=self._limits.deaths,
             orders=overseer,
+            balancer=balancer,
         )
         pulse = self._pulse(host, committer, self._sweep)
         self._watchdog = Watchdog(host, limits)
@@ -215,6 +218,7 @@ class ActorSystem:
             "loader": host.load_loop(),
             "pulse": pulse.run(limits.heartbeat),
             "sweep": self._sweep.run(_SWEEP_SECONDS),
+            "balance": balancer.run(),
             "timers": self._sweep.fire(),
             "retention": self._sweep.purge(
                 retention=limits.retention, results=limits.results, history=limits.history, every_seconds=_PURGE_SECONDS
@@ -243,10 +247,9 @@ class ActorSystem:
 
     def _pulse(self, host: Host, committer: Committer, sweep: Sweep | None) -> Pulse:
         lease = Lease(self._limits.lease, host.loop.time())
-        dead = _leave_alone if sweep is None else sweep.adopt
-        pulse = Pulse(
-            self._store, committer, lease, load=lambda: len(host.activations), dead=dead, renewed=host.renewed
-        )
+        pulse = Pulse(self._store, committer, lease, beat=host.beat, renewed=host.renewed)
+        if sweep is not None:  # a client leaves it to others to bury the dead, and takes nothing of theirs
+            pulse.dead, pulse.looked = sweep.adopt, sweep.balancer.look
         host.stale, host.renewal = pulse.stale, pulse.renewal
         return pulse
 
@@ -422,10 +425,6 @@ class _Closed:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the open system has
         return getattr(self._system._open(), name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # two halves of one thing
-
-
-async def _leave_alone(_: Sequence[tuple[str, int]]) -> None:
-    """A client gives signs of life, and leaves it to others to bury the dead: it takes nothing of theirs."""
 
 
 def _without_options(child: Child[Any]) -> Child[Any]:

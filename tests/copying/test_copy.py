@@ -244,7 +244,7 @@ def test_every_column_was_thought_of() -> None:
     """Whoever adds a column here has asked what it says at another place: a node's id, say, means nothing there."""
     found = {table.name: " ".join(sorted(table.columns)) for table in tables()}
     assert found == {
-        "actor": "carrier created cursor epoch id key kind life owner parent reason restart_at status tail",
+        "actor": "carrier created cursor epoch id key kind life offered owner parent reason restart_at status tail",
         "child": "actor cause declared position restart shutdown significant supervisor",
         "failure": "actor at attempt decision error escaped message seq",
         "journal": "attempt digest due error finished key kind message name position result started status target",

@@ -19,6 +19,7 @@ from perdure.clock import Clock
 from perdure.storage.seal import Seal
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Store
+from perdure.supervision.balancer import Balancer
 
 
 async def crash(system: ActorSystem) -> None:
@@ -67,6 +68,12 @@ def host_of(system: ActorSystem) -> Host:
     """What the actors of an open system live in."""
     assert system._host is not None
     return system._host
+
+
+def balancer_of(system: ActorSystem) -> Balancer:
+    """What gives and takes actors for an open system."""
+    assert system._sweep is not None
+    return system._sweep.balancer
 
 
 def sqlite_of(system: ActorSystem) -> SQLiteStore:

@@ -269,7 +269,7 @@ class Activation(Mailbox):
         if (
             self.worker is None
             and not self._queued
-            and self.cursor < self.tail
+            and self.has_next
             and self._loaded.is_set()
             and not (self.gone or self.closing or self.stale)
         ):
@@ -286,7 +286,7 @@ class Activation(Mailbox):
         decoding_port.set(self.host)
         clean, self._marked = True, False
         try:
-            while clean and self.cursor < self.tail and not (self.gone or self.closing or self.stale):
+            while clean and self.has_next and not (self.gone or self.closing or self.stale):
                 mail = self._take()
                 if mail is None:
                     mail = await self._read_on()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.actors.activation import Activation
 from perdure.actors.blame import BlameGate
 from perdure.actors.floor import Floor
+from perdure.actors.giving import Giving
 from perdure.actors.leaving import Leaving
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
@@ -29,7 +30,7 @@ from perdure.errors import (
     PerdureError,
 )
 from perdure.storage.records import Address
-from perdure.storage.writes import Appended, Committed, Placed, Spawn
+from perdure.storage.writes import Appended, Beat, Committed, Placed, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -76,6 +77,7 @@ class Host(Sending):
         """Whether this node may begin nothing, for it may soon be taken for dead."""
         self.renewal: Callable[[], asyncio.Future[None]] = self.loop.create_future
         self.floor = Floor(self)
+        self.giving = Giving(self)
         self.failed_starts: dict[Address, int] = {}
         self.judge: Judge
         self.overseer: Overseer
@@ -186,6 +188,10 @@ class Host(Sending):
         activation.unload()
         self._loading[activation.actor] = activation
         self._load_wanted.set()
+
+    def beat(self) -> Beat:
+        """This node's next sign of life."""
+        return Beat(len(self.activations), self.draining)
 
     async def load_loop(self) -> None:
         """Load what waits to be loaded, for ever."""

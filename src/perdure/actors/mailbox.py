@@ -32,10 +32,27 @@ class Mailbox:
         self.cursor = 0
         self.tail = 0
         self._mailbox: deque[Mail] = deque()
+        self.given = False
+        """It goes to another node once its turn is over: no other begins here."""
         self._left_over: dict[tuple[str, str], int] = {}
         self._loaded: asyncio.Event = asyncio.Event()
         if place.fresh:
             self._loaded.set()
+
+    @property
+    def has_next(self) -> bool:
+        """Whether there is a message to handle here."""
+        return self.cursor < self.tail and not self.given
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether what is in memory is what lies on disk."""
+        return self._loaded.is_set()
+
+    @property
+    def waiting(self) -> list[int]:
+        """The messages that are in memory and not handled yet."""
+        return [mail.seq for mail in self._mailbox]
 
     def _fill(self, loaded: Loaded) -> None:
         """Take what the store has."""

@@ -11,6 +11,8 @@ from perdure.storage.failure import encode_failure
 from perdure.storage.records import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perdure.actors.receipt import Receipt
     from perdure.storage.records import Found
     from perdure.storage.store import Store
@@ -53,6 +55,13 @@ class Outcomes:
         self._waiters.setdefault(seq, []).append(future)
         self._awaited[future] = seq
         self._ids[seq] = id_
+
+    def gone(self, messages: Iterable[int]) -> None:
+        """The actors of these messages have gone to another node, which is to tell how those end that are awaited."""
+        awaited = self._waiters.keys() & messages
+        if awaited:
+            self._elsewhere |= awaited
+            self._store.await_ends(awaited)
 
     def forget(self, future: asyncio.Future[Outcome]) -> None:
         """Whoever waited does so no more."""

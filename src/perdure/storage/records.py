@@ -48,13 +48,18 @@ class NodeRecord(Struct, frozen=True, gc=False):
 
 
 class Peer(Struct, frozen=True, gc=False):
-    """Another node that has not left: the counter it raises while it lives, its load, what it has, and what it runs."""
+    """Another node that has not left: the counter it raises while it lives, its load, what it has, and what it runs.
+
+    Attributes:
+        takes: Whether it runs actors at all, and does not give them up just now.
+    """
 
     id: str
     beats: int
     load: int
     tags: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
+    takes: bool = True
 
 
 class Whereabouts(Struct, frozen=True, gc=False):

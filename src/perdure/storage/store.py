@@ -199,7 +199,15 @@ class Store(Protocol):
         ...
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
-        """Kinds not among these that have runnable actors without an owner, and how many."""
+        """Kinds not among these that have runnable actors which this node may claim, and how many."""
+        ...
+
+    async def offered(self, node: str | None = None) -> list[int]:
+        """Some of the actors that are offered to a node, this one if none is named, and that it has not taken."""
+        ...
+
+    async def loads(self) -> dict[str, int]:
+        """How many actors each node has, or is offered; those that have none are left out."""
         ...
 
     async def whereabouts(self, actor: Address) -> Whereabouts:

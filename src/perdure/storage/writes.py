@@ -5,6 +5,9 @@
     Segment  what a turn did up to a point     -> Committed | error
     Claim    ownership of runnable actors      -> Claimed
     Release  ownership given back              -> bool: False if it was refused because there is work
+    Offer    actors for another node to take   -> int, how many; 0 if that node takes none, and all stay
+    Take     what is offered to this node      -> Claimed
+    Withdraw offers that nobody took           -> Claimed
     Leave    all ownership of this node ended  -> int, the actors that were still its own
     Due      delayed messages, ended sleeps    -> Fired
     Beat     a sign of life                    -> int, this node's counter
@@ -35,6 +38,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 
 from perdure.storage.limit_writes import Demand, Grants
+from perdure.storage.offer_writes import Offer, Take, Withdraw
 from perdure.storage.query_writes import Answer, Heard, Inquire
 from perdure.storage.records import (
     ActorStatus,
@@ -235,9 +239,13 @@ class Due(Struct, frozen=True, gc=False):
 
 
 class Beat(Struct, frozen=True, gc=False):
-    """A sign of life: this node's counter rises. `load` is how many actors it has in memory."""
+    """A sign of life: this node's counter rises.
+
+    `load` is how many actors it has in memory, `draining` whether it gives them up, and is to be offered none.
+    """
 
     load: int
+    draining: bool = False
 
 
 class Bury(Struct, frozen=True, gc=False):
@@ -317,6 +325,9 @@ Write: TypeAlias = (
     | Segment
     | Claim
     | Release
+    | Offer
+    | Take
+    | Withdraw
     | Leave
     | Due
     | Beat

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from perdure.storage.store import Store
     from perdure.storage.writes import Appended, Placed
     from perdure.supervision.alarm import Alarm
+    from perdure.supervision.balancer import Balancer
     from perdure.supervision.orders import Orders
 
 _LOG = logging.getLogger("perdure.supervision")
@@ -85,6 +86,7 @@ class Sweep:
         deaths: int,
         orders: Orders,
         alarm: Alarm,
+        balancer: Balancer,
     ) -> None:
         self._store = store
         self._committer = committer
@@ -100,6 +102,7 @@ class Sweep:
         self._thorough_from = 0.0
         self._due: asyncio.Event = asyncio.Event()
         self._alarm = alarm
+        self.balancer = balancer
         self._started = timestamp()
 
     async def bury(self, judged: Sequence[tuple[str, int]] = ()) -> bool:
@@ -203,7 +206,7 @@ class Sweep:
             await self.adopt()
 
     async def _look_at_all(self) -> None:
-        await asyncio.gather(self._residents.look(), self._orders.obey(), self.adopt())
+        await asyncio.gather(self._residents.look(), self._orders.obey(), self.balancer.take(), self.adopt())
         self._due.set()
 
     async def _is_unowned(self) -> bool:

@@ -11,13 +11,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from perdure.errors import PerdureError
-from perdure.storage.writes import Beat
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from perdure.storage.committer import Committer
+    from perdure.storage.records import Peer
     from perdure.storage.store import Store
+    from perdure.storage.writes import Beat
     from perdure.supervision.lease import Lease
 
 _LOG = logging.getLogger("perdure.supervision")
@@ -30,9 +31,12 @@ class Pulse:
         store: Where the others are read.
         committer: Where the heartbeats go.
         lease: What is known of the others.
-        load: How many actors this node has in memory.
-        dead: Called with the nodes that are dead and the counters they were judged by.
+        beat: This node's next sign of life.
         renewed: Called when this node may begin things again.
+
+    Attributes:
+        dead: Called with the nodes that are dead and the counters they were judged by.
+        looked: Called with the others that live.
     """
 
     def __init__(
@@ -41,15 +45,15 @@ class Pulse:
         committer: Committer,
         lease: Lease,
         *,
-        load: Callable[[], int],
-        dead: Callable[[Sequence[tuple[str, int]]], Awaitable[None]],
+        beat: Callable[[], Beat],
         renewed: Callable[[], None],
     ) -> None:
         self._store = store
         self._committer = committer
         self._lease = lease
-        self._load = load
-        self._dead = dead
+        self._beat = beat
+        self.dead: Callable[[Sequence[tuple[str, int]]], Awaitable[None]] | None = None
+        self.looked: Callable[[Sequence[Peer]], None] | None = None
         self._renewed = renewed
         self._others = False
         self._waiting: list[asyncio.Future[None]] = []
@@ -86,7 +90,7 @@ class Pulse:
         was_stale = self.stale()
         sent = loop.time()
         if self._others:
-            await self._committer.write(Beat(self._load()), first=True)
+            await self._committer.write(self._beat(), first=True)
             self._lease.beaten(sent)
         looked = loop.time()
         peers = await self._store.peers()
@@ -94,8 +98,10 @@ class Pulse:
         self._others = bool(peers)
         if peers:
             dead = self._lease.judge(peers, looked)
-            if dead:
-                await self._dead(dead)
+            if self.looked is not None:
+                self.looked([peer for peer in peers if (peer.id, peer.beats) not in dead])
+            if dead and self.dead is not None:
+                await self.dead(dead)
         else:
             self._lease.alone(looked)
         if was_stale and not self.stale():

@@ -1,4 +1,4 @@
-"""Processes that run nodes, and what befalls them: the blows are drawn from a seed, and written down."""
+"""Processes that run nodes, and what befalls them; the blows are drawn from a seed, and what they did is checked."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from tests.acceptance.children import ROOT
 from tests.acceptance.many.node import LEASE_SECONDS
+from tests.acceptance.torture.facts import Fact, read_facts
 
-_PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 60.0
 _KILLED, _STOPPED = "killed", "stopped"
 
 
@@ -78,10 +79,14 @@ class Fleet:
         await asyncio.gather(*self._standing.values())
         self.healed = asyncio.get_running_loop().time()
 
+    async def kill(self, number: int) -> None:
+        """Kill the one that was started as that, if none was killed before, and start another one."""
+        await self._kill(self._processes[number])
+
     async def _kill(self, victim: subprocess.Popen[bytes]) -> None:
         self.struck[victim.pid].append(_KILLED)
         victim.kill()
-        await asyncio.to_thread(victim.wait, _PATIENCE_SECONDS)
+        await asyncio.to_thread(victim.wait, PATIENCE_SECONDS)
         self._processes.remove(victim)
         if (standing := self._standing.pop(victim, None)) is not None:
             standing.cancel()
@@ -102,7 +107,7 @@ class Fleet:
         """See to it that nothing is left."""
         for process in self._processes:
             process.kill()
-            process.wait(_PATIENCE_SECONDS)
+            process.wait(PATIENCE_SECONDS)
 
     def errors(self) -> str:
         """What they said."""
@@ -110,12 +115,28 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(target: str, folder: Path, seed: int) -> AsyncGenerator[Fleet]:
-    """Three processes."""
+async def fleet(target: str, folder: Path, seed: int, count: int = 3) -> AsyncGenerator[Fleet]:
+    """A few processes."""
     found = Fleet(target, folder, seed)
     try:
-        for _ in range(3):
+        for _ in range(count):
             found.start()
         yield found
     finally:
         found.end()
+
+
+def check_steps(folder: Path, count: int, nodes: Fleet) -> None:
+    """Each step has one id, whoever ran it; whoever did not finish it had been struck, or says that he was buried."""
+    begun: dict[str, list[Fact]] = defaultdict(list)
+    ids: dict[str, set[str]] = defaultdict(set)
+    for fact in read_facts(folder / "ledger"):
+        ids[fact["work"]].add(fact["sid"])
+        if fact.event == "begin":
+            begun[fact["work"]].append(fact)
+    assert len(ids) == count
+    assert all(len(found) == 1 for found in ids.values())
+    said = nodes.errors()
+    for work, begins in begun.items():
+        for begin in begins[:-1]:
+            assert nodes.struck[begin.run] or f"[{begin.run}] node" in said, f"{work} began again: {begins}"

@@ -18,10 +18,9 @@ from pathlib import Path
 import pytest
 
 from perdure import ActorSystem, Limits, Receipt
-from tests.acceptance.many.fleet import Blows, Fleet, fleet
+from tests.acceptance.many.fleet import Blows, check_steps, fleet
 from tests.acceptance.many.node import LEASE_SECONDS, LIMITS, Accountant
 from tests.acceptance.many.witness import witness
-from tests.acceptance.torture.facts import Fact, read_facts
 
 KEYS = [f"k{number}" for number in range(8)]
 AT_LEAST = 100
@@ -88,23 +87,7 @@ async def run(target: str, folder: Path, *, seed: int, blows: Blows) -> None:
     print(f"{nodes}, {load.count} messages, {seen}, done {took:.1f} s after the last blow")  # noqa: T201  # for those who ask with -s
     assert not seen.wrong
     assert seen.activations > len(KEYS)
-    _check_steps(read_facts(folder / "ledger"), load.count, nodes)
-
-
-def _check_steps(facts: list[Fact], count: int, nodes: Fleet) -> None:
-    """Each step has one id, whoever ran it; whoever did not finish it had been struck, or says that he was buried."""
-    begun: dict[str, list[Fact]] = defaultdict(list)
-    ids: dict[str, set[str]] = defaultdict(set)
-    for fact in facts:
-        ids[fact["work"]].add(fact["sid"])
-        if fact.event == "begin":
-            begun[fact["work"]].append(fact)
-    assert len(ids) == count
-    assert all(len(found) == 1 for found in ids.values())
-    said = nodes.errors()
-    for work, begins in begun.items():
-        for begin in begins[:-1]:
-            assert nodes.struck[begin.run] or f"[{begin.run}] node" in said, f"{work} began again: {begins}"
+    check_steps(folder, load.count, nodes)
 
 
 # SIGSTOP may meet the process that is just writing to SQLite: then all wait until it goes on (P12).

@@ -94,15 +94,15 @@ def release(table: Table, running: frozenset[str]) -> Callable[[Row], Row] | Non
     its burial. None if the rows stay as they are.
     """
     if table.name == "actor":
-        owner, epoch, carrier = (table.place(column) for column in ("owner", "epoch", "carrier"))
+        owner, epoch, carrier, offered = map(table.place, ("owner", "epoch", "carrier", "offered"))
 
         def freed(row: Row) -> Row:
-            if row[owner] is None and row[carrier] is None:
+            if row[owner] is None and row[carrier] is None and row[offered] is None:
                 return row
             values = list(row)
             if values[owner] is not None:
                 values[epoch] = cast("int", values[epoch]) + 1
-            values[owner] = values[carrier] = None
+            values[owner] = values[carrier] = values[offered] = None
             return tuple(values)
 
         return freed

@@ -25,7 +25,7 @@ from perdure.storage.failure import encode_failure, outcome_status, storable
 from perdure.storage.hints import ANYBODY
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.seal_text import may_be_same, may_be_same_state
-from perdure.storage.sql import family, letters, limits, nodes, orders, queries
+from perdure.storage.sql import claims, family, letters, limits, nodes, orders, queries
 from perdure.storage.sql.cache import ActorRow, Known
 from perdure.storage.sql.gather import Gathering
 from perdure.storage.sql.rare import bury, due, purge
@@ -36,8 +36,6 @@ from perdure.storage.writes import (
     Beat,
     Begin,
     Bury,
-    Claim,
-    Claimed,
     Committed,
     Declare,
     Due,
@@ -324,26 +322,6 @@ class Transaction(Gathering):
             self.flush()
             orders.ended(self, row, done)
 
-    def claim(self, write: Claim) -> Claimed:
-        """Settle a claim."""
-        if write.only is not None:
-            row = self.row_at(write.only)
-            if row is not None and row.status != "stopped":
-                self.own(row)
-            return Claimed((self.place(row),) if row is not None else ())
-        sql = "SELECT id FROM actor WHERE owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail \
-               AND kind IN (SELECT value FROM texts(?) AS wanted) LIMIT ? /* lock, skip */"
-        claimed: list[Placed] = []
-        found = [actor for (actor,) in self.connection.fetch(sql, list(write.kinds), write.limit)]
-        self.hold(found)
-        for actor in found:
-            row = self.row(actor)
-            if row is not None and row.owner is None and row.status == "ready":
-                self.own(row)
-                if row.owner is not None:
-                    claimed.append(self.place(row))
-        return Claimed(tuple(claimed))
-
     def release(self, write: Release) -> bool:
         """Settle a release: refused while there is something to do."""
         row = self.row(write.actor)
@@ -428,7 +406,6 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Append: Transaction.append,
     Spawn: Transaction.spawn,
     Segment: Transaction.segment,
-    Claim: Transaction.claim,
     Release: Transaction.release,
     Leave: nodes.resign,
     Due: Transaction.due,
@@ -443,6 +420,7 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     Resend: letters.resend,
     Forget: letters.forget,
     Yield: orders.yield_up,
+    **claims.SETTLE,
     **queries.SETTLE,
     **limits.SETTLE,
 }

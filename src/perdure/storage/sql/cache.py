@@ -35,6 +35,7 @@ class ActorRow:
     created: float
     parent: int | None = None
     life: Life = "running"
+    offered: str | None = None
     stored: bool = True
     moved: bool = False
     restated: bool = False

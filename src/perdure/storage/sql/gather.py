@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from perdure.storage.writes import Write
 
 _ACTOR_COLUMNS = (
-    "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, created, actor.parent, life"
+    "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, created, actor.parent, life, offered"
 )
 _ROWS_BY_ID = f"""SELECT {_ACTOR_COLUMNS} FROM actor WHERE id IN (SELECT value FROM numbers(?) AS wanted)
 ORDER BY actor.id /* lock */"""  # noqa: S608  # constant columns
@@ -276,9 +276,15 @@ class Gathering:
 
     def own(self, row: ActorRow) -> None:
         """Give a row to this node, under a new epoch, if nobody has it and this node can run it."""
-        if row.owner is None and row.life == "running" and self.runs(row.kind):
-            row.owner, row.epoch, row.moved = self.node, row.epoch + 1, True
+        if row.owner is None and row.life == "running" and self.runs(row.kind) and not self._is_kept(row):
+            row.owner, row.epoch, row.offered, row.moved = self.node, row.epoch + 1, None, True
             self.touch(row)
+
+    def _is_kept(self, row: ActorRow) -> bool:
+        """Whether a row is offered to another node, which lives."""
+        if row.offered in {None, self.node}:
+            return False
+        return bool(self.connection.fetch("SELECT 1 FROM node WHERE id = ? AND status = 'live'", row.offered))
 
     def create(self, address: Address, created: float, parent: int | None = None) -> ActorRow:
         """Make the row of an actor that is not there yet."""
@@ -403,7 +409,10 @@ class Gathering:
                 continue
             if r.stored:
                 values = (r.id, r.epoch, r.owner, r.tail, r.cursor, r.status, r.reason)
-                (moved if r.moved else restated).append(values)
+                if r.moved:
+                    moved.append((*values, r.offered))
+                else:
+                    restated.append(values)
             else:
                 fresh.append(
                     (r.id, r.kind, r.key, r.owner, r.epoch, r.tail, r.cursor, r.status, r.reason, r.parent, r.created)

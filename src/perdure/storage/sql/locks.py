@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from perdure.storage.offer_writes import Offer, Withdraw
 from perdure.storage.writes import (
     Adopt,
     Append,
@@ -93,6 +94,14 @@ def _actor(found: Named, write: Release | Begin) -> None:
     found.actors.add(write.actor)
 
 
+def _offer(found: Named, write: Offer) -> None:
+    found.actors.update(actor for actor, _ in write.actors)
+
+
+def _withdraw(found: Named, write: Withdraw) -> None:
+    found.actors.update(write.actors)
+
+
 def _spawn(found: Named, write: Spawn) -> None:
     found.addresses.add(write.to)
 
@@ -105,6 +114,8 @@ _NAME: dict[type, Callable[..., None]] = {
     Declare: _declare,
     Monitor: _monitor,
     Release: _actor,
+    Offer: _offer,
+    Withdraw: _withdraw,
     Begin: _actor,
     Spawn: _spawn,
 }

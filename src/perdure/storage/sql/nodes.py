@@ -71,8 +71,8 @@ def departed(connection: Connection) -> list[str]:
 
 def beat(transaction: Gathering, write: Beat) -> int:
     """Settle a heartbeat: the counter."""
-    sql = "UPDATE node SET beats = beats + 1, load = ? WHERE id = ? RETURNING beats"
-    ((beats,),) = transaction.connection.fetch(sql, write.load, transaction.node)
+    sql = "UPDATE node SET beats = beats + 1, load = ?, draining = ? WHERE id = ? RETURNING beats"
+    ((beats,),) = transaction.connection.fetch(sql, write.load, int(write.draining), transaction.node)
     return int(beats)
 
 
@@ -98,8 +98,8 @@ def is_to_be_buried(connection: Connection, write: Bury) -> bool:
 
 def peers(connection: Connection, me: str) -> list[Peer]:
     """See `Store.peers`."""
-    sql = "SELECT id, beats, load, tags, kinds FROM node WHERE status = 'live' AND id <> ?"
+    sql = "SELECT id, beats, load, tags, kinds, runs - draining FROM node WHERE status = 'live' AND id <> ?"
     return [
-        Peer(id_, beats, load, frozenset(json.loads(tags)), frozenset(json.loads(kinds)))
-        for id_, beats, load, tags, kinds in connection.fetch(sql, me)
+        Peer(id_, beats, load, frozenset(json.loads(tags)), frozenset(json.loads(kinds)), takes > 0)
+        for id_, beats, load, tags, kinds, takes in connection.fetch(sql, me)
     ]

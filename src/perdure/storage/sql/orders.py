@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LIVES: tuple[Life, ...] = ("restarting", "terminated", "failed")
 # who is to run again has not ended any more, and what was parked is tried again
 _SET_LIFE = """
-UPDATE actor SET life = ?1, restart_at = ?2, reason = ?3, carrier = ?5,
+UPDATE actor SET life = ?1, restart_at = ?2, reason = ?3, carrier = ?5, offered = NULL,
     status = CASE WHEN ?1 = 'restarting' AND status IN ('stopped', 'parked') THEN 'ready' ELSE status END
 WHERE id IN (SELECT value FROM numbers(?4) AS wanted)
 """

@@ -14,6 +14,7 @@ from perdure.errors import ActorFailed, ActorStopped
 from perdure.storage.hints import ANYBODY
 from perdure.storage.query_writes import Answer, Heard, Inquire
 from perdure.storage.records import Address, Answered, OpenQuery, Whereabouts
+from perdure.storage.sql.claims import NOT_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,12 +32,12 @@ _ANSWER = """
 UPDATE query SET answered = 1, result = ?, error = ? WHERE id = ? AND answered = 0
 AND actor IN (SELECT id FROM actor WHERE id = ? AND owner = ? AND epoch = ?)
 """
-_OPEN = """
+_OPEN = f"""
 SELECT query.id, kind, actor.key, name, args, asker FROM query JOIN actor ON actor.id = query.actor
 WHERE answered = 0 AND (owner = ? OR owner IS NULL AND actor.status NOT IN ('parked', 'stopped') AND life = 'running'
-                        AND kind IN (SELECT value FROM texts(?) AS known))
+                        AND {NOT_KEPT} AND kind IN (SELECT value FROM texts(?) AS known))
 ORDER BY deadline, query.id LIMIT ?
-"""
+"""  # noqa: S608  # constant parts
 
 
 def inquire(transaction: Gathering, write: Inquire) -> Settled:
@@ -92,7 +93,7 @@ def unanswered(connection: Connection, me: str, kinds: Collection[str], limit: i
     """See `Store.open_queries`."""
     return [
         OpenQuery(id_, Address(kind, key), name, args, asker)
-        for id_, kind, key, name, args, asker in connection.fetch(_OPEN, me, list(kinds), limit)
+        for id_, kind, key, name, args, asker in connection.fetch(_OPEN, me, me, list(kinds), limit)
     ]
 
 

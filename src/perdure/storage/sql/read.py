@@ -19,6 +19,7 @@ from perdure.storage.records import (
     Snapshot,
     TurnRecord,
 )
+from perdure.storage.sql.claims import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -167,8 +168,8 @@ def open_asks(connection: Connection, actor: int) -> list[OpenAsk]:
     ]
 
 
-def unknown_kinds(connection: Connection, kinds: Collection[str]) -> list[tuple[str, int]]:
+def unknown_kinds(connection: Connection, me: str, kinds: Collection[str]) -> list[tuple[str, int]]:
     """See `Store.unknown_kinds`."""
-    sql = "SELECT kind, count(*) FROM actor WHERE owner IS NULL AND status = 'ready' AND life = 'running' \
-           AND cursor < tail AND kind NOT IN (SELECT value FROM texts(?) AS known) GROUP BY kind"
-    return [(kind, count) for kind, count in connection.fetch(sql, list(kinds))]
+    sql = f"SELECT kind, count(*) FROM actor WHERE {FREE} \
+            AND kind NOT IN (SELECT value FROM texts(?) AS known) GROUP BY kind"  # noqa: S608  # constant parts
+    return [(kind, count) for kind, count in connection.fetch(sql, me, list(kinds))]

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
 from perdure.errors import SystemClosedError
-from perdure.storage.sql import family, limits, nodes, queries, read
+from perdure.storage.sql import claims, family, limits, nodes, queries, read
 from perdure.storage.sql.reads import Reads
 
 if TYPE_CHECKING:
@@ -153,7 +153,15 @@ class Reading:
 
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """See `Store.unknown_kinds`."""
-        return await self._read(lambda connection: read.unknown_kinds(connection, kinds))
+        return await self._read(lambda connection: read.unknown_kinds(connection, self.me, kinds))
+
+    async def offered(self, node: str | None = None) -> list[int]:
+        """See `Store.offered`."""
+        return await self._read(lambda connection: claims.offered(connection, node or self.me))
+
+    async def loads(self) -> dict[str, int]:
+        """See `Store.loads`."""
+        return await self._read(claims.loads)
 
     async def whereabouts(self, actor: Address) -> Whereabouts:
         """See `Store.whereabouts`."""

@@ -50,8 +50,8 @@ UPDATE_ACTORS = Statement(
 )
 MOVE_ACTORS = Statement(
     "UPDATE actor SET epoch = new.column2, owner = new.column3, tail = new.column4, cursor = new.column5, "
-    "status = new.column6, reason = new.column7 FROM (",
-    "iitiitt",
+    "status = new.column6, reason = new.column7, offered = new.column8 FROM (",
+    "iitiittt",
     ") AS new WHERE actor.id = new.column1 AND actor.epoch <= new.column2",
 )
 PUT_SNAPSHOTS = Statement(

@@ -33,6 +33,7 @@ TOPICS = (
     "ownership",
     "deaths",
     "leaving",
+    "offers",
     "neighbours",
     "wakes",
     "queries",

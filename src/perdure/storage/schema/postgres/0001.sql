@@ -16,6 +16,7 @@ CREATE TABLE node (
     beats   bigint NOT NULL DEFAULT 0,
     load    bigint NOT NULL DEFAULT 0,
     runs    bigint NOT NULL DEFAULT 1,
+    draining bigint NOT NULL DEFAULT 0,
     tags    text NOT NULL DEFAULT '[]',
     kinds   text NOT NULL DEFAULT '[]'
 ) WITH (fillfactor = 20);
@@ -35,6 +36,7 @@ CREATE TABLE actor (
     life       text NOT NULL DEFAULT 'running' CHECK (life IN ('running', 'restarting', 'terminated', 'failed')),
     restart_at double precision,
     carrier    text COLLATE "C",
+    offered    text COLLATE "C",
     -- What any node may claim. An index that named cursor and tail would be touched at every turn; this value does not
     -- change while somebody has the actor.
     runnable   boolean NOT NULL GENERATED ALWAYS AS
@@ -43,6 +45,7 @@ CREATE TABLE actor (
 ) WITH (fillfactor = 50);
 CREATE INDEX runnable ON actor (kind) WHERE runnable;
 CREATE INDEX owned ON actor (owner) WHERE owner IS NOT NULL;
+CREATE INDEX offered ON actor (offered) WHERE offered IS NOT NULL;
 CREATE INDEX restarting ON actor (id) WHERE life = 'restarting';
 CREATE INDEX unwanted ON actor (owner) WHERE owner IS NOT NULL AND (life <> 'running' OR status = 'stopped');
 CREATE INDEX parked ON actor (id) WHERE status = 'parked';

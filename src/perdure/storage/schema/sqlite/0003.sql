@@ -9,10 +9,14 @@ ALTER TABLE node ADD COLUMN kinds TEXT NOT NULL DEFAULT '[]';
 
 -- The node that starts a `restarting` actor; if there is none, or it has left or died, whoever finds the actor free does.
 ALTER TABLE actor ADD COLUMN carrier TEXT;
+-- The node that an actor of nobody is offered to: while that one lives, nobody else takes it.
+ALTER TABLE actor ADD COLUMN offered TEXT;
+CREATE INDEX offered ON actor (offered) WHERE offered IS NOT NULL;
 CREATE INDEX unwanted ON actor (owner) WHERE owner IS NOT NULL AND (life <> 'running' OR status = 'stopped');
 
--- Whether it runs actors: a client (0) only sends and asks, and is given none.
+-- Whether it runs actors: a client (0) only sends and asks, and is given none. Whether it gives them up, and is offered none.
 ALTER TABLE node ADD COLUMN runs INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE node ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
 
 -- A query on its way to whoever has the actor, and its answer on the way back. No message: it is gone within seconds, and
 -- nothing rests on it. Whoever asked removes it; or whoever buries him.
