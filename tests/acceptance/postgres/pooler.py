@@ -93,7 +93,7 @@ class Pooler:
             await self._free.get_nowait().end()
 
     async def _connect(self) -> Session:
-        made = await asyncio.to_thread(psycopg.connect, self._dsn, autocommit=True, application_name="pooler")
+        made = await asyncio.to_thread(lambda: psycopg.connect(self._dsn, autocommit=True, application_name="pooler"))
         reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=os.dup(made.fileno())))
         return Session(made, reader, writer)
 

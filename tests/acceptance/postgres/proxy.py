@@ -93,6 +93,7 @@ class Wire:
         writes: Whether it has begun a transaction that is not for reading only.
         cut: Whether it was cut.
         silent: The directions in which it fell silent: to the server (True), from it (False).
+        statements: The texts of those that were prepared, by their names.
         stirred: Set when it was cut, or speaks again.
     """
 
@@ -103,6 +104,7 @@ class Wire:
     writes: bool = False
     cut: bool = False
     silent: set[bool] = field(factory=set[bool])
+    statements: dict[bytes, bytes] = field(factory=dict[bytes, bytes])
     stirred: asyncio.Event = field(factory=asyncio.Event)
 
     def end(self, how: Literal["RST", "FIN"]) -> None:
@@ -116,8 +118,15 @@ class Wire:
         """Learn what it is for."""
         if message.kind == "" and b"application_name\0" in message.raw:
             self.name = message.raw.partition(b"application_name\0")[2].partition(b"\0")[0].decode()
-        if message.to_server and message.kind == "P" and b"\0BEGIN\0" in message.raw:
-            self.writes = True
+        if message.to_server and message.kind == "P":
+            name, text, *_ = message.raw[5:].split(b"\0")
+            self.statements[name] = text
+            self.writes = self.writes or text == b"BEGIN"
+
+    def executes(self, message: Message) -> bytes:
+        """The statement that a message binds, whether it was prepared before or not."""
+        bound = message.to_server and message.kind == "B"
+        return self.statements.get(message.raw[5:].split(b"\0")[1], b"") if bound else b""
 
 
 def passes(message: Message) -> Fate:

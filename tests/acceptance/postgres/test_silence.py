@@ -75,12 +75,12 @@ TO, FROM = frozenset({True}), frozenset({False})
 
 def begins(message: Message) -> bool:
     """What a transaction begins with."""
-    return message.wire.writes and message.kind in "PB" and b"set_config" not in message.raw
+    return message.wire.executes(message) == b"BEGIN"
 
 
 def commits(message: Message) -> bool:
     """A COMMIT on its way."""
-    return message.to_server and message.wire.writes and message.kind == "P" and b"\0COMMIT\0" in message.raw
+    return message.wire.writes and message.wire.executes(message) == b"COMMIT"
 
 
 def committed(message: Message) -> bool:
@@ -115,7 +115,9 @@ async def _one_connection(target: str, key: str, directions: frozenset[bool]) ->
 async def test_one_connection(postgres: str) -> None:
     """A connection that dies without a word is noticed by the deadline of every call, and costs no more than that."""
     ways = {"to": TO, "from": FROM, "both": TO | FROM}
-    await asyncio.gather(*(_one_connection(postgres, key, directions) for key, directions in ways.items()))
+    async with asyncio.TaskGroup() as group:
+        for key, directions in ways.items():
+            group.create_task(_one_connection(postgres, key, directions))
     assert begun == Counter({number: len(ways) for number in range(4)})
 
 
