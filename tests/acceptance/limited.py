@@ -28,8 +28,10 @@ def note(what: str) -> None:
 async def costly(seconds: float) -> None:
     """What costs."""
     note("+step")
-    await asyncio.sleep(seconds)
-    note("-step")
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        note("-step")
 
 
 class Worker(Actor, kind="limited.worker"):
@@ -42,8 +44,10 @@ class Turner(Actor, kind="limited.turner", limit=Limit("acceptance.turn", concur
     @handler
     async def work(self, seconds: float) -> None:
         note("+turn")
-        await asyncio.sleep(seconds)
-        note("-turn")
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            note("-turn")
 
 
 def most(lines: Iterable[str], what: str) -> int:

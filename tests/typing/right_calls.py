@@ -25,6 +25,7 @@ from perdure import (
     Encrypted,
     EscalationError,
     Failure,
+    Limit,
     Limits,
     OneForAll,
     OneForOne,
@@ -79,7 +80,7 @@ def blocking(x: int) -> str:
     return str(x)
 
 
-@step(timeout=timedelta(seconds=3))
+@step(timeout=timedelta(seconds=3), limit=Limit("llm", concurrent=8, rate=60, per=timedelta(minutes=1)))
 def blocking_with_options(x: int, y: str = "") -> str:
     return f"{x}{y}"
 
@@ -172,7 +173,7 @@ class Needs(Actor):
         return [self.goal]
 
 
-class Boss(Actor, aliases=["Chef"], mailbox_limit=10, timeout=60):
+class Boss(Actor, aliases=["Chef"], mailbox_limit=10, timeout=60, limit=Limit("bosses", concurrent=5)):
     """What is called inside a turn."""
 
     worker: Counter | None = None
