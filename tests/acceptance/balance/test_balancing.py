@@ -326,12 +326,16 @@ async def test_what_is_not_taken_is_withdrawn(target: str, monkeypatch: pytest.M
         monkeypatch.setattr(balancer_of(b), "take", nothing)
         await fill(a, [f"a{number}" for number in range(10)])
         await until(lambda: balancer_of(a).given > 0, PATIENCE)
-        for number in range(10):
-            assert await a.get(Clerk, f"a{number}").note.options(timeout=PATIENCE)(1) == 1
+
+        async def withdrawn() -> bool:
+            return await host_of(a).store.offered(host_of(b).node) == []
+
+        await until(withdrawn, PATIENCE)
         given = balancer_of(a).given
         await beats(b, a, 20)
         assert balancer_of(a).given == given
-        assert await host_of(a).store.offered(host_of(b).node) == []
+        for number in range(10):
+            assert await a.get(Clerk, f"a{number}").note.options(timeout=PATIENCE)(1) == 1
 
 
 @pytest.mark.parametrize("who", ["giver", "taker"])
