@@ -39,13 +39,14 @@ BLOCK = 32
 KEPT_IDS = 1_000_000
 
 _TYPES = {"i": "bigint", "r": "double precision", "t": "text", "b": "bytea"}
-_TABLES = (
+_MACROS = (
     (re.compile(r"\bnumbers\((\$\d+)\)"), r"(SELECT unnest(\1::bigint[]) AS value)"),
     (re.compile(r"\btexts\((\$\d+)\)"), r"(SELECT unnest(\1::text[]) AS value)"),
     (
         re.compile(r"\bpairs\((\$\d+)\)"),
         r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_array_elements(\1::json) AS one (value))",
     ),
+    (re.compile(r"\brunnable\(\)"), "runnable"),  # a column, for the planner would not find the index by the condition
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),
     (re.compile(r"/\* lock \*/"), "FOR NO KEY UPDATE OF actor NOWAIT"),
     (re.compile(r"/\* lock, wait \*/"), "FOR NO KEY UPDATE OF actor"),
@@ -65,7 +66,7 @@ def _text(sql: str, first: int = 1) -> bytes:
         return f"${match[1] or count}"
 
     sql = re.sub(r"\?(\d*)", parameter, sql)
-    for pattern, here in _TABLES:
+    for pattern, here in _MACROS:
         sql = pattern.sub(here, sql)
     return sql.encode()
 

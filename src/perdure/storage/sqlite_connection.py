@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 CACHED_ROWS = 100_000
 _CHUNKS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
-_TABLES = (
+_MACROS = (
     (re.compile(r"\b(?:numbers|texts)\((\?\d*)\)"), r"json_each(\1)"),
     (re.compile(r"\bpairs\((\?\d*)\)"), r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each(\1))"),
+    (re.compile(r"\brunnable\(\)"), "owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail"),
 )
 _TOGETHER = nullcontext()
 
 
 @lru_cache(maxsize=1_000)
 def _text(sql: str) -> str:
-    for table, here in _TABLES:
-        sql = table.sub(here, sql)
+    for macro, here in _MACROS:
+        sql = macro.sub(here, sql)
     return sql
 
 

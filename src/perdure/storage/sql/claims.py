@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOT_KEPT = "(offered IS NULL OR offered = ? OR offered NOT IN (SELECT id FROM node WHERE status = 'live'))"
 """What is not kept from one node, the parameter; an offer to a node that has left or died keeps nobody away."""
 
-FREE = f"owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail AND {NOT_KEPT}"
+FREE = f"runnable() AND {NOT_KEPT}"
 """What one node, the parameter, may claim."""
 
 _CLAIMABLE = f"""SELECT id FROM actor WHERE {FREE}

@@ -105,7 +105,7 @@ def answered(connection: Connection, me: str) -> list[Answered]:
 
 def whereabouts(connection: Connection, actor: Address) -> Whereabouts:
     """See `Store.whereabouts`."""
-    sql = "SELECT owner, owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail FROM actor \
+    sql = "SELECT owner, runnable() FROM actor \
            WHERE kind = ? AND actor.key = ?"
     owner, runnable = next(iter(connection.fetch(sql, *actor)), (None, False))
     runners = connection.fetch("SELECT id FROM node WHERE status = 'live' AND runs = 1 ORDER BY id")

@@ -126,10 +126,14 @@ def next_due(connection: Connection) -> float | None:
 
 def grown(connection: Connection, known: Collection[tuple[int, int]], limit: int) -> list[Grown]:
     """See `Store.grown`."""
-    sql = f"SELECT actor.id, actor.tail, {_MAIL} FROM pairs(?) AS wanted \
-            CROSS JOIN actor ON actor.id = CAST(a AS BIGINT) AND actor.tail > CAST(b AS BIGINT) \
-            CROSS JOIN message ON message.actor = actor.id \
-            AND number > CAST(b AS BIGINT) AND number <= CAST(b AS BIGINT) + ? ORDER BY actor.id, number"  # noqa: S608  # constant columns
+    sql = f"""
+    WITH grown AS MATERIALIZED (
+        SELECT actor.id, tail, CAST(b AS BIGINT) AS known FROM pairs(?) AS wanted
+        CROSS JOIN actor ON actor.id = CAST(a AS BIGINT) WHERE tail > CAST(b AS BIGINT)
+    )
+    SELECT grown.id, tail, {_MAIL} FROM grown
+    CROSS JOIN message ON message.actor = grown.id AND number > known AND number <= known + ? ORDER BY grown.id, number
+    """  # noqa: S608  # constant columns
     found: dict[int, Grown] = {}
     for actor, tail, *row in connection.fetch(sql, json.dumps(list(known)), limit):
         found.setdefault(actor, Grown(actor, tail, [])).mail.append(_mail(row))
