@@ -201,7 +201,8 @@ class PostgresStore(Reading):
     def _write(self, batch: Sequence[Write]) -> list[Settled]:
         """Try until it is committed, or refused for good, or the database has been away for too long."""
         self._batch += 1
-        end, lost = time.monotonic() + OUTAGE_SECONDS, False
+        writer = self._need(self._writer)
+        end, lost = time.monotonic() + writer.patience, False
         also: set[int] = set()
         thorough = False
         while True:
@@ -220,7 +221,7 @@ class PostgresStore(Reading):
             except psycopg.Error as found:
                 error = found
                 if not lost:  # a silent connection may have taken all of the time
-                    lost, end = True, time.monotonic() + OUTAGE_SECONDS
+                    lost, end = True, time.monotonic() + writer.patience
                 settled = self._after(found, end)
                 if settled is not None:
                     return settled

@@ -67,9 +67,15 @@ class Link:
         self._backend = 0
         self.committing = False
         """Whether the transaction before was lost in the middle of COMMIT."""
+        self._given_up = False
 
     def __repr__(self) -> str:
         return f"<Link to {self._where.name}>"
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds something is tried again; once that was in vain, each is tried once, until one works."""
+        return 0.0 if self._given_up else OUTAGE_SECONDS
 
     @property
     def raw(self) -> Bounded:
@@ -129,8 +135,10 @@ class Link:
                 self._end_on_the_server(self.raw, before)
             except psycopg.Error as error:
                 if time.monotonic() > end:
-                    away = f"cannot be reached for {OUTAGE_SECONDS:g} s ({said(error)})"
-                    raise StorageError(f"{self._where.name}: {away}. See to the server.") from error
+                    self._given_up = True
+                    raise StorageError(
+                        f"{self._where.name}: cannot be reached ({said(error)}). See to the server."
+                    ) from error
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
@@ -168,6 +176,7 @@ class Link:
         except BaseException:
             self._roll_back(raw)
             raise
+        self._given_up = False
         if commit.statusmessage != "COMMIT":  # a failed transaction is rolled back without an error
             raise StorageError(f"{self._where.name}: COMMIT was answered {commit.statusmessage}. Nothing was written.")
 

@@ -145,6 +145,7 @@ class Proxy:
         fate: Asked about every message.
         wires: The connections that there are.
         accepted: How many there have been.
+        refuses: Whether there are no new ones, as where no server listens.
     """
 
     def __init__(self, target: str) -> None:
@@ -152,6 +153,7 @@ class Proxy:
         self.fate: Callable[[Message], Fate] = passes
         self.wires: list[Wire] = []
         self.accepted = 0
+        self.refuses = False
         self._hears: asyncio.Event = asyncio.Event()
         self._hears.set()
         self._listener: asyncio.Server | None = None
@@ -209,6 +211,9 @@ class Proxy:
     async def _serve(self, client: End) -> None:
         try:
             await self._hears.wait()
+            if self.refuses:
+                client.cut("RST")
+                return
             self.accepted += 1
             server = End(*await asyncio.open_connection(self._address.hostname, self._address.port))
             await self._carry(Wire(self.accepted, client, server))

@@ -33,7 +33,7 @@ from tests.unit.observing import until
 pytestmark = pytest.mark.anyio
 
 PATIENCE_SECONDS = 60.0
-CALL_SECONDS = 3.0
+CALL_SECONDS = OUTAGE_SECONDS = 3.0
 LIMITS = Limits(lease=2, heartbeat=0.3, grace=0.5)
 
 begun: Counter[int] = Counter()
@@ -46,7 +46,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_link, "CALL_SECONDS", CALL_SECONDS)
     monkeypatch.setattr(postgres_link, "CONNECT_SECONDS", 2)
     for module in (postgres_link, postgres):
-        monkeypatch.setattr(module, "OUTAGE_SECONDS", 3.0)
+        monkeypatch.setattr(module, "OUTAGE_SECONDS", OUTAGE_SECONDS)
 
 
 @step
@@ -160,6 +160,19 @@ async def test_silence_for_ever(postgres: str) -> None:
             with pytest.raises(StorageError):
                 await clerk.note.tell(2)
         assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("perdure-postgres")]
+
+
+async def test_an_outage_is_waited_out_once(postgres: str) -> None:
+    """A system that closes while its database is away does not wait anew for each thing that it gives up."""
+    async with Proxy(postgres) as proxy, asyncio.timeout(PATIENCE_SECONDS):
+        async with ActorSystem(proxy.target, limits=LIMITS) as system:
+            assert [await system.get(Clerk, f"c{number}").note(number) for number in range(8)] == list(range(8))
+            proxy.refuses = True
+            proxy.cut_all()
+            with pytest.raises(StorageError):
+                await system.get(Clerk, "c0").note.tell(9)
+            begin = time.monotonic()
+        assert time.monotonic() - begin < 2 * OUTAGE_SECONDS
 
 
 async def test_an_outcome_that_cannot_be_looked_up(postgres: str) -> None:
