@@ -245,6 +245,7 @@ def test_every_column_was_thought_of() -> None:
     found = {table.name: " ".join(sorted(table.columns)) for table in tables()}
     assert found == {
         "actor": "carrier created cursor epoch id key kind life offered owner parent reason restart_at status tail",
+        "allowance": "concurrent defined name per rate",
         "child": "actor cause declared position restart shutdown significant supervisor",
         "failure": "actor at attempt decision error escaped message seq",
         "journal": "attempt digest due error finished key kind message name position result started status target",
@@ -252,6 +253,7 @@ def test_every_column_was_thought_of() -> None:
         "outcome": "changes error finished message result started status",
         "restart": "at child message number supervisor",
         "snapshot": "actor codec initial state version",
+        "starts": "name number slice",
         "turn": "attempts blame error executing message retry_at since suspect",
         "watcher": "actor cause handler parameter watcher",
     }

@@ -13,6 +13,7 @@ from perdure import (
     Backoff,
     Child,
     DeadLetterError,
+    Limit,
     Limits,
     OneForOne,
     Retry,
@@ -41,9 +42,9 @@ def forget() -> None:
     gates.update({name: asyncio.Event() for name in ("step", "answer", "flaky")})
 
 
-@step
+@step(limit=Limit("copying.effects", concurrent=8, rate=100, per=60))
 async def effect(name: str) -> str:
-    """Done once."""
+    """Done once, and counted for a limit."""
     steps[name] += 1
     return name
 

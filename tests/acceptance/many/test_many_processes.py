@@ -24,6 +24,7 @@ from tests.acceptance.many.witness import witness
 
 KEYS = [f"k{number}" for number in range(8)]
 AT_LEAST = 100
+OPEN = 64
 PAUSE_SECONDS = 0.03
 DONE_SECONDS = 3 * LEASE_SECONDS
 BUSY_SECONDS = 30.0  # what else goes on on the machine; only a hang takes longer
@@ -37,20 +38,41 @@ class Load:
         self._random = random.Random(seed)
         self._sent: dict[str, list[int]] = defaultdict(list)
         self._receipts: list[Receipt[int]] = []
+        self._open = asyncio.Semaphore(OPEN)
+        self._waiting: set[asyncio.Task[None]] = set()
 
     @property
     def count(self) -> int:
         """How many messages it has sent."""
         return len(self._receipts)
 
+    @property
+    def open(self) -> int:
+        """How many of them have not been handled."""
+        return len(self._waiting)
+
     async def send(self) -> None:
-        """One message."""
+        """One message, as soon as there are not too many that have not been handled."""
+        await self._open.acquire()
         number = self.count + 1
         key, other = self._random.sample(KEYS, 2)
         self._sent[key].append(number)
         # asks go in one direction, or they would wait in a circle
         asked = other if key < other and number % 3 == 0 else None
-        self._receipts.append(await self._client.get(Accountant, key).add.tell(number, asked, naps=number % 5 == 0))
+        receipt = await self._client.get(Accountant, key).add.tell(number, asked, naps=number % 5 == 0)
+        self._receipts.append(receipt)
+        task = asyncio.create_task(self._handled(receipt))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _handled(self, receipt: Receipt[int]) -> None:
+        await receipt.result()
+        self._open.release()
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        for task in self._waiting:
+            task.cancel()
 
     async def settle(self) -> None:
         """Wait for all, and compare."""
@@ -73,21 +95,31 @@ async def run(target: str, folder: Path, *, seed: int, blows: Blows) -> None:
     ):
         load = Load(client, seed)
         await load.send()
-        striking = asyncio.create_task(nodes.strike(blows))
-        while not striking.done() or load.count < AT_LEAST:
-            await load.send()
-            await asyncio.sleep(PAUSE_SECONDS)
-        await striking
+        over = asyncio.Event()
+        sending = asyncio.create_task(_send(load, over))
+        await nodes.strike(blows)
+        over.set()
         try:
             async with asyncio.timeout(DONE_SECONDS + BUSY_SECONDS):
+                await sending
                 await load.settle()
         except TimeoutError:
-            raise AssertionError(f"not done: seed {seed}; {nodes}; {nodes.errors()[-3_000:]}") from None
+            left = f"{load.open} of {load.count} messages left"
+            raise AssertionError(f"not done: seed {seed}; {nodes}; {left}; {seen}; {nodes.errors()[-3_000:]}") from None
+        finally:
+            sending.cancel()
+            load.end()
         took = loop.time() - nodes.healed
     print(f"{nodes}, {load.count} messages, {seen}, done {took:.1f} s after the last blow")  # noqa: T201  # for those who ask with -s
     assert not seen.wrong
     assert seen.activations > len(KEYS)
     check_steps(folder, load.count, nodes)
+
+
+async def _send(load: Load, over: asyncio.Event) -> None:
+    while not over.is_set() or load.count < AT_LEAST:
+        await load.send()
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 # SIGSTOP may meet the process that is just writing to SQLite: then all wait until it goes on (P12).
