@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime  ## watch an actor survive kill -9
 	$(BIN)/perdure demo
 
 test: $(VENV)/.dev  ## run the tests, but for the torture ones (WORKERS=2)
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-postgres: $(VENV)/.dev  ## run what needs PostgreSQL on each version that is installed (POSTGRES="16 18")
 	@set -e; for version in $(POSTGRES); do \

@@ -132,7 +132,7 @@ async def test_blows_on_sqlite(tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_blows_on_postgres(tmp_path: Path, postgres: str, seed: int) -> None:
     """Killed or stopped, a process is found by its heartbeats."""
-    await run(postgres, tmp_path, seed=seed, blows=Blows(50, 5, pause=2.4))
+    await run(postgres, tmp_path, seed=seed, blows=Blows(50, 5, pause=2.0))
 
 
 @pytest.mark.torture
