@@ -21,14 +21,14 @@ from perdure.console.inspect import Inspector
 from perdure.console.names import UnknownActor
 from perdure.console.operate import ActorRuns, Operator, StoppedForGood, SupervisorDown
 from perdure.storage.records import Address
-from tests.unit.inspected import NOW, Rows, alive, failure
+from tests.unit.inspected import NOW, STORES, Rows, alive, failure, target_of
 from tests.unit.observing import files_in, until
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Generator[Rows]:
+@pytest.fixture(params=STORES)
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Rows]:
     """A database with three dead letters of two classes of errors, and a message that came right."""
-    rows = Rows(tmp_path / "agents.db")
+    rows = Rows(target_of(request, tmp_path))
     actor = rows.actor()
     for id_, type_ in {"d1": "builtins.ValueError", "d2": "shop.SoldOut", "d3": "builtins.ValueError"}.items():
         rows.outcome(rows.message(actor, id_), "dead", error=failure(type_))
@@ -39,7 +39,7 @@ def rows(tmp_path: Path) -> Generator[Rows]:
 
 def run(rows: Rows, *args: str) -> Result:
     """A command on the database."""
-    return CliRunner().invoke(main, [*args, "--db", str(rows.path)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(main, [*args, "--db", rows.target], env={"COLUMNS": "200"})
 
 
 def document(rows: Rows, *args: str, code: int = 0) -> Any:  # noqa: ANN401  # any JSON document
@@ -51,7 +51,7 @@ def document(rows: Rows, *args: str, code: int = 0) -> Any:  # noqa: ANN401  # a
 
 def dead(rows: Rows) -> list[str]:
     """The dead letters that are left."""
-    return [message.id for message in Inspector(rows.path).dead(limit=None).messages]
+    return [message.id for message in Inspector(rows.target).dead(limit=None).messages]
 
 
 # trying again ---------------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_a_letter_is_tried_again_by_its_id(rows: Rows) -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["Researcher/r1.run (d2), pending", "1 dead letter sent again"]
     assert dead(rows) == ["d3", "d1"]
-    assert [message.id for message in Inspector(rows.path).actor("Researcher/r1").messages][-1] == "d2"
+    assert [message.id for message in Inspector(rows.target).actor("Researcher/r1").messages][-1] == "d2"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_dead_alone_lists_as_ever(rows: Rows) -> None:
 
 def test_the_database_may_be_named_before_the_operation(rows: Rows) -> None:
     """`perdure dead --db PATH` is gone on with, and what would be ignored is refused."""
-    runner, path = CliRunner(), str(rows.path)
+    runner, path = CliRunner(), rows.target
     assert runner.invoke(main, ["dead", "--db", path, "retry", "d1"]).exit_code == 0
     assert runner.invoke(main, ["--db", path, "dead", "retry", "d2"]).exit_code == 0
     refused = runner.invoke(main, ["dead", "--db", path, "--error", "ValueError", "purge", "d3"])
@@ -213,7 +213,7 @@ def test_a_supervisor_is_restarted_with_its_children(rows: Rows) -> None:
     crew = rows.actor("Crew", "main", life="failed")
     first = rows.child(crew, rows.actor("Till", "a", life="terminated"), 1)
     ended = rows.child(crew, rows.actor("Till", "b", life="terminated", status="stopped"), 2)
-    with alive(rows.path, rows.node()):
+    with alive(rows.target, rows.node()):
         found = document(rows, "restart", "Crew/main")
     assert (found["actor"], found["others"], found["processes"]) == ("Crew/main", ["Till/a", "Till/b"], 1)
     assert [life(rows, actor)[:2] for actor in (crew, first, ended)] == [("restarting", "ready")] * 3
@@ -232,7 +232,7 @@ async def test_what_cannot_be_restarted_says_why(rows: Rows) -> None:
     inner = rows.child(crew, rows.actor("Crew", "inner", life="failed"))
     rows.child(inner, rows.actor("Till", "a", life="failed"))
     rows.actor("Till", "gone", status="stopped", reason="normal")
-    operator = Operator(rows.path)
+    operator = Operator(rows.target)
     with pytest.raises(UnknownActor) as unknown:
         await operator.restart("Researcher/r2")
     assert unknown.value.near == ("Researcher/r1",)
@@ -281,7 +281,7 @@ def test_an_operation_touches_nothing_else(rows: Rows) -> None:
     assert life(rows, parked)[1:] == ("parked", 0, "the code changed")
     owners = rows.connection.execute("SELECT owner, epoch FROM actor ORDER BY id").fetchall()
     assert owners == [(None, 0), (None, 0), ("n1", 0)]
-    assert [node.id for node in Inspector(rows.path).overview().nodes] == ["n1"]
+    assert [node.id for node in Inspector(rows.target).overview().nodes] == ["n1"]
 
 
 # real systems ---------------------------------------------------------------------------------------------------------

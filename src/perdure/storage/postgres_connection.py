@@ -39,12 +39,22 @@ BLOCK = 32
 KEPT_IDS = 1_000_000
 
 _TYPES = {"i": "bigint", "r": "double precision", "t": "text", "b": "bytea"}
+# PostgreSQL has no text for some characters that JSON can name, and would refuse all of a document that has one.
+_JSON = r"regexp_replace(\1, '\\\\u(0000|[dD][89a-fA-F])', '/u\\1', 'g')::json"
+_MEMBERS = (
+    rf"CASE WHEN left(\1, 1) = '{{' AND json_typeof({_JSON} -> '\2') = 'array' THEN {_JSON} -> '\2' ELSE '[]' END"
+)
 _TABLES = (
     (re.compile(r"\bnumbers\((\$\d+)\)"), r"(SELECT unnest(\1::bigint[]) AS value)"),
     (re.compile(r"\btexts\((\$\d+)\)"), r"(SELECT unnest(\1::text[]) AS value)"),
     (
         re.compile(r"\bpairs\((\$\d+)\)"),
         r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_array_elements(\1::json) AS one (value))",
+    ),
+    (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), rf"(CASE WHEN left(\1, 1) = '{{' THEN {_JSON} ->> '\2' END)"),
+    (
+        re.compile(r"\bmembers\(([\w.]+), (\w+)\)"),
+        rf"(SELECT json_array_elements_text({_MEMBERS}) AS value)",
     ),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),
     (re.compile(r"/\* lock \*/"), "FOR NO KEY UPDATE OF actor NOWAIT"),
