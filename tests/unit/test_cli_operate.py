@@ -115,6 +115,17 @@ def test_what_cannot_be_tried_again_is_named_and_the_rest_is_sent(rows: Rows) ->
     ]
 
 
+@pytest.mark.parametrize("odd", ["d\udcff", "d\0"])
+@pytest.mark.parametrize("command", [["dead", "retry"], ["dead", "purge"], ["restart"]])
+def test_a_name_that_is_no_text_is_refused_alone(rows: Rows, command: list[str], odd: str) -> None:
+    """Whatever bytes a shell passes, the letters that were named right are done, and nobody reads a traceback."""
+    names = ["Researcher/" + odd] if command == ["restart"] else ["d1", odd]
+    result = run(rows, *command, *names)
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert "there is no such" in result.stderr
+    assert dead(rows) == (["d3", "d2", "d1"] if command == ["restart"] else ["d3", "d2"])
+
+
 # removing -------------------------------------------------------------------------------------------------------------
 
 

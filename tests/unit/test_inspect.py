@@ -13,7 +13,6 @@ import pytest
 from perdure.console import database, inspect, postgres_database, reading, sqlite_database
 from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
-from perdure.console.names import UnknownActor, UnknownMessage
 from perdure.console.targets import database_of
 from perdure.console.views import Failure, Stored, Wait
 from tests.unit.inspected import NOW, STORES, Rows, alive, failure, target_of
@@ -275,77 +274,6 @@ def test_effects_are_found_whatever_their_numbers(rows: Rows, inspector: Inspect
     rows.message(log, "effect", "note", cause=2, sent=NOW - 10)
     rows.message(rows.actor(), "root", sent=NOW - 20)
     assert [it.message.id for it in inspector.message("root").caused] == ["effect"]
-
-
-# lists ----------------------------------------------------------------------------------------------------------------
-
-
-def test_actors_with_mail_come_first(rows: Rows, inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What needs attention is not on the last page."""
-    monkeypatch.setattr(inspect, "_PAGE", 2)
-    for key in ("a", "b", "c", "d", "e"):
-        rows.actor(key=key)
-    rows.message(rows.actor("Zebra", "z"))
-    rows.actor("Yak", "y", status="parked")
-    everything = inspector.overview(limit=None)
-    keys = [str(actor.address) for actor in everything.actors]
-    assert keys == ["Yak/y", "Zebra/z", *(f"Researcher/{key}" for key in "abcde")]
-    assert (everything.total, everything.busy, everything.more) == (7, 1, False)
-    some = inspector.overview(limit=3)
-    assert [str(actor.address) for actor in some.actors] == keys[:3]
-    assert some.more
-    assert inspector.overview(kind="Yak").total == 1
-
-
-def test_dead_letters_come_newest_first(rows: Rows, inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What broke just now is on the first line."""
-    monkeypatch.setattr(inspect, "_PAGE", 2)
-    actor = rows.actor()
-    for number in range(5):
-        rows.outcome(rows.message(actor, f"d{number}"), "dead", error=failure())
-    letters = inspector.dead(limit=None)
-    assert [message.id for message in letters.messages] == ["d4", "d3", "d2", "d1", "d0"]
-    assert (letters.total, inspector.dead(limit=2).more) == (5, True)
-
-
-# names ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("asked", "near"),
-    [
-        ("Researcher/r2", ("Researcher/r1",)),
-        ("Reseacher/r1", ("Researcher/r1",)),
-        ("Critic/r1", ("Researcher/r1",)),
-        ("r1", ("Researcher/r1",)),
-        ("Researcher", ("Researcher/r1",)),
-        ("Researcher/' OR 1=1 --", ()),
-    ],
-)
-def test_an_unknown_actor_suggests_known_ones(
-    rows: Rows, inspector: Inspector, asked: str, near: tuple[str, ...]
-) -> None:
-    """A slip of the finger costs one more key press, not a search."""
-    rows.actor()
-    with pytest.raises(UnknownActor, match="perdure ps") as caught:
-        inspector.actor(asked)
-    assert caught.value.near == near
-
-
-def test_a_key_may_hold_slashes(rows: Rows, inspector: Inspector) -> None:
-    """Keys that are paths can be typed as they are."""
-    rows.actor(key="a/b/c")
-    assert str(inspector.actor("Researcher/a/b/c").actor.address) == "Researcher/a/b/c"
-
-
-def test_an_unknown_message_suggests_known_ones(rows: Rows, inspector: Inspector) -> None:
-    """An id that was copied in part is completed, and an actor's name is told apart from an id."""
-    rows.message(rows.actor(), "r1/why-is-the-sky-blue")
-    with pytest.raises(UnknownMessage) as caught:
-        inspector.message("r1/why")
-    assert caught.value.near == ("r1/why-is-the-sky-blue",)
-    with pytest.raises(UnknownMessage, match="perdure show Researcher/r1"):
-        inspector.message("Researcher/r1")
 
 
 # values ---------------------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def show_tree(context: click.Context, limit: int, db: str | None, *, as_json: bo
 @_on_database
 @click.pass_context
 def dead(context: click.Context, error: str | None, limit: int, db: str | None, *, as_json: bool) -> None:
-    """List the messages that were given up, newest first, and why; or do something about them."""
+    """List the messages that were given up, the last one first, and why; or do something about them."""
     if context.invoked_subcommand is None:
         _show(context, db, lambda it: it.dead(error=error, limit=limit or None), tables.dead_letters, as_json=as_json)
     elif error or as_json:

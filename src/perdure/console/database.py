@@ -79,7 +79,7 @@ class Database(Protocol):
 def positional(sql: str, parameters: dict[str, Parameter]) -> tuple[str, list[Parameter]]:
     """A query with numbers for its parameters, and their values in this order."""
     text, names = _numbered(sql)
-    return text, [_readable(parameters[name]) for name in names]
+    return text, [_known(parameters[name]) for name in names]
 
 
 @lru_cache(maxsize=200)
@@ -88,6 +88,10 @@ def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     return _NAME.sub(lambda name: f"?{names.index(name[1]) + 1}", sql), names
 
 
-def _readable(value: Parameter) -> Parameter:
-    """A name that is not text, as a terminal may pass it: no database has it, and none takes it."""
-    return value.encode(errors="surrogatepass").decode(errors="replace") if isinstance(value, str) else value
+def known_text(text: str) -> str:
+    """A name as a database can hold it: bytes that are no text, as a shell may pass them, are in none."""
+    return text.encode(errors="surrogatepass").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _known(value: Parameter) -> Parameter:
+    return known_text(value) if isinstance(value, str) else value

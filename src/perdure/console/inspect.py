@@ -177,7 +177,7 @@ class Inspector:
         )
 
     def dead(self, *, error: str | None = None, limit: int | None = 50) -> DeadLetters:
-        """The dead letters, newest first.
+        """The dead letters, those first that died last.
 
         Args:
             error: Only those whose error is of this class or of one below it: `builtins.ValueError`, or `ValueError`.
@@ -193,9 +193,9 @@ class Inspector:
         return evolve(letters, messages=tuple(messages), more=more)
 
     def _dead(self, error: str | None, count: int, found: list[MessageView]) -> list[MessageView]:
-        before = found[-1].seq if found else None
+        after = (found[-1].finished or 0.0, found[-1].seq) if found else None
         return self._read(
-            lambda reading: list(reading.messages(rows.dead(reading.moment, error, count, before, reading.now)))
+            lambda reading: list(reading.messages(rows.dead(reading.moment, error, count, after, reading.now)))
         )
 
     # supervision ------------------------------------------------------------------------------------------------------

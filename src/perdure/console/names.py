@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from perdure.console import rows
+from perdure.console.database import known_text
 from perdure.errors import ActorError, NoSuchMessage
 from perdure.storage.records import Address
 
@@ -37,7 +38,7 @@ class UnknownMessage(_UnknownNameError, NoSuchMessage):
 
 def parse_address(text: str) -> Address:
     """`Kind/key` as an address; the key may hold further slashes."""
-    kind, _, key = text.partition("/")
+    kind, _, key = known_text(text).partition("/")
     return Address(kind, key)
 
 

@@ -21,6 +21,7 @@ from attrs import frozen
 
 from perdure.client import node_record
 from perdure.console import rows
+from perdure.console.database import known_text
 from perdure.console.names import parse_address, unknown_actor, unknown_message
 from perdure.console.reading import Reading
 from perdure.console.targets import database_of
@@ -142,7 +143,7 @@ class Operator:
     # dead letters -----------------------------------------------------------------------------------------------------
 
     def letters(self, error: str | None = None) -> list[str]:
-        """Ids of the dead letters, oldest first; of one class of errors, as `Inspector.dead` has it."""
+        """Ids of the dead letters, in the order they were sent; of one class of errors, as `Inspector.dead` has it."""
         return self._database.read(lambda moment: rows.dead_ids(moment, error))
 
     async def retry(self, *messages: str) -> Retried:
@@ -150,7 +151,7 @@ class Operator:
         seqs: list[int] = []
         refused: list[Refusal] = []
         async with self._store() as store:
-            for some in _portions(list(dict.fromkeys(messages))):
+            for some in _portions(_named(messages)):
                 for id_, settled in zip(some, await store.write([Resend(id_) for id_ in some]), strict=True):
                     if isinstance(settled, Appended):
                         seqs.append(settled.mail.seq)
@@ -181,7 +182,7 @@ class Operator:
 
     async def purge(self, *messages: str) -> Removed:
         """Remove dead letters for good, with their journals and failures. Their ids are free again."""
-        ids = list(dict.fromkeys(messages))
+        ids = _named(messages)
         states = self._database.read(lambda moment: rows.states(moment, ids))
         refused: list[Refusal] = []
         for id_ in ids:
@@ -238,6 +239,11 @@ class Operator:
             return sum(node is not None and node.live is not False for node in found)
 
         return self._database.read(look)
+
+
+def _named(messages: Sequence[str]) -> list[str]:
+    """Each message once."""
+    return list(dict.fromkeys(map(known_text, messages)))
 
 
 def _portions(all_: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -69,7 +69,7 @@ class PostgresMoment:
         if time.monotonic() > self._end:
             raise _slow(self._where)
         text, values = positional(sql, parameters)
-        return self._connection.fetch(text, *(_writable(value) for value in values))
+        return self._connection.fetch(text, *values)
 
     def live(self, nodes: Collection[str]) -> dict[str, bool | None]:
         """Whether they are connected to the server. A pooler's connections and a standby's say nothing of them."""
@@ -130,7 +130,9 @@ class PostgresDatabase:
                 f"{self.name}: the schema '{self._where.schema}' {what}. Name the target that your program gives to "
                 f"ActorSystem, with its ?schema=…{near}."
             )
-        ((version,),) = connection.fetch("SELECT coalesce(max(number), 0) FROM perdure_migration")
+        # by its full name: a schema that this user may not use is left out of the search path without a word
+        table = f'"{self._where.schema}".perdure_migration'
+        ((version,),) = connection.fetch(f"SELECT coalesce(max(number), 0) FROM {table}")  # noqa: S608  # letters only
         known = newest("postgres")
         if version > known:
             raise SchemaTooNewError(
@@ -159,8 +161,3 @@ def _slow(where: Place) -> SlowReadError:
         f"{where.name}: the read took longer than {READ_SECONDS:g} s and was given up, so that vacuum is not held "
         "back. Ask for less, with --limit or --kind."
     )
-
-
-def _writable(value: Parameter) -> Parameter:
-    """A text that has a NUL is nowhere in PostgreSQL."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

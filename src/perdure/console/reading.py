@@ -65,7 +65,10 @@ class Reading:
 
     def _learn(self, found: Sequence[tuple[Any, ...]]) -> tuple[NodeView, ...]:
         live = self.moment.live([id_ for id_, *_, status in found if status == "live"])
-        nodes = tuple(NodeView(*row, live.get(row[0], False)) for row in found)
+        nodes = tuple(
+            NodeView(id_, pid, host, python, version, started, status, live.get(id_, False))
+            for id_, pid, host, python, version, started, status in found
+        )
         self._nodes.update((node.id, node) for node in nodes)
         return nodes
 

@@ -234,19 +234,24 @@ def undue(moment: Moment, number: int, limit: int, now: float) -> list[tuple[Mes
 
 
 def dead(
-    moment: Moment, error: str | None, limit: int, before: int | None, now: float
+    moment: Moment, error: str | None, limit: int, after: tuple[float, int] | None, now: float
 ) -> list[tuple[MessageRow, Content]]:
-    """Dead letters, newest first, older than message number `before`; of one class of errors, if it is named."""
-    older = "" if before is None else " AND outcome.message < :before"
+    """Dead letters, those first that died last; of one class of errors, if it is named.
+
+    `after` is when the last of the page before died, and its number. Numbers alone are no order of time: processes are
+    given blocks of them.
+    """
+    older = "" if after is None else " AND (finished, outcome.message) < (:finished, :before)"
     sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE {_dead(error)}{older}
-              ORDER BY outcome.message DESC LIMIT :limit"""  # noqa: S608  # constant columns and conditions
-    return _contents(moment.fetch(sql, error=error, limit=limit, before=before, now=now))
+              ORDER BY finished DESC, outcome.message DESC LIMIT :limit"""  # noqa: S608  # constant columns and conditions
+    finished, before = after or (0.0, 0)
+    return _contents(moment.fetch(sql, error=error, limit=limit, finished=finished, before=before, now=now))
 
 
 def dead_ids(moment: Moment, error: str | None) -> list[str]:
-    """Ids of dead letters, oldest first."""
+    """Ids of dead letters, in the order they were sent."""
     sql = f"""SELECT id FROM outcome JOIN message ON message.seq = outcome.message
-              WHERE {_dead(error)} ORDER BY outcome.message"""  # noqa: S608  # constant condition
+              WHERE {_dead(error)} ORDER BY sent, seq"""  # noqa: S608  # constant condition
     return [id_ for (id_,) in moment.fetch(sql, error=error)]
 
 

@@ -347,7 +347,7 @@ class MessageHistory:
 
 @frozen
 class DeadLetters:
-    """What `perdure dead` shows: newest first. `total` are all of the kind of error that was asked for."""
+    """What `perdure dead` shows: what died last first. `total` are all of the kind of error that was asked for."""
 
     database: str
     read: float
