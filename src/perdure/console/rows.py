@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -136,10 +137,12 @@ LEFT JOIN turn ON turn.message = message.seq
 """
 
 
-_NAMED = "({0} = :error OR substr({0}, length({0}) - length(:error)) = '.' || :error)"
+_NAMED = "substr('.' || {0}, length({0}) - length(:error) + 1) = '.' || :error"
+# A name ends a text in JSON: what has it nowhere at an end need not be parsed.
 _IS_OF_CLASS = f"""
-({_NAMED.format("member(outcome.error, type)")} OR EXISTS (
- SELECT 1 FROM members(outcome.error, lineage) AS base WHERE {_NAMED.format("base.value")}))
+CASE WHEN replace(outcome.error, :end, '') <> outcome.error
+ THEN EXISTS (SELECT 1 FROM members(outcome.error, lineage) AS base WHERE {_NAMED.format("base.value")})
+  OR {_NAMED.format("member(outcome.error, type)")} ELSE FALSE END
 """  # noqa: S608  # constant condition
 
 
@@ -242,24 +245,32 @@ def dead(
     given blocks of them.
     """
     older = "" if after is None else " AND (finished, outcome.message) < (:finished, :before)"
-    sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE {_dead(error)}{older}
-              ORDER BY finished DESC, outcome.message DESC LIMIT :limit"""  # noqa: S608  # constant columns and conditions
+    sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE message.seq IN (
+              SELECT outcome.message FROM outcome WHERE {_dead(error)}{older}
+              ORDER BY finished DESC, outcome.message DESC LIMIT :limit)
+              ORDER BY finished DESC, message.seq DESC"""  # noqa: S608  # constant columns and conditions
     finished, before = after or (0.0, 0)
-    return _contents(moment.fetch(sql, error=error, limit=limit, finished=finished, before=before, now=now))
+    named = {"error": error, "end": _end(error)}
+    return _contents(moment.fetch(sql, **named, limit=limit, finished=finished, before=before, now=now))
 
 
 def dead_ids(moment: Moment, error: str | None) -> list[str]:
     """Ids of dead letters, in the order they were sent."""
     sql = f"""SELECT id FROM outcome JOIN message ON message.seq = outcome.message
               WHERE {_dead(error)} ORDER BY sent, seq"""  # noqa: S608  # constant condition
-    return [id_ for (id_,) in moment.fetch(sql, error=error)]
+    return [id_ for (id_,) in moment.fetch(sql, error=error, end=_end(error))]
 
 
 def dead_count(moment: Moment, error: str | None = None) -> int:
     """How many dead letters there are."""
     sql = f"SELECT count(*) FROM outcome WHERE {_dead(error)}"  # noqa: S608  # constant condition
-    ((count,),) = moment.fetch(sql, error=error)
+    ((count,),) = moment.fetch(sql, error=error, end=_end(error))
     return int(count)
+
+
+def _end(name: str | None) -> str:
+    """How a text ends in JSON that ends with a name."""
+    return json.dumps(name or "", ensure_ascii=False)[1:]
 
 
 def _dead(error: str | None) -> str:

@@ -41,9 +41,10 @@ KEPT_IDS = 1_000_000
 _TYPES = {"i": "bigint", "r": "double precision", "t": "text", "b": "bytea"}
 # PostgreSQL has no text for some characters that JSON can name, and would refuse all of a document that has one.
 _JSON = r"regexp_replace(\1, '\\\\u(0000|[dD][89a-fA-F])', '/u\\1', 'g')::json"
-_MEMBERS = (
-    rf"CASE WHEN left(\1, 1) = '{{' AND json_typeof({_JSON} -> '\2') = 'array' THEN {_JSON} -> '\2' ELSE '[]' END"
-)
+# OFFSET has a document parsed once.
+_MEMBERS = rf"""(
+SELECT json_array_elements_text(CASE json_typeof(list) WHEN 'array' THEN list ELSE '[]' END) AS value
+FROM (SELECT CASE WHEN left(\1, 1) = '{{' THEN {_JSON} -> '\2' END AS list OFFSET 0) AS one)"""  # noqa: S608  # constant parts
 _TABLES = (
     (re.compile(r"\bnumbers\((\$\d+)\)"), r"(SELECT unnest(\1::bigint[]) AS value)"),
     (re.compile(r"\btexts\((\$\d+)\)"), r"(SELECT unnest(\1::text[]) AS value)"),
@@ -52,10 +53,7 @@ _TABLES = (
         r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_array_elements(\1::json) AS one (value))",
     ),
     (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), rf"(CASE WHEN left(\1, 1) = '{{' THEN {_JSON} ->> '\2' END)"),
-    (
-        re.compile(r"\bmembers\(([\w.]+), (\w+)\)"),
-        rf"(SELECT json_array_elements_text({_MEMBERS}) AS value)",
-    ),
+    (re.compile(r"\bmembers\(([\w.]+), (\w+)\)"), _MEMBERS),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),
     (re.compile(r"/\* lock \*/"), "FOR NO KEY UPDATE OF actor NOWAIT"),
     (re.compile(r"/\* lock, wait \*/"), "FOR NO KEY UPDATE OF actor"),
