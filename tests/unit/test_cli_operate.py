@@ -327,6 +327,12 @@ class Shop(Actor, kind="operate.shop"):
         return paid
 
 
+@pytest.fixture(params=STORES)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place for a system."""
+    return target_of(request, tmp_path)
+
+
 @pytest.fixture
 def broken() -> Generator[None]:
     """A shop that is broken until somebody mends it."""
@@ -337,30 +343,28 @@ def broken() -> Generator[None]:
 
 
 @pytest.mark.usefixtures("broken")
-async def test_a_letter_of_a_dead_system_is_done_when_it_starts(tmp_path: Path) -> None:
+async def test_a_letter_of_a_dead_system_is_done_when_it_starts(target: str) -> None:
     """After the mending, the same message comes right under the same receipt, and nothing is paid twice."""
-    path = tmp_path / "shop.db"
-    async with ActorSystem(path, limits=Limits(attempts=1)) as system:
+    async with ActorSystem(target, limits=Limits(attempts=1)) as system:
         receipt = await system.get(Shop, "s").sell.options(id="order").tell(7)
         await until(lambda: _is(receipt.status, "dead"))
     BROKEN.clear()
-    operator = Operator(path)
+    operator = Operator(target)
     retried = await operator.retry(*operator.letters("ValueError"))
     assert [message.id for message in retried.messages] == ["order"]
-    async with ActorSystem(path) as system:
+    async with ActorSystem(target) as system:
         assert await system.get(Shop, "s").sell.options(id="order")(7) == 7
     assert PAID == [7]
 
 
 @pytest.mark.usefixtures("broken")
-async def test_a_letter_is_tried_again_beside_a_running_system(tmp_path: Path) -> None:
+async def test_a_letter_is_tried_again_beside_a_running_system(target: str) -> None:
     """Nobody stops a service to have one message done again."""
-    path = tmp_path / "shop.db"
-    async with ActorSystem(path, limits=Limits(attempts=1)) as system:
+    async with ActorSystem(target, limits=Limits(attempts=1)) as system:
         receipt = await system.get(Shop, "s").greet.options(id="hello").tell()
         await until(lambda: _is(receipt.status, "dead"))
         BROKEN.clear()
-        await Operator(path).retry("hello")
+        await Operator(target).retry("hello")
         await until(lambda: _is(receipt.status, "succeeded"))
         assert await receipt.result() == "1"
 
