@@ -26,7 +26,7 @@ test: $(VENV)/.dev  ## run the tests, but for the torture ones (WORKERS=2)
 
 test-postgres: $(VENV)/.dev  ## run what needs PostgreSQL on each version that is installed (POSTGRES="16 18")
 	@set -e; for version in $(POSTGRES); do \
-		PERDURE_TEST_POSTGRES_VERSION=$$version $(BIN)/python -m pytest -n $(WORKERS) -k postgres tests/conformance tests/acceptance; \
+		PERDURE_TEST_POSTGRES_VERSION=$$version $(BIN)/python -m pytest -n $(WORKERS) -k postgres tests/unit tests/conformance tests/acceptance; \
 	done
 
 check: lint format-check pyright mypy ty imports  ## lint, format, types and imports (-k: go on after a failure)

@@ -16,6 +16,7 @@ from perdure import ActorSystem, Limits, Supervisor
 from perdure.actors.host import Host
 from perdure.actors.stops import Lost
 from perdure.clock import Clock
+from perdure.storage.postgres import PostgresStore
 from perdure.storage.seal import Seal
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.store import Store
@@ -23,9 +24,10 @@ from perdure.supervision.balancer import Balancer
 
 
 async def crash(system: ActorSystem) -> None:
-    """End a system as SIGKILL would: what is committed stays, its node has not left, its lock is free."""
-    host, committer, store = host_of(system), system._committer, sqlite_of(system)
+    """End a system as SIGKILL would: what is committed stays, its node has not left, no lock or connection is its."""
+    host, committer, store = host_of(system), system._committer, system._store
     assert committer is not None
+    assert isinstance(store, SQLiteStore | PostgresStore)
     if system._watchdog is not None:
         system._watchdog.stop()
     host.closing = host.draining = True

@@ -6,13 +6,20 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from perdure.storage.sqlite_open import prepare
+import psycopg
+import pytest
+from psycopg import sql as composing
+
+from perdure.storage import postgres_open, sqlite_open
+from perdure.storage.postgres_connection import PostgresConnection
+from perdure.storage.postgres_link import Link
+from perdure.storage.targets import is_postgres
 
 Value: TypeAlias = str | bytes | int | float | None
 
@@ -20,13 +27,69 @@ NOW = 1_800_000_000.0
 """What the readers' clock says."""
 
 
+STORES = ["sqlite", "postgres"]
+"""What is read alike, wherever it lies."""
+
+in_a_file = pytest.mark.parametrize("rows", ["sqlite"], indirect=True)
+"""For what has nothing to do with where it lies."""
+
+
+class Cursor(Protocol):
+    """What a statement found."""
+
+    def fetchone(self) -> Any: ...  # noqa: ANN401  # a row, of whatever was asked for
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """What rows are written through."""
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ..., /) -> Cursor: ...
+
+    def close(self) -> None: ...
+
+
+class Postgres:
+    """See `Connection`: with SQLite's `?`."""
+
+    def __init__(self, target: str) -> None:
+        where = postgres_open.place(target)
+        self._raw = Link(where, "rows").raw
+        self._raw.deadline = None
+        postgres_open.prepare(self._raw, where)
+        self._raw.execute(composing.SQL("SET search_path = {}").format(composing.Identifier(where.schema)))
+
+    def execute(self, sql: str, parameters: Sequence[Value] = (), /) -> Cursor:
+        """One statement."""
+        return PostgresConnection(self._raw, None).send(sql, *parameters)
+
+    def close(self) -> None:
+        """End it."""
+        self._raw.close()
+
+
+def target_of(request: pytest.FixtureRequest, folder: Path) -> str:
+    """A new place, in the kind of database that the fixture's parameter names."""
+    return str(folder / "agents.db") if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
+
+
+def named(target: str) -> str:
+    """What people read of a target."""
+    return postgres_open.place(target).name if is_postgres(target) else target
+
+
 class Rows:
     """Writes rows into a database with perdure's schema."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        prepare(self.connection, str(path))
+    def __init__(self, target: str | Path) -> None:
+        self.target = str(target)
+        self.connection: Connection
+        if is_postgres(self.target):
+            self.connection = Postgres(self.target)
+        else:
+            self.connection = file = sqlite3.connect(target, isolation_level=None)
+            sqlite_open.prepare(file, self.target)
         self._actors = count(1)
         self._messages = count(1)
 
@@ -53,7 +116,7 @@ class Rows:
         seq = next(self._messages)
         if "number" not in values:
             self.connection.execute("UPDATE actor SET tail = tail + 1 WHERE id = ?", (actor,))
-            ((values["number"],),) = self.connection.execute("SELECT tail FROM actor WHERE id = ?", (actor,))
+            (values["number"],) = self.connection.execute("SELECT tail FROM actor WHERE id = ?", (actor,)).fetchone()
         row: dict[str, Value] = {"codec": "json", "chosen": 1, "sent": NOW - 40 + seq, **values}
         text = args if isinstance(args, str) else json.dumps(args or {})
         self.insert("message", seq=seq, id=id_ or f"m{seq}", actor=actor, handler=handler, args=text, **row)
@@ -89,8 +152,12 @@ def failure(type_: str = "builtins.ValueError", text: str = "no", **members: obj
 
 
 @contextmanager
-def alive(database: Path, node: str) -> Generator[None]:
-    """Hold a node's lock, as its process does while it lives."""
+def alive(database: str, node: str) -> Generator[None]:
+    """Hold a node's lock, or its connection, as its process does while it lives."""
+    if is_postgres(database):
+        with psycopg.connect(postgres_open.place(database).conninfo, application_name=f"perdure {node}"):
+            yield
+        return
     descriptor = os.open(f"{database}-node-{node}", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:

@@ -14,16 +14,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from perdure.console.cli import main
-from tests.unit.inspected import Rows, failure
+from tests.unit.inspected import STORES, Rows, failure, in_a_file, named, target_of
 
 TRAP = "\x1b[2J\x1b]0;owned\x07[bold red]x[/]\u202e\x9b31m"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Generator[Rows]:
+@pytest.fixture(params=STORES)
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Rows]:
     """A database with one handled and one waiting message, and a dead letter."""
-    rows = Rows(tmp_path / "agents.db")
+    rows = Rows(target_of(request, tmp_path))
     actor = rows.actor(owner=rows.node())
     seq = rows.message(actor, "r1/why", args={"question": "why?", "documents": ["a" * 5000]})
     rows.record(seq, "fetch#1", result='"page"', position=1)
@@ -37,7 +37,7 @@ def rows(tmp_path: Path) -> Generator[Rows]:
 
 def run(rows: Rows, *args: str, width: int = 80) -> Result:
     """A command on the database."""
-    return CliRunner().invoke(main, [*args, "--db", str(rows.path)], env={"COLUMNS": str(width)})
+    return CliRunner().invoke(main, [*args, "--db", rows.target], env={"COLUMNS": str(width)})
 
 
 def document(rows: Rows, *args: str) -> Any:  # noqa: ANN401  # any JSON document
@@ -61,7 +61,15 @@ def test_show_tells_an_actor_at_one_glance(rows: Rows) -> None:
     """What came in, what each turn did, changed and gave, and why the mailbox waits, on one screen."""
     result = run(rows, "show", "Researcher/r1", width=120)
     assert result.exit_code == 0
-    for part in ("its process died", 'status    "done"', "fetch", 'status="done"', '"because"', "it broke", "pending"):
+    for part in (
+        "its process is gone",
+        'status    "done"',
+        "fetch",
+        'status="done"',
+        '"because"',
+        "it broke",
+        "pending",
+    ):
         assert part in result.stdout
 
 
@@ -88,6 +96,7 @@ def test_journal_shows_a_traceback_line_by_line(rows: Rows) -> None:
     assert "\nTraceback\n  builtins.ValueError: it broke\n" in run(rows, "journal", "r1/boom").stdout
 
 
+@in_a_file
 @pytest.mark.parametrize("command", [["ps"], ["show", "Researcher/r1"], ["journal", "r1/why"], ["dead"]])
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_keep_to_their_width(rows: Rows, command: list[str], width: int) -> None:
@@ -100,7 +109,7 @@ def test_tables_keep_to_their_width(rows: Rows, command: list[str], width: int) 
 @pytest.mark.parametrize("command", [["ps"], ["show", "Researcher/r1"], ["journal", "r1/why"], ["dead"]])
 def test_json_documents_hold_values_as_json(rows: Rows, command: list[str]) -> None:
     """Programs get one document, with what was stored in it."""
-    assert document(rows, *command)["database"] == str(rows.path)
+    assert document(rows, *command)["database"] == named(rows.target)
 
 
 def test_json_keys_are_stable(rows: Rows) -> None:
@@ -120,6 +129,7 @@ def test_json_keys_are_stable(rows: Rows) -> None:
     assert letter["error"]["type"] == "builtins.ValueError"
 
 
+@in_a_file
 def test_stored_text_cannot_play_tricks_on_a_terminal(rows: Rows) -> None:
     """Whatever an actor was sent, reading it moves no cursor, sets no title, hides no text."""
     actor = rows.actor("Trap", "t\u202e", reason=TRAP, status="parked")
@@ -138,13 +148,13 @@ def test_stored_text_cannot_play_tricks_on_a_terminal(rows: Rows) -> None:
 
 def test_the_database_may_be_named_in_three_ways(rows: Rows) -> None:
     """Before the command, after it, or in the environment; the nearest wins."""
-    path, runner = str(rows.path), CliRunner()
+    path, runner = rows.target, CliRunner()
     assert runner.invoke(main, ["--db", path, "ps"], env={"PERDURE_DB": "nowhere"}).exit_code == 0
     assert runner.invoke(main, ["--db", "nowhere", "ps", "--db", path]).exit_code == 0
     assert runner.invoke(main, ["ps"], env={"PERDURE_DB": path}).exit_code == 0
     nothing = runner.invoke(main, ["ps"], env={"PERDURE_DB": None})
     assert nothing.exit_code == 2
-    assert "--db PATH" in nothing.stderr
+    assert "--db TARGET" in nothing.stderr
 
 
 def test_what_is_not_there_is_1_and_what_cannot_be_read_is_2(rows: Rows) -> None:
@@ -171,13 +181,14 @@ def test_limits(rows: Rows) -> None:
     assert "the newest 1" in run(rows, "show", "Researcher/r1", "--limit", "1").stdout
 
 
+@in_a_file
 def test_output_that_is_closed_early_is_quiet(rows: Rows) -> None:
     """`perdure ps | head -1` prints one line and nothing else."""
     rows.connection.execute("BEGIN")
     for number in range(1000):  # more than a pipe holds
         rows.actor(key=f"k{number:04}")
     rows.connection.execute("COMMIT")
-    command = [sys.executable, "-m", "perdure.console", "ps", "--json", "--limit", "0", "--db", str(rows.path)]
+    command = [sys.executable, "-m", "perdure.console", "ps", "--json", "--limit", "0", "--db", rows.target]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -187,10 +198,11 @@ def test_output_that_is_closed_early_is_quiet(rows: Rows) -> None:
         assert process.wait() == 0
 
 
+@in_a_file
 def test_output_in_a_narrow_encoding_is_escaped(rows: Rows) -> None:
     """A terminal without Unicode shows escapes, not a traceback."""
     rows.actor("Critic", "日本")
-    command = [sys.executable, "-m", "perdure.console", "ps", "--db", str(rows.path)]
+    command = [sys.executable, "-m", "perdure.console", "ps", "--db", rows.target]
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "Critic/\\u65e5\\u672c" in result.stdout
@@ -220,9 +232,10 @@ def test_version_and_help() -> None:
         assert command in shown
 
 
+@in_a_file
 @pytest.mark.parametrize("width", ["", "0", "x", "-5", "99999999999999999999"])
 def test_a_strange_width_is_no_width(rows: Rows, width: str) -> None:
     """A terminal that lies about its size gets a page all the same."""
-    result = CliRunner().invoke(main, ["ps", "--db", str(rows.path)], env={"COLUMNS": width})
+    result = CliRunner().invoke(main, ["ps", "--db", rows.target], env={"COLUMNS": width})
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 500

@@ -21,14 +21,14 @@ from perdure.console.inspect import Inspector
 from perdure.console.names import UnknownActor
 from perdure.console.operate import ActorRuns, Operator, StoppedForGood, SupervisorDown
 from perdure.storage.records import Address
-from tests.unit.inspected import NOW, Rows, alive, failure
+from tests.unit.inspected import NOW, STORES, Rows, alive, failure, target_of
 from tests.unit.observing import files_in, until
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Generator[Rows]:
+@pytest.fixture(params=STORES)
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Rows]:
     """A database with three dead letters of two classes of errors, and a message that came right."""
-    rows = Rows(tmp_path / "agents.db")
+    rows = Rows(target_of(request, tmp_path))
     actor = rows.actor()
     for id_, type_ in {"d1": "builtins.ValueError", "d2": "shop.SoldOut", "d3": "builtins.ValueError"}.items():
         rows.outcome(rows.message(actor, id_), "dead", error=failure(type_))
@@ -39,7 +39,7 @@ def rows(tmp_path: Path) -> Generator[Rows]:
 
 def run(rows: Rows, *args: str) -> Result:
     """A command on the database."""
-    return CliRunner().invoke(main, [*args, "--db", str(rows.path)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(main, [*args, "--db", rows.target], env={"COLUMNS": "200"})
 
 
 def document(rows: Rows, *args: str, code: int = 0) -> Any:  # noqa: ANN401  # any JSON document
@@ -51,7 +51,7 @@ def document(rows: Rows, *args: str, code: int = 0) -> Any:  # noqa: ANN401  # a
 
 def dead(rows: Rows) -> list[str]:
     """The dead letters that are left."""
-    return [message.id for message in Inspector(rows.path).dead(limit=None).messages]
+    return [message.id for message in Inspector(rows.target).dead(limit=None).messages]
 
 
 # trying again ---------------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_a_letter_is_tried_again_by_its_id(rows: Rows) -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["Researcher/r1.run (d2), pending", "1 dead letter sent again"]
     assert dead(rows) == ["d3", "d1"]
-    assert [message.id for message in Inspector(rows.path).actor("Researcher/r1").messages][-1] == "d2"
+    assert [message.id for message in Inspector(rows.target).actor("Researcher/r1").messages][-1] == "d2"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,17 @@ def test_what_cannot_be_tried_again_is_named_and_the_rest_is_sent(rows: Rows) ->
         ("good", "NotADeadLetter"),
         ("late", "ActorStopped"),
     ]
+
+
+@pytest.mark.parametrize("odd", ["d\udcff", "d\0"])
+@pytest.mark.parametrize("command", [["dead", "retry"], ["dead", "purge"], ["restart"]])
+def test_a_name_that_is_no_text_is_refused_alone(rows: Rows, command: list[str], odd: str) -> None:
+    """Whatever bytes a shell passes, the letters that were named right are done, and nobody reads a traceback."""
+    names = ["Researcher/" + odd] if command == ["restart"] else ["d1", odd]
+    result = run(rows, *command, *names)
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert "there is no such" in result.stderr
+    assert dead(rows) == (["d3", "d2", "d1"] if command == ["restart"] else ["d3", "d2"])
 
 
 # removing -------------------------------------------------------------------------------------------------------------
@@ -173,7 +184,7 @@ def test_dead_alone_lists_as_ever(rows: Rows) -> None:
 
 def test_the_database_may_be_named_before_the_operation(rows: Rows) -> None:
     """`perdure dead --db PATH` is gone on with, and what would be ignored is refused."""
-    runner, path = CliRunner(), str(rows.path)
+    runner, path = CliRunner(), rows.target
     assert runner.invoke(main, ["dead", "--db", path, "retry", "d1"]).exit_code == 0
     assert runner.invoke(main, ["--db", path, "dead", "retry", "d2"]).exit_code == 0
     refused = runner.invoke(main, ["dead", "--db", path, "--error", "ValueError", "purge", "d3"])
@@ -213,7 +224,7 @@ def test_a_supervisor_is_restarted_with_its_children(rows: Rows) -> None:
     crew = rows.actor("Crew", "main", life="failed")
     first = rows.child(crew, rows.actor("Till", "a", life="terminated"), 1)
     ended = rows.child(crew, rows.actor("Till", "b", life="terminated", status="stopped"), 2)
-    with alive(rows.path, rows.node()):
+    with alive(rows.target, rows.node()):
         found = document(rows, "restart", "Crew/main")
     assert (found["actor"], found["others"], found["processes"]) == ("Crew/main", ["Till/a", "Till/b"], 1)
     assert [life(rows, actor)[:2] for actor in (crew, first, ended)] == [("restarting", "ready")] * 3
@@ -232,7 +243,7 @@ async def test_what_cannot_be_restarted_says_why(rows: Rows) -> None:
     inner = rows.child(crew, rows.actor("Crew", "inner", life="failed"))
     rows.child(inner, rows.actor("Till", "a", life="failed"))
     rows.actor("Till", "gone", status="stopped", reason="normal")
-    operator = Operator(rows.path)
+    operator = Operator(rows.target)
     with pytest.raises(UnknownActor) as unknown:
         await operator.restart("Researcher/r2")
     assert unknown.value.near == ("Researcher/r1",)
@@ -281,7 +292,7 @@ def test_an_operation_touches_nothing_else(rows: Rows) -> None:
     assert life(rows, parked)[1:] == ("parked", 0, "the code changed")
     owners = rows.connection.execute("SELECT owner, epoch FROM actor ORDER BY id").fetchall()
     assert owners == [(None, 0), (None, 0), ("n1", 0)]
-    assert [node.id for node in Inspector(rows.path).overview().nodes] == ["n1"]
+    assert [node.id for node in Inspector(rows.target).overview().nodes] == ["n1"]
 
 
 # real systems ---------------------------------------------------------------------------------------------------------
@@ -316,6 +327,12 @@ class Shop(Actor, kind="operate.shop"):
         return paid
 
 
+@pytest.fixture(params=STORES)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place for a system."""
+    return target_of(request, tmp_path)
+
+
 @pytest.fixture
 def broken() -> Generator[None]:
     """A shop that is broken until somebody mends it."""
@@ -326,30 +343,28 @@ def broken() -> Generator[None]:
 
 
 @pytest.mark.usefixtures("broken")
-async def test_a_letter_of_a_dead_system_is_done_when_it_starts(tmp_path: Path) -> None:
+async def test_a_letter_of_a_dead_system_is_done_when_it_starts(target: str) -> None:
     """After the mending, the same message comes right under the same receipt, and nothing is paid twice."""
-    path = tmp_path / "shop.db"
-    async with ActorSystem(path, limits=Limits(attempts=1)) as system:
+    async with ActorSystem(target, limits=Limits(attempts=1)) as system:
         receipt = await system.get(Shop, "s").sell.options(id="order").tell(7)
         await until(lambda: _is(receipt.status, "dead"))
     BROKEN.clear()
-    operator = Operator(path)
+    operator = Operator(target)
     retried = await operator.retry(*operator.letters("ValueError"))
     assert [message.id for message in retried.messages] == ["order"]
-    async with ActorSystem(path) as system:
+    async with ActorSystem(target) as system:
         assert await system.get(Shop, "s").sell.options(id="order")(7) == 7
     assert PAID == [7]
 
 
 @pytest.mark.usefixtures("broken")
-async def test_a_letter_is_tried_again_beside_a_running_system(tmp_path: Path) -> None:
+async def test_a_letter_is_tried_again_beside_a_running_system(target: str) -> None:
     """Nobody stops a service to have one message done again."""
-    path = tmp_path / "shop.db"
-    async with ActorSystem(path, limits=Limits(attempts=1)) as system:
+    async with ActorSystem(target, limits=Limits(attempts=1)) as system:
         receipt = await system.get(Shop, "s").greet.options(id="hello").tell()
         await until(lambda: _is(receipt.status, "dead"))
         BROKEN.clear()
-        await Operator(path).retry("hello")
+        await Operator(target).retry("hello")
         await until(lambda: _is(receipt.status, "succeeded"))
         assert await receipt.result() == "1"
 

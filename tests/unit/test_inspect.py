@@ -10,17 +10,25 @@ from typing import Any
 
 import pytest
 
-from perdure.console import caused, database, inspect
+from perdure.console import database, inspect, postgres_database, reading, sqlite_database
 from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
-from perdure.console.names import UnknownActor, UnknownMessage
+from perdure.console.targets import database_of
 from perdure.console.views import Failure, Stored, Wait
-from tests.unit.inspected import NOW, Rows, alive, failure
+from tests.unit.inspected import NOW, STORES, Rows, alive, failure, target_of
+
+
+@pytest.fixture(params=STORES)
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Rows]:
+    """A database to write into."""
+    rows = Rows(target_of(request, tmp_path))
+    yield rows
+    rows.connection.close()
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Generator[Rows]:
-    """A database to write into."""
+def file(tmp_path: Path) -> Generator[Rows]:
+    """A SQLite file to write into."""
     rows = Rows(tmp_path / "agents.db")
     yield rows
     rows.connection.close()
@@ -29,13 +37,13 @@ def rows(tmp_path: Path) -> Generator[Rows]:
 @pytest.fixture
 def inspector(rows: Rows) -> Inspector:
     """A reader of that database."""
-    return Inspector(rows.path, clock=lambda: NOW)
+    return Inspector(rows.target, clock=lambda: NOW)
 
 
 @pytest.fixture
 def live(rows: Rows) -> Generator[str]:
     """A process that lives."""
-    with alive(rows.path, rows.node()):
+    with alive(rows.target, rows.node()):
         yield "n1"
 
 
@@ -203,15 +211,15 @@ def test_an_actor_nobody_has_taken(rows: Rows, inspector: Inspector) -> None:
 def test_a_process_is_live_as_long_as_its_lock_is_held(rows: Rows, inspector: Inspector) -> None:
     """A pid that was given to another program deceives nobody."""
     rows.node()
-    with alive(rows.path, "n1"):
+    with alive(rows.target, "n1"):
         assert inspector.overview().nodes[0].live is True
     assert inspector.overview().nodes[0].live is False
 
 
-def test_a_node_id_that_is_a_path_is_not_followed(rows: Rows, inspector: Inspector) -> None:
+def test_a_node_id_that_is_a_path_is_not_followed(file: Rows) -> None:
     """A database from somewhere else cannot make the reader open other files."""
-    rows.node("../../secret")
-    assert inspector.overview().nodes[0].live is None
+    file.node("../../secret")
+    assert Inspector(file.target).overview().nodes[0].live is None
 
 
 # journals -------------------------------------------------------------------------------------------------------------
@@ -270,85 +278,29 @@ def test_the_tree_of_what_a_message_caused(rows: Rows, inspector: Inspector) -> 
     assert cause.id == "root"
 
 
-def test_the_search_for_effects_ends_soon_after_the_turns_did() -> None:
-    """A message of long ago is shown at once, however much was sent since."""
-    family = caused.Family.of(1, finished=100.0)
-    family.take([(seq, None, 161.0, None) for seq in range(2, 2 + caused.PAGE)])
-    assert family.complete
-    running = caused.Family.of(1, finished=None)
-    running.take([(seq, None, 161.0, None) for seq in range(2, 2 + caused.PAGE)])
-    assert not running.complete
-
-
-# lists ----------------------------------------------------------------------------------------------------------------
-
-
-def test_actors_with_mail_come_first(rows: Rows, inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What needs attention is not on the last page."""
-    monkeypatch.setattr(inspect, "_PAGE", 2)
-    for key in ("a", "b", "c", "d", "e"):
-        rows.actor(key=key)
-    rows.message(rows.actor("Zebra", "z"))
-    rows.actor("Yak", "y", status="parked")
-    everything = inspector.overview(limit=None)
-    keys = [str(actor.address) for actor in everything.actors]
-    assert keys == ["Yak/y", "Zebra/z", *(f"Researcher/{key}" for key in "abcde")]
-    assert (everything.total, everything.busy, everything.more) == (7, 1, False)
-    some = inspector.overview(limit=3)
-    assert [str(actor.address) for actor in some.actors] == keys[:3]
-    assert some.more
-    assert inspector.overview(kind="Yak").total == 1
-
-
-def test_dead_letters_come_newest_first(rows: Rows, inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What broke just now is on the first line."""
-    monkeypatch.setattr(inspect, "_PAGE", 2)
-    actor = rows.actor()
-    for number in range(5):
-        rows.outcome(rows.message(actor, f"d{number}"), "dead", error=failure())
-    letters = inspector.dead(limit=None)
-    assert [message.id for message in letters.messages] == ["d4", "d3", "d2", "d1", "d0"]
-    assert (letters.total, inspector.dead(limit=2).more) == (5, True)
-
-
-# names ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("asked", "near"),
-    [
-        ("Researcher/r2", ("Researcher/r1",)),
-        ("Reseacher/r1", ("Researcher/r1",)),
-        ("Critic/r1", ("Researcher/r1",)),
-        ("r1", ("Researcher/r1",)),
-        ("Researcher", ("Researcher/r1",)),
-        ("Researcher/' OR 1=1 --", ()),
-    ],
-)
-def test_an_unknown_actor_suggests_known_ones(
-    rows: Rows, inspector: Inspector, asked: str, near: tuple[str, ...]
+def test_a_message_that_caused_very_many_shows_the_nearest(
+    rows: Rows, inspector: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slip of the finger costs one more key press, not a search."""
-    rows.actor()
-    with pytest.raises(UnknownActor, match="perdure ps") as caught:
-        inspector.actor(asked)
-    assert caught.value.near == near
+    """A message that set off a storm is still shown, and says that there was more."""
+    monkeypatch.setattr(reading, "MEMBERS", 3)
+    actor = rows.actor()
+    root = rows.message(actor, "root")
+    first = rows.message(actor, "first", cause=root)
+    for number in range(3):
+        rows.message(actor, f"below{number}", cause=first)
+    rows.message(actor, "second", cause=root)
+    history = inspector.message("root")
+    assert {it.message.id for it in history.caused} >= {"first", "second"}
+    assert (len(history.caused), history.caused_complete) == (3, False)
+    assert inspector.message("first").caused_complete
 
 
-def test_a_key_may_hold_slashes(rows: Rows, inspector: Inspector) -> None:
-    """Keys that are paths can be typed as they are."""
-    rows.actor(key="a/b/c")
-    assert str(inspector.actor("Researcher/a/b/c").actor.address) == "Researcher/a/b/c"
-
-
-def test_an_unknown_message_suggests_known_ones(rows: Rows, inspector: Inspector) -> None:
-    """An id that was copied in part is completed, and an actor's name is told apart from an id."""
-    rows.message(rows.actor(), "r1/why-is-the-sky-blue")
-    with pytest.raises(UnknownMessage) as caught:
-        inspector.message("r1/why")
-    assert caught.value.near == ("r1/why-is-the-sky-blue",)
-    with pytest.raises(UnknownMessage, match="perdure show Researcher/r1"):
-        inspector.message("Researcher/r1")
+def test_effects_are_found_whatever_their_numbers(rows: Rows, inspector: Inspector) -> None:
+    """Numbers are given to processes in blocks, so what a message caused may have a lower one."""
+    log = rows.actor("Audit", "log")
+    rows.message(log, "effect", "note", cause=2, sent=NOW - 10)
+    rows.message(rows.actor(), "root", sent=NOW - 20)
+    assert [it.message.id for it in inspector.message("root").caused] == ["effect"]
 
 
 # values ---------------------------------------------------------------------------------------------------------------
@@ -383,9 +335,10 @@ def test_the_state_of_an_actor(rows: Rows, inspector: Inspector) -> None:
     assert (state.version, state.fields.value(), state.initial) == (2, {"total": 3}, Stored('{"total": 0}'))
 
 
-def test_queries_use_the_indexes(rows: Rows, inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_use_the_indexes(file: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking at one actor or message among millions stays quick, so nobody is afraid to look."""
     seen: list[str] = []
+    rows, inspector = file, Inspector(file.target)
     seq = rows.message(rows.actor(), "m")
     rows.record(seq, "fetch#1")
     connect = sqlite3.connect
@@ -401,8 +354,8 @@ def test_queries_use_the_indexes(rows: Rows, inspector: Inspector, monkeypatch: 
     plans = [
         row[3]
         for sql in set(seen)
-        if sql.startswith("SELECT")
-        for row in rows.connection.execute(f"EXPLAIN QUERY PLAN {sql}")
+        if sql.startswith(("SELECT", "WITH"))
+        for row in rows.connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
     ]
     assert plans
     scans = {plan for plan in plans if plan.startswith("SCAN") and "json_each" not in plan and "delayed" not in plan}
@@ -410,11 +363,12 @@ def test_queries_use_the_indexes(rows: Rows, inspector: Inspector, monkeypatch: 
 
 
 def test_a_read_that_takes_too_long_is_given_up(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader never keeps the WAL of a busy system from being emptied."""
-    monkeypatch.setattr(database, "READ_SECONDS", 0.0)
+    """A reader never keeps the WAL of a busy system from being emptied, nor vacuum from its work."""
+    monkeypatch.setattr(sqlite_database, "READ_SECONDS", 0.0)
+    monkeypatch.setattr(postgres_database, "READ_SECONDS", 0.2)
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     with pytest.raises(database.SlowReadError, match="--limit"):
-        database.Database(rows.path).read(lambda connection: connection.execute(endless).fetchall())
+        database_of(rows.target).read(lambda moment: moment.fetch(endless))
 
 
 def test_the_documents_of_views_are_json(rows: Rows, inspector: Inspector) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from perdure.console.database import (
-    Database,
     ForeignDatabaseError,
+    Moment,
     NoDatabaseError,
     NotADatabaseError,
     UnreadableError,
 )
 from perdure.console.inspect import Inspector
+from perdure.console.targets import database_of
 from perdure.errors import SchemaTooNewError, TargetError
 from tests.unit.inspected import Rows
 
@@ -108,8 +109,9 @@ def test_a_database_that_is_opened_during_a_look_is_read_again(tmp_path: Path) -
     path = at_rest(tmp_path / "agents.db")
     answers: list[int] = []
 
-    def query(connection: sqlite3.Connection) -> int:
-        ((count,),) = connection.execute("SELECT count(*) FROM actor").fetchall()
+    def query(moment: Moment) -> int:
+        ((count,),) = moment.fetch("SELECT count(*) FROM actor")
+        count = int(count)
         answers.append(count)
         if len(answers) == 1:
             rows = Rows(path)
@@ -117,7 +119,7 @@ def test_a_database_that_is_opened_during_a_look_is_read_again(tmp_path: Path) -
             rows.connection.close()
         return count
 
-    assert Database(path).read(query) == 2
+    assert database_of(path).read(query) == 2
     assert answers == [1, 2]
 
 
@@ -141,7 +143,7 @@ def test_a_name_that_is_not_text_is_read(tmp_path: Path) -> None:
         assert Inspector(name).overview().total == 1
 
 
-@pytest.mark.parametrize("target", [":memory:", "sqlite://", "", "postgresql://host/db", "a\0b"])
+@pytest.mark.parametrize("target", [":memory:", "sqlite://", "", "mysql://host/db", "a\0b"])
 def test_targets_that_name_no_file(target: str) -> None:
     """A target that cannot be read from outside says so."""
     with pytest.raises(NoDatabaseError):

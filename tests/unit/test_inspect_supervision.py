@@ -13,13 +13,13 @@ from perdure.console import inspect
 from perdure.console.cli import main
 from perdure.console.inspect import Inspector
 from perdure.console.views import Failure
-from tests.unit.inspected import NOW, Rows, alive, failure
+from tests.unit.inspected import NOW, STORES, Rows, alive, failure, named, target_of
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Generator[Rows]:
+@pytest.fixture(params=STORES)
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Rows]:
     """A database to write into."""
-    rows = Rows(tmp_path / "agents.db")
+    rows = Rows(target_of(request, tmp_path))
     yield rows
     rows.connection.close()
 
@@ -27,12 +27,12 @@ def rows(tmp_path: Path) -> Generator[Rows]:
 @pytest.fixture
 def inspector(rows: Rows) -> Inspector:
     """A reader of that database."""
-    return Inspector(rows.path, clock=lambda: NOW)
+    return Inspector(rows.target, clock=lambda: NOW)
 
 
 def output(rows: Rows, *args: str, width: int = 120) -> str:
     """What a command prints."""
-    result = CliRunner().invoke(main, [*args, "--db", str(rows.path)], env={"COLUMNS": str(width)})
+    result = CliRunner().invoke(main, [*args, "--db", rows.target], env={"COLUMNS": str(width)})
     assert result.exit_code == 0, result.stderr
     return result.stdout
 
@@ -53,7 +53,7 @@ def test_an_actor_that_does_not_run_says_why_and_what_to_do(
 ) -> None:
     """Mail that waits for a person is told apart from mail that waits for a process, with the command to type."""
     rows.message(rows.actor(life=life, reason="it broke", restart_at=NOW + 9 if life == "restarting" else None))
-    with alive(rows.path, rows.node()):
+    with alive(rows.target, rows.node()):
         actor = inspector.actor("Researcher/r1").actor
     assert actor.wait is not None
     assert (actor.life, actor.wait.kind, actor.wait.text) == (life, life, text)
@@ -223,7 +223,7 @@ def crew(rows: Rows) -> Rows:
 
 def test_the_tree_is_in_start_order(crew: Rows) -> None:
     """People see the tree as it starts: declared children first, then those of run time, each with its own below it."""
-    view = Inspector(crew.path, clock=lambda: NOW).tree()
+    view = Inspector(crew.target, clock=lambda: NOW).tree()
     assert [(one.depth, str(one.address), one.restart, one.state) for one in view.members] == [
         (0, "Crew/main", "transient", "running"),
         (1, "Fetcher/f", "permanent", "failed"),
@@ -258,7 +258,7 @@ def test_the_tree_as_text(crew: Rows) -> None:
 
 def test_a_large_family_is_cut_and_what_needs_attention_is_not(crew: Rows) -> None:
     """Ten thousand children do not hide the one that does not run, nor a supervisor among them."""
-    view = Inspector(crew.path, clock=lambda: NOW).tree(limit=1)
+    view = Inspector(crew.target, clock=lambda: NOW).tree(limit=1)
     assert [(str(one.address), one.hidden) for one in view.members] == [
         ("Crew/main", 0),
         ("Fetcher/f", 0),
@@ -277,7 +277,7 @@ def test_a_large_family_is_cut_and_what_needs_attention_is_not(crew: Rows) -> No
 def test_the_tree_as_a_document(crew: Rows) -> None:
     """Programs watch the tree as people do."""
     document = json.loads(output(crew, "tree", "--json"))
-    assert document["database"] == str(crew.path)
+    assert document["database"] == named(crew.target)
     assert set(document["members"][1]) == {
         "depth", "address", "supervisor", "restart", "declared", "significant", "state", "reason", "restart_at",
         "restarts", "counted", "failures", "hidden",

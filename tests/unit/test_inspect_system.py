@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from perdure import Actor, ActorSystem, Rejected, handler, step
 from perdure.console.inspect import Inspector
 from tests.unit.crashing import crashing
+from tests.unit.inspected import STORES, target_of
+from tests.unit.observing import until
 
-BEGUN = asyncio.Event()
+BEGUN: list[str] = []
 
 
 @step
@@ -21,7 +25,7 @@ async def double(number: int) -> int:
 @step
 async def hang() -> None:
     """A step that does not end."""
-    BEGUN.set()
+    BEGUN.append("here")
     await asyncio.Event().wait()
 
 
@@ -57,12 +61,17 @@ class Manager(Actor, kind="inspected.manager"):
         await self.system.get(Teller, "t").stall()
 
 
-async def test_a_system_is_inspected_in_its_own_process(tmp_path: Path) -> None:
+@pytest.fixture(params=STORES)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place for a system."""
+    return target_of(request, tmp_path)
+
+
+async def test_a_system_is_inspected_in_its_own_process(target: str) -> None:
     """A dashboard in the service sees what came in, what each turn did and changed, and disturbs nothing."""
-    path = tmp_path / "agents.db"
-    async with ActorSystem(path) as system:
+    async with ActorSystem(target) as system:
         assert await system.get(Manager, "m").delegate.options(id="d")(4) == 8
-        inspector = Inspector(path)
+        inspector = Inspector(target)
         (message,) = inspector.actor("inspected.teller/t").messages
         assert (message.state, message.args.value(), message.cause and message.cause.id) == (
             "succeeded",
@@ -79,19 +88,19 @@ async def test_a_system_is_inspected_in_its_own_process(tmp_path: Path) -> None:
     assert inspector.overview().nodes == ()
 
 
-async def test_a_crashed_system_is_inspected(tmp_path: Path) -> None:
+async def test_a_crashed_system_is_inspected(target: str) -> None:
     """After a crash, people see where each turn stood, and that nobody works on it."""
-    path = tmp_path / "agents.db"
-    async with crashing(path) as system:
+    BEGUN.clear()
+    async with crashing(target) as system:
         await system.get(Manager, "m").wait.options(id="w").tell()
-        inspector = Inspector(path)
-        async with asyncio.timeout(30):
-            await BEGUN.wait()
+        inspector = Inspector(target)
+        await until(lambda: bool(BEGUN), 30)
         teller = inspector.actor("inspected.teller/t").actor.wait
         assert teller is not None
         assert teller.text == "runs hang"
         manager = inspector.actor("inspected.manager/m").actor.wait
         assert manager is not None
         assert manager.text == "waits for the reply of inspected.teller/t.stall"
+    # a server notices a lost connection when it looks at it
+    await until(lambda: [node.live for node in inspector.overview().nodes] == [False])
     assert [actor.wait and actor.wait.kind for actor in inspector.overview().actors] == ["orphaned", "orphaned"]
-    assert [node.live for node in inspector.overview().nodes] == [False]

@@ -48,9 +48,11 @@ _PIPED_WIDTH = 120
 _NARROWEST = 40
 _WIDEST = 500
 
+_db_option = click.option("--db", metavar="TARGET", help="The database: a file, or postgresql://…; or set PERDURE_DB.")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--db", metavar="PATH", help="The database; or set PERDURE_DB.")
+@_db_option
 @click.version_option(
     __version__, prog_name="perdure", message=f"%(prog)s %(version)s (Python {platform.python_version()})"
 )
@@ -68,8 +70,7 @@ def main(context: click.Context, db: str | None) -> None:
 def _on_database(function: Function) -> Function:
     """The options of every command that reads a database."""
     json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
-    db_option = click.option("--db", metavar="PATH", help="The database; or set PERDURE_DB.")
-    return db_option(json_option(function))
+    return _db_option(json_option(function))
 
 
 def _limit_option(default: int, what: str) -> Callable[[Function], Function]:
@@ -140,7 +141,7 @@ def show_tree(context: click.Context, limit: int, db: str | None, *, as_json: bo
 @_on_database
 @click.pass_context
 def dead(context: click.Context, error: str | None, limit: int, db: str | None, *, as_json: bool) -> None:
-    """List the messages that were given up, newest first, and why; or do something about them."""
+    """List the messages that were given up, the last one first, and why; or do something about them."""
     if context.invoked_subcommand is None:
         _show(context, db, lambda it: it.dead(error=error, limit=limit or None), tables.dead_letters, as_json=as_json)
     elif error or as_json:
@@ -305,7 +306,7 @@ def _act(
 def _target(context: click.Context, db: str | None) -> str:
     target = db or context.obj or os.environ.get("PERDURE_DB")
     if not target:
-        raise click.UsageError("no database was named. Give --db PATH, or set PERDURE_DB.")
+        raise click.UsageError("no database was named. Give --db TARGET, or set PERDURE_DB.")
     return str(target)
 
 

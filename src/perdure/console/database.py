@@ -1,42 +1,27 @@
-"""A database file, read and never written: each read is one short transaction on a connection of its own.
+"""A database as the read model needs it: read and never written, one consistent view at a time.
 
-A file that some process has open, or that a killed process left, has a `-wal` beside it and is read `mode=ro`: SQLite
-then sees every commit, takes no lock that stops a writer, and neither checkpoints nor deletes. A file that was closed
-properly has none. Read `mode=ro`, SQLite would create a `-wal` and a `-shm` beside it and leave them there, so such a
-file is read `immutable`, and read again should anybody have opened it meanwhile.
+SQL is written once, in what SQLite and PostgreSQL have in common (see `storage.sql.connection`), with names for its
+parameters:
 
-The file itself is only ever opened by SQLite: closing any other descriptor of it would drop the locks of a system
-running in this process.
+    moment.fetch("SELECT id FROM actor WHERE kind = :kind", kind="Researcher")
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import stat
-import time
-from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
-from urllib.parse import quote
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from perdure.errors import SchemaTooNewError, TargetError
-from perdure.storage.sqlite_open import APPLICATION_ID
+from perdure.errors import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+
+    from perdure.storage.sql.connection import Parameter
 
 R = TypeVar("R")
 
-SCHEMA = 3
-"""The newest schema this read model knows (`PRAGMA user_version`)."""
-
-READ_SECONDS = 1.0
-"""A reader that stays longer keeps the WAL from being emptied."""
-
-_ATTEMPTS = 3
-_BUSY_SECONDS = 5.0
-_STEPS_BETWEEN_CHECKS = 10_000
+_NAME = re.compile(r"(?<!:):([a-z_]+)")
 
 
 class NoDatabaseError(TargetError):
@@ -48,170 +33,65 @@ class NotADatabaseError(TargetError):
 
 
 class ForeignDatabaseError(TargetError):
-    """The file is a database, but of another application, or no system has opened it yet."""
+    """The database is another application's, or of an older perdure, or no system has opened it yet."""
 
 
 class UnreadableError(TargetError):
-    """This process may not read the file as it lies there, or not now."""
+    """This process may not read the database as it is, or cannot reach it, or not now."""
 
 
 class SlowReadError(TargetError):
     """A read took longer than a reader may stay."""
 
 
-class _Changed(Exception):
-    """Somebody opened the file while it was read as one that nobody has open."""
+class Moment(Protocol):
+    """A database as it was at one moment."""
+
+    def fetch(self, sql: str, **parameters: Parameter) -> list[Any]:
+        """All rows of a query; parameters that it does not name are ignored."""
+        ...
+
+    def live(self, nodes: Collection[str]) -> dict[str, bool | None]:
+        """Whether the processes of nodes are there now; none where that cannot be found out."""
+        ...
 
 
-class Database:
-    """A perdure database on disk, of a live system or a dead one."""
+class Database(Protocol):
+    """A database of perdure, of a live system or a dead one.
 
-    def __init__(self, target: str | os.PathLike[str]) -> None:
-        self.path = database_file(os.fspath(target))
+    Attributes:
+        name: Where it lies, for people: no user and no password.
+        target: What `ActorSystem` is given for it.
+    """
 
-    def __repr__(self) -> str:
-        return f"<Database {self.path}>"
+    name: str
+    target: str
 
-    def read(self, query: Callable[[sqlite3.Connection], R]) -> R:
-        """What `query` makes of one consistent view of the database.
+    def read(self, query: Callable[[Moment], R]) -> R:
+        """What `query` makes of one consistent view. It may be called more than once.
 
         Raises:
-            TargetError: The file is missing, not a database, not perdure's, of a newer perdure, or not readable.
+            TargetError: There is no database, it is not perdure's, of a newer perdure, or cannot be read.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return self._attempt(query)
-            except (_Changed, SlowReadError) as error:
-                if isinstance(error, SlowReadError) and attempt == _ATTEMPTS:
-                    raise
-        raise UnreadableError(f"{self.path}: was opened and closed by others at every attempt to read it. Try again.")
-
-    def _attempt(self, query: Callable[[sqlite3.Connection], R]) -> R:
-        before = self._fingerprint()
-        at_rest = not (self._beside("-wal").exists() or self._beside("-journal").exists())
-        try:
-            with closing(self._connect(at_rest=at_rest)) as connection:
-                result = _transact(connection, query, self.path)
-        except (sqlite3.Error, TargetError) as error:
-            if at_rest and self._moved_since(before):
-                raise _Changed from error
-            if isinstance(error, sqlite3.Error):
-                self._explain(error)
-            raise
-        if at_rest and self._moved_since(before):
-            raise _Changed
-        return result
-
-    def _fingerprint(self) -> tuple[int, int, int, int]:
-        """The file's identity and age; raises where it is no file that could be a database."""
-        try:
-            status = self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise NoDatabaseError(f"{self.path}: there is no such file. {_remedy(self.path)}") from None
-        except OSError as error:
-            raise UnreadableError(f"{self.path}: {error.strerror}. Name a file that this process can read.") from error
-        if not stat.S_ISREG(status.st_mode):
-            what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise NoDatabaseError(f"{self.path}: is {what}. {_remedy(self.path)}")
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-    def _moved_since(self, before: tuple[int, int, int, int]) -> bool:
-        return self._beside("-wal").exists() or self._beside("-journal").exists() or self._fingerprint() != before
-
-    def _beside(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
-
-    def _connect(self, *, at_rest: bool) -> sqlite3.Connection:
-        mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
-        uri = f"file:{quote(os.fsencode(self.path))}?{mode}"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
-        connection.text_factory = _lenient
-        return connection
-
-    def _explain(self, error: sqlite3.Error) -> NoReturn:
-        code = (error.sqlite_errorcode & 0xFF) if hasattr(error, "sqlite_errorcode") else None
-        if code == sqlite3.SQLITE_NOTADB:
-            raise NotADatabaseError(f"{self.path}: is not a SQLite database. {_remedy(self.path)}") from error
-        if code == sqlite3.SQLITE_CORRUPT:
-            raise NotADatabaseError(f"{self.path}: is damaged ({error}). Restore a backup.") from error
-        if code == sqlite3.SQLITE_INTERRUPT:
-            raise SlowReadError(
-                f"{self.path}: the read took longer than {READ_SECONDS:g} s and was given up, so that writers are not "
-                "held back. Ask for less, with --limit or --kind."
-            ) from error
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            raise UnreadableError(f"{self.path}: another process keeps it locked ({error}). Try again.") from error
-        if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
-            raise UnreadableError(f"{self.path}: {self._obstacle(error)}") from error
-        raise UnreadableError(f"{self.path}: {error}. Check its disk.") from error
-
-    def _obstacle(self, error: sqlite3.Error) -> str:
-        if not os.access(self.path, os.R_OK):
-            return "is not readable for this user. Run as the user that owns it."
-        folder = self.path.parent
-        writable = os.access(folder, os.W_OK)
-        return (
-            f"has unmerged commits in {self.path.name}-wal, and SQLite cannot make or map {self.path.name}-shm to read "
-            f"them ({error}{'' if writable else f'; {folder} is read-only for this user'}). Run as the user that owns "
-            f"the database, or copy {self.path.name} and {self.path.name}-wal together to a folder you can write to."
-        )
+        ...
 
 
-def database_file(target: str) -> Path:
-    """The file that a target names, as `ActorSystem(target)` would find it."""
-    name = target.removeprefix("sqlite:///") if target.startswith("sqlite:") else target
-    if name == ":memory:" or target in {"sqlite://", "sqlite:///"}:
-        raise NoDatabaseError(f"{target}: lives in its process alone and cannot be read from outside. Use a file.")
-    if not name or "://" in name or "\0" in name:
-        raise NoDatabaseError(f"{target!r}: not a database that can be read from here. Name a SQLite file.")
-    return Path(os.path.realpath(os.path.expanduser(name)))  # noqa: PTH111  # as the store finds it
+def positional(sql: str, parameters: dict[str, Parameter]) -> tuple[str, list[Parameter]]:
+    """A query with numbers for its parameters, and their values in this order."""
+    text, names = _numbered(sql)
+    return text, [_known(parameters[name]) for name in names]
 
 
-def _transact(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], R], path: Path) -> R:
-    connection.execute("PRAGMA query_only = 1")
-    connection.execute("PRAGMA trusted_schema = 0")
-    connection.execute("BEGIN")
-    _check(connection, path)
-    deadline = time.monotonic() + READ_SECONDS
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
-    try:
-        return query(connection)
-    finally:
-        connection.set_progress_handler(None, 0)
-        connection.execute("ROLLBACK")
+@lru_cache(maxsize=200)
+def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
+    names = tuple(dict.fromkeys(_NAME.findall(sql)))
+    return _NAME.sub(lambda name: f"?{names.index(name[1]) + 1}", sql), names
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
-        if application == 0 and tables == 0:
-            raise ForeignDatabaseError(f"{path}: is empty: no ActorSystem has opened it yet. {_remedy(path)}")
-        raise ForeignDatabaseError(
-            f"{path}: belongs to another application (application_id {application:#x}, {tables} tables). "
-            f"{_remedy(path)}"
-        )
-    if version > SCHEMA:
-        raise SchemaTooNewError(
-            f"{path}: was written by a newer perdure (schema {version}; this one knows {SCHEMA}). Upgrade perdure."
-        )
-    if version < SCHEMA:
-        raise ForeignDatabaseError(
-            f"{path}: has the older schema {version} (this perdure reads {SCHEMA}). Open it once with ActorSystem."
-        )
+def known_text(text: str) -> str:
+    """A name as a database can hold it: bytes that are no text, as a shell may pass them, are in none."""
+    return text.encode(errors="surrogatepass").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _remedy(path: Path) -> str:
-    """Which file to name instead, where one is likely."""
-    try:
-        found = sorted(file.name for file in path.parent.glob("*.db") if file.is_file() and file != path)
-    except OSError:
-        found = []
-    near = f" ({path.parent} has {', '.join(found[:3])}{', …' if found[3:] else ''})" if found else ""
-    return f"Name the file that your program gives to ActorSystem{near}."
-
-
-def _lenient(text: bytes) -> str:
-    """Text as stored; a viewer rather shows a replacement character than nothing."""
-    return text.decode(errors="replace")
+def _known(value: Parameter) -> Parameter:
+    return known_text(value) if isinstance(value, str) else value

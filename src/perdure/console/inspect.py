@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import evolve
 
 from perdure.console import rows
-from perdure.console.caused import PAGE, PAGES, Family
-from perdure.console.database import Database
 from perdure.console.lens import Lens
 from perdure.console.names import parse_address, unknown_actor, unknown_message
 from perdure.console.reading import Reading
+from perdure.console.targets import database_of
 from perdure.console.views import ActorHistory, DeadLetters, MessageHistory, Overview
 from perdure.storage.records import Address
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
-    from perdure.console.views import ActorView, Caused, MessageView, StepView, TreeView
+    from perdure.console.views import ActorView, MessageView, StepView, TreeView
 
 T = TypeVar("T")
 
@@ -40,11 +39,11 @@ _PAGE = 500
 class Inspector:
     """Reads a database. What belongs together is read in one transaction; long lists, page by page.
 
-    Where a `limit` may be none, that gives everything. All methods raise `TargetError` where the file is not a
-    database that can be read.
+    Where a `limit` may be none, that gives everything. All methods raise `TargetError` where there is no database
+    that can be read.
 
     Args:
-        target: The database.
+        target: The database, as `ActorSystem` is given it: a file, or `postgresql://…`.
         clock: Where it takes its time from.
         keys: Of the system's seal: what is encrypted is shown, and what is signed is verified.
     """
@@ -52,21 +51,21 @@ class Inspector:
     def __init__(
         self, target: str | os.PathLike[str], clock: Callable[[], float] = time.time, keys: Sequence[bytes] = ()
     ) -> None:
-        self._database = Database(target)
+        self._database = database_of(target)
         self._clock = clock
         self._lens = Lens(keys)
 
     def __repr__(self) -> str:
-        return f"<Inspector {self._database.path}>"
+        return f"<Inspector {self._database.name}>"
 
     @property
     def location(self) -> str:
-        """The database's path."""
-        return str(self._database.path)
+        """The database's path, or its URL without user and password."""
+        return self._database.name
 
     def _read(self, query: Callable[[Reading], T]) -> T:
         now = self._clock()
-        return self._database.read(lambda connection: query(Reading(connection, self._database.path, now, self._lens)))
+        return self._database.read(lambda moment: query(Reading(moment, self._database.name, now, self._lens)))
 
     # actors -----------------------------------------------------------------------------------------------------------
 
@@ -74,7 +73,7 @@ class Inspector:
         """The actors, those with mail or parked first, and the processes that have them."""
 
         def query(reading: Reading) -> Overview:
-            total, busy, parked, failed = rows.actor_counts(reading.connection, kind)
+            total, busy, parked, failed = rows.actor_counts(reading.moment, kind)
             return Overview(
                 database=self.location,
                 read=reading.now,
@@ -85,7 +84,7 @@ class Inspector:
                 parked=parked,
                 failed=failed,
                 nodes=reading.nodes(),
-                dead_letters=rows.dead_count(reading.connection),
+                dead_letters=rows.dead_count(reading.moment),
             )
 
         overview = self._read(query)
@@ -100,9 +99,8 @@ class Inspector:
             after = (idle, last.address.kind, last.address.key)
 
         def query(reading: Reading) -> list[ActorView]:
-            delayed = rows.delayed(reading.connection)
-            page = rows.actors(reading.connection, kind, count, after)
-            return [reading.actor(row, delayed.get(row.id, 0)) for row in page]
+            delayed = rows.delayed(reading.moment)
+            return reading.actors(rows.actors(reading.moment, kind, count, after), delayed)
 
         return self._read(query)
 
@@ -115,16 +113,17 @@ class Inspector:
         wanted = parse_address(address) if isinstance(address, str) else address
 
         def query(reading: Reading) -> ActorHistory:
-            row = rows.actor(reading.connection, wanted)
+            row = rows.actor(reading.moment, wanted)
             if row is None:
-                raise unknown_actor(reading.connection, wanted)
-            delayed = rows.delayed(reading.connection).get(row.id, 0)
-            newest = rows.newest(reading.connection, row.id, limit + 1, reading.now)
-            undue = rows.undue(reading.connection, row.id, limit, reading.now) if delayed else []
+                raise unknown_actor(reading.moment, wanted)
+            delayed = rows.delayed(reading.moment)
+            newest = rows.newest(reading.moment, row.id, limit + 1, reading.now)
+            undue = rows.undue(reading.moment, row.id, limit, reading.now) if row.id in delayed else []
+            (view,) = reading.actors([row], delayed)
             return ActorHistory(
                 database=self.location,
                 read=reading.now,
-                actor=reading.actor(row, delayed),
+                actor=view,
                 state=reading.state(row.id, wanted),
                 messages=reading.messages([*reversed(newest[:limit]), *undue]),
                 more=len(newest) > limit,
@@ -143,48 +142,42 @@ class Inspector:
         """
 
         def query(reading: Reading) -> MessageHistory:
-            found = rows.message(reading.connection, id, reading.now)
+            found = rows.message(reading.moment, id, reading.now)
             if found is None:
-                raise unknown_message(reading.connection, id)
-            row, content = found
+                raise unknown_message(reading.moment, id)
+            row, _ = found
             page = _PAGE if limit is None else min(limit, _PAGE)
-            steps = reading.steps(rows.records(reading.connection, row.seq, page + 1), row.id)
+            steps = reading.steps(rows.records(reading.moment, row.seq, page + 1), row.id)
+            caused, complete = reading.caused(row.seq)
             return MessageHistory(
                 database=self.location,
                 read=reading.now,
                 message=reading.messages([found])[0],
-                wait=reading.wait(row, content) if row.is_head else None,
+                wait=reading.waits([found])[row.seq] if row.is_head else None,
                 steps=steps[:page],
                 more=len(steps) > page,
                 failures=reading.failures("message", row.seq, Address(row.kind, row.key)),
+                caused=caused,
+                caused_complete=complete,
             )
 
         history = self._read(query)
-        seq, first = history.message.seq, len(history.steps)
+        first = len(history.steps)
         if history.more and (limit is None or limit > first):
             rest, more = _collect(
                 lambda count, found: self._steps(history.message, count, first + len(found)),
                 None if limit is None else limit - first,
             )
             history = evolve(history, steps=(*history.steps, *rest), more=more)
-        caused, complete = self._caused(seq, history.message.finished)
-        return evolve(history, caused=caused, caused_complete=complete)
+        return history
 
     def _steps(self, of: MessageView, count: int, offset: int) -> list[StepView]:
         return self._read(
-            lambda reading: list(reading.steps(rows.records(reading.connection, of.seq, count, offset), of.id))
+            lambda reading: list(reading.steps(rows.records(reading.moment, of.seq, count, offset), of.id))
         )
 
-    def _caused(self, seq: int, finished: float | None) -> tuple[tuple[Caused, ...], bool]:
-        family = Family.of(seq, finished)
-        for _ in range(PAGES):
-            family.take(self._read(lambda reading: rows.sent_after(reading.connection, family.last, PAGE)))
-            if family.complete or family.full:
-                break
-        return self._read(lambda reading: family.tree(reading.refs(family.members))), family.complete
-
     def dead(self, *, error: str | None = None, limit: int | None = 50) -> DeadLetters:
-        """The dead letters, newest first.
+        """The dead letters, those first that died last.
 
         Args:
             error: Only those whose error is of this class or of one below it: `builtins.ValueError`, or `ValueError`.
@@ -192,7 +185,7 @@ class Inspector:
         """
 
         def query(reading: Reading) -> DeadLetters:
-            total = rows.dead_count(reading.connection, error)
+            total = rows.dead_count(reading.moment, error)
             return DeadLetters(self.location, reading.now, (), more=False, total=total)
 
         letters = self._read(query)
@@ -200,9 +193,9 @@ class Inspector:
         return evolve(letters, messages=tuple(messages), more=more)
 
     def _dead(self, error: str | None, count: int, found: list[MessageView]) -> list[MessageView]:
-        before = found[-1].seq if found else None
+        after = (found[-1].finished or 0.0, found[-1].seq) if found else None
         return self._read(
-            lambda reading: list(reading.messages(rows.dead(reading.connection, error, count, before, reading.now)))
+            lambda reading: list(reading.messages(rows.dead(reading.moment, error, count, after, reading.now)))
         )
 
     # supervision ------------------------------------------------------------------------------------------------------

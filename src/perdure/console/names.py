@@ -6,13 +6,14 @@ import difflib
 from typing import TYPE_CHECKING
 
 from perdure.console import rows
+from perdure.console.database import known_text
 from perdure.errors import ActorError, NoSuchMessage
 from perdure.storage.records import Address
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
 
+    from perdure.console.database import Moment
 
 _LIKENESS = 0.5  # of two names, where 1 is equality: "r1" and "r2" are as alike as that
 
@@ -37,31 +38,31 @@ class UnknownMessage(_UnknownNameError, NoSuchMessage):
 
 def parse_address(text: str) -> Address:
     """`Kind/key` as an address; the key may hold further slashes."""
-    kind, _, key = text.partition("/")
+    kind, _, key = known_text(text).partition("/")
     return Address(kind, key)
 
 
-def unknown_actor(connection: sqlite3.Connection, address: Address) -> UnknownActor:
+def unknown_actor(moment: Moment, address: Address) -> UnknownActor:
     """The error for an actor that is not there."""
-    kinds = rows.kinds(connection)
+    kinds = rows.kinds(moment)
     if not kinds:
         return UnknownActor(f"actor '{_plain(address)}': this database has no actors yet.")
     if not address.key:
-        return _not_an_address(connection, address.kind, kinds)
+        return _not_an_address(moment, address.kind, kinds)
     if address.kind in kinds:
-        near = [f"{address.kind}/{key}" for key in _close(address.key, rows.keys(connection, address.kind))]
+        near = [f"{address.kind}/{key}" for key in _close(address.key, rows.keys(moment, address.kind))]
         return _unknown_actor(address, f"there is no such {address.kind}", near, f"perdure ps --kind {address.kind}")
-    near = [kind for kind in _close(address.kind, kinds) if rows.actor(connection, Address(kind, address.key))]
-    same_key = [f"{kind}/{address.key}" for kind in near] or rows.addresses_with_key(connection, address.key)
+    near = [kind for kind in _close(address.kind, kinds) if rows.actor(moment, Address(kind, address.key))]
+    same_key = [f"{kind}/{address.key}" for kind in near] or rows.addresses_with_key(moment, address.key)
     known = same_key or [f"{kind}/…" for kind in _close(address.kind, kinds)]
     return _unknown_actor(address, f"there is no kind '{address.kind}'", known, "perdure ps")
 
 
-def _not_an_address(connection: sqlite3.Connection, name: str, kinds: Sequence[str]) -> UnknownActor:
+def _not_an_address(moment: Moment, name: str, kinds: Sequence[str]) -> UnknownActor:
     if name in kinds:
-        near = [f"{name}/{key}" for key in rows.keys(connection, name)[:3]]
+        near = [f"{name}/{key}" for key in rows.keys(moment, name)[:3]]
     else:
-        near = rows.addresses_with_key(connection, name)
+        near = rows.addresses_with_key(moment, name)
     return _unknown_actor(Address(name, ""), "an actor is named as Kind/key", near, "perdure ps")
 
 
@@ -73,11 +74,11 @@ def _plain(address: Address) -> str:
     return str(address) if address.key else address.kind
 
 
-def unknown_message(connection: sqlite3.Connection, id_: str) -> UnknownMessage:
+def unknown_message(moment: Moment, id_: str) -> UnknownMessage:
     """The error for a message that is not there."""
-    if rows.actor(connection, parse_address(id_)) is not None:
+    if rows.actor(moment, parse_address(id_)) is not None:
         return UnknownMessage(f"message '{id_}': is an actor, not a message. See it with: perdure show {id_}", [id_])
-    near = _close(id_, rows.ids(connection))
+    near = _close(id_, rows.ids(moment))
     cause = "there is no such message; those handled long ago are no longer kept"
     return UnknownMessage(
         f"message '{id_}': {cause}. {_suggest(near)}perdure show Kind/key lists an actor's messages.", near

@@ -21,9 +21,10 @@ from attrs import frozen
 
 from perdure.client import node_record
 from perdure.console import rows
-from perdure.console.database import Database
+from perdure.console.database import known_text
 from perdure.console.names import parse_address, unknown_actor, unknown_message
 from perdure.console.reading import Reading
+from perdure.console.targets import database_of
 from perdure.console.why import held
 from perdure.errors import ActorError, ActorStopped, NoSuchMessage, NotADeadLetter, PerdureError
 from perdure.storage.records import Address
@@ -31,9 +32,9 @@ from perdure.storage.targets import store_of
 from perdure.storage.writes import Appended, Committed, Forget, Order, Resend
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
+    from perdure.console.database import Moment
     from perdure.console.views import MessageRef
     from perdure.storage.records import Member
     from perdure.storage.store import Store
@@ -121,17 +122,17 @@ class Operator:
     """Writes into a database that is there. All methods raise `TargetError` where it is not one of perdure's."""
 
     def __init__(self, target: str | os.PathLike[str], clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(target)
+        self._database = database_of(target)
         self._clock = clock
 
     def __repr__(self) -> str:
-        return f"<Operator {self._database.path}>"
+        return f"<Operator {self._database.name}>"
 
     @asynccontextmanager
     async def _store(self) -> AsyncGenerator[Store]:
-        # A store would make the file that it does not find, and migrate an older one beneath whoever runs on it.
+        # A store would make the database that it does not find, and migrate an older one beneath whoever runs on it.
         self._database.read(lambda _: None)
-        store = store_of(self._database.path, client=True)
+        store = store_of(self._database.target, client=True)
         node = node_record(f"by-hand-{secrets.token_hex(6)}", self._clock(), runs=False)
         await store.open(node, lambda _: False)
         try:
@@ -142,31 +143,32 @@ class Operator:
     # dead letters -----------------------------------------------------------------------------------------------------
 
     def letters(self, error: str | None = None) -> list[str]:
-        """Ids of the dead letters, oldest first; of one class of errors, as `Inspector.dead` has it."""
-        return self._database.read(lambda connection: rows.dead_ids(connection, error))
+        """Ids of the dead letters, in the order they were sent; of one class of errors, as `Inspector.dead` has it."""
+        return self._database.read(lambda moment: rows.dead_ids(moment, error))
 
     async def retry(self, *messages: str) -> Retried:
         """Put dead letters back into their mailboxes, at the end, in this order; each goes on from its journal."""
         seqs: list[int] = []
         refused: list[Refusal] = []
         async with self._store() as store:
-            for some in _portions(list(dict.fromkeys(messages))):
+            for some in _portions(_named(messages)):
                 for id_, settled in zip(some, await store.write([Resend(id_) for id_ in some]), strict=True):
                     if isinstance(settled, Appended):
                         seqs.append(settled.mail.seq)
                     elif isinstance(settled, PerdureError):
                         refused.append(self._refusal(id_, settled))
         refs, waiting = self._look(seqs)
-        return Retried(str(self._database.path), self._clock(), refs, waiting, tuple(refused))
+        return Retried(self._database.name, self._clock(), refs, waiting, tuple(refused))
 
     def _look(self, seqs: Sequence[int]) -> tuple[tuple[MessageRef, ...], tuple[HeldUp, ...]]:
         """Where messages are now, and whose actors do not run."""
         refs: list[MessageRef] = []
         waiting: dict[Address, HeldUp] = {}
 
-        def look(connection: sqlite3.Connection, some: Sequence[int]) -> None:
-            reading = Reading(connection, self._database.path, self._clock())
-            found = rows.places(connection, some, reading.now)
+        def look(moment: Moment, some: Sequence[int]) -> None:
+            reading = Reading(moment, self._database.name, self._clock())
+            found = rows.places(moment, some, reading.now)
+            reading.know(row.owner for row in found.values())
             for row in (found[seq] for seq in some if seq in found):
                 ref = reading.ref(row)
                 refs.append(ref)
@@ -180,8 +182,8 @@ class Operator:
 
     async def purge(self, *messages: str) -> Removed:
         """Remove dead letters for good, with their journals and failures. Their ids are free again."""
-        ids = list(dict.fromkeys(messages))
-        states = self._database.read(lambda connection: rows.states(connection, ids))
+        ids = _named(messages)
+        states = self._database.read(lambda moment: rows.states(moment, ids))
         refused: list[Refusal] = []
         for id_ in ids:
             if id_ not in states:
@@ -193,11 +195,11 @@ class Operator:
             for some in _portions(ids):
                 (settled,) = await store.write([Forget(tuple(some))])
                 removed += settled if isinstance(settled, int) else _refuse(settled)
-        return Removed(str(self._database.path), self._clock(), removed, tuple(refused))
+        return Removed(self._database.name, self._clock(), removed, tuple(refused))
 
     def _refusal(self, id_: str, error: PerdureError) -> Refusal:
         if isinstance(error, NoSuchMessage):
-            error = self._database.read(lambda connection: unknown_message(connection, id_))
+            error = self._database.read(lambda moment: unknown_message(moment, id_))
         return Refusal(id_, type(error).__name__, str(error))
 
     # supervision ------------------------------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ class Operator:
         async with self._store() as store:
             member = await store.member(address)
             if member is None:
-                raise self._database.read(lambda connection: unknown_actor(connection, address))
+                raise self._database.read(lambda moment: unknown_actor(moment, address))
             _check_restartable(member, [level.child for level in await store.lineage(member.actor)][1:])
             now = self._clock()
             me = member.actor
@@ -223,9 +225,25 @@ class Operator:
             (settled,) = await store.write([order])
             if not isinstance(settled, Committed):
                 _refuse(settled)
-            processes = {*(await store.whereabouts(address)).runners} - {*await store.dead_nodes()}
+            runners = (await store.whereabouts(address)).runners
         others = tuple(one.to for one in settled.members if one.actor != me and one.life == "restarting")
-        return Restarting(str(self._database.path), now, address, others, len(processes))
+        return Restarting(self._database.name, now, address, others, self._there(runners))
+
+    def _there(self, nodes: Sequence[str]) -> int:
+        """How many of some processes are there."""
+
+        def look(moment: Moment) -> int:
+            reading = Reading(moment, self._database.name, self._clock())
+            reading.know(nodes)
+            found = [reading.node(node) for node in nodes]
+            return sum(node is not None and node.live is not False for node in found)
+
+        return self._database.read(look)
+
+
+def _named(messages: Sequence[str]) -> list[str]:
+    """Each message once."""
+    return list(dict.fromkeys(map(known_text, messages)))
 
 
 def _portions(all_: Sequence[T]) -> Iterator[Sequence[T]]:

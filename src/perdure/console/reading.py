@@ -1,13 +1,13 @@
-"""One open read transaction, and the views that its rows make."""
+"""One moment of a database, and the views that its rows make."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from perdure.console import rows, supervised
+from perdure.console.caused import MEMBERS, tree
 from perdure.console.lens import Lens
-from perdure.console.nodes import node_view
 from perdure.console.views import (
     ActorView,
     Did,
@@ -16,6 +16,7 @@ from perdure.console.views import (
     MemberView,
     MessageRef,
     MessageView,
+    NodeView,
     StateView,
     StepView,
     TreeView,
@@ -25,13 +26,12 @@ from perdure.storage.records import Address
 from perdure.storage.seal_identity import arguments_of, changes_of, failure_of, record_of, result_of, start_of, state_of
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Collection, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from perdure.console.database import Moment
     from perdure.console.rows import ActorRow, Content, MessageRow, RecordRow
     from perdure.console.supervised import MemberRow
-    from perdure.console.views import MemberState, NodeView, Wait
+    from perdure.console.views import Caused, MemberState, Wait
     from perdure.storage.seal_identity import Identity
 
 _DIGEST_DIGITS = 8
@@ -41,10 +41,10 @@ _EVERYONE = 2**62
 
 
 class Reading:
-    """Views of one moment."""
+    """Views of one moment of the database that people know by a name."""
 
-    def __init__(self, connection: sqlite3.Connection, database: Path, now: float, lens: Lens | None = None) -> None:
-        self.connection = connection
+    def __init__(self, moment: Moment, database: str, now: float, lens: Lens | None = None) -> None:
+        self.moment = moment
         self.now = now
         self._lens = lens or Lens()
         self._database = database
@@ -54,46 +54,62 @@ class Reading:
 
     def nodes(self) -> tuple[NodeView, ...]:
         """The processes that have not left."""
-        found = [node_view(self._database, row) for row in rows.nodes(self.connection)]
-        self._nodes.update((node.id, node) for node in found)
-        return tuple(found)
+        return self._learn(rows.nodes(self.moment))
 
-    def _node(self, id_: str | None) -> NodeView | None:
+    def know(self, nodes: Iterable[str | None]) -> None:
+        """Read what is not known yet of some processes, all at once."""
+        unknown = sorted({node for node in nodes if node is not None and node not in self._nodes})
+        if unknown:
+            self._nodes.update(dict.fromkeys(unknown))
+            self._learn(rows.nodes(self.moment, unknown))
+
+    def _learn(self, found: Sequence[tuple[Any, ...]]) -> tuple[NodeView, ...]:
+        live = self.moment.live([id_ for id_, *_, status in found if status == "live"])
+        nodes = tuple(
+            NodeView(id_, pid, host, python, version, started, status, live.get(id_, False))
+            for id_, pid, host, python, version, started, status in found
+        )
+        self._nodes.update((node.id, node) for node in nodes)
+        return nodes
+
+    def node(self, id_: str | None) -> NodeView | None:
+        """A process that has an actor."""
         if id_ is None:
             return None
-        if id_ not in self._nodes:
-            self._nodes[id_] = None
-            for row in rows.nodes(self.connection, [id_]):
-                self._nodes[id_] = node_view(self._database, row)
+        self.know([id_])
         return self._nodes[id_]
 
-    def actor(self, row: ActorRow, delayed: int) -> ActorView:
-        """An actor and why its mailbox waits."""
-        head = rows.head(self.connection, row, self.now) if row.cursor < row.tail else None
-        return ActorView(
-            address=Address(row.kind, row.key),
-            status=row.status,
-            reason=row.reason,
-            owner=self._node(row.owner),
-            epoch=row.epoch,
-            mail=row.tail - row.cursor,
-            delayed=delayed,
-            handled=row.cursor,
-            created=row.created,
-            parent=self._address(row.parent),
-            wait=self.wait(*head) if head else None,
-            life=row.life,
-            restart_at=row.restart_at,
-            supervisor=self._address(row.supervisor),
-        )
-
-    def _address(self, actor: int | None) -> Address | None:
-        row = None if actor is None else rows.actor_numbered(self.connection, actor)
-        return None if row is None else Address(row.kind, row.key)
+    def actors(self, found: Sequence[ActorRow], delayed: Mapping[int, int]) -> list[ActorView]:
+        """Actors and why their mailboxes wait; how many messages of each are not yet due."""
+        self.know(row.owner for row in found)
+        heads = rows.heads(self.moment, [row.id for row in found if row.cursor < row.tail], self.now)
+        waits = self.waits(heads)
+        wait_of = {Address(head.kind, head.key): waits[head.seq] for head, _ in heads}
+        near = (number for row in found for number in (row.parent, row.supervisor) if number is not None)
+        addresses = rows.addresses(self.moment, near)
+        return [
+            ActorView(
+                address=Address(row.kind, row.key),
+                status=row.status,
+                reason=row.reason,
+                owner=self.node(row.owner),
+                epoch=row.epoch,
+                mail=row.tail - row.cursor,
+                delayed=delayed.get(row.id, 0),
+                handled=row.cursor,
+                created=row.created,
+                parent=None if row.parent is None else addresses.get(row.parent),
+                wait=wait_of.get(Address(row.kind, row.key)),
+                life=row.life,
+                restart_at=row.restart_at,
+                supervisor=None if row.supervisor is None else addresses.get(row.supervisor),
+            )
+            for row in found
+        ]
 
     def failures(self, of: Literal["actor", "message"], number: int, actor: Address) -> tuple[FailureView, ...]:
         """The newest failures of an actor or of a message, oldest first."""
-        found = supervised.failures(self.connection, of, number, _FAILURES[of])
+        found = supervised.failures(self.moment, of, number, _FAILURES[of])
         return tuple(
             FailureView(at, message, attempt, self._failure(error, message, actor) or Failure("", ""), decision)
             for at, message, attempt, error, decision in found
@@ -104,7 +120,7 @@ class Reading:
 
     def state(self, actor: int, address: Address) -> StateView | None:
         """An actor's state; none before its first turn that changed it."""
-        found = rows.snapshot(self.connection, actor)
+        found = rows.snapshot(self.moment, actor)
         if found is None:
             return None
         version, codec, state, initial = found
@@ -115,15 +131,26 @@ class Reading:
 
     # messages ---------------------------------------------------------------------------------------------------------
 
-    def wait(self, row: MessageRow, content: Content) -> Wait:
-        """Why a mailbox does not move on from the message at its head."""
-        begun = self.steps(rows.begun(self.connection, row.seq), row.id)
-        failure = self._lens.failure(content.failure, failure_of(row.id))
-        limits = rows.limits(self.connection, row.seq, row.owner)
-        return why(self.ref(row), self._place(row), row.reason, failure, begun, self.now, limits)
+    def waits(self, heads: Sequence[tuple[MessageRow, Content]]) -> dict[int, Wait]:
+        """Why mailboxes do not move on from the messages at their heads, by the numbers of those."""
+        begun = rows.begun(self.moment, [row.seq for row, _ in heads])
+        limits = rows.limits(self.moment, [row for row, _ in heads])
+        targets = self.refs(record.target for records in begun.values() for record in records)
+        return {
+            row.seq: why(
+                self.ref(row),
+                self._place(row),
+                row.reason,
+                self._lens.failure(content.failure, failure_of(row.id)),
+                [self._step(record, targets, row.id) for record in begun.get(row.seq, ())],
+                self.now,
+                limits[row.seq],
+            )
+            for row, content in heads
+        }
 
     def _place(self, row: MessageRow) -> Place:
-        owner = self._node(row.owner)
+        owner = self.node(row.owner)
         owned: Literal["no", "live", "gone"] = "no" if row.owner is None else "gone"
         if owner is not None and owner.live is not False:
             owned = "live"
@@ -138,12 +165,13 @@ class Reading:
 
     def refs(self, seqs: Iterable[int | None]) -> dict[int, MessageRef]:
         """Messages in few words, by their numbers."""
-        found = rows.places(self.connection, {seq for seq in seqs if seq is not None}, self.now)
+        found = rows.places(self.moment, {seq for seq in seqs if seq is not None}, self.now)
+        self.know(row.owner for row in found.values())
         return {seq: self.ref(row) for seq, row in found.items()}
 
     def messages(self, found: Sequence[tuple[MessageRow, Content]]) -> tuple[MessageView, ...]:
         """Messages with what they did and what came of them."""
-        did = rows.did(self.connection, [row.seq for row, _ in found])
+        did = rows.did(self.moment, [row.seq for row, _ in found])
         causes = self.refs(content.cause for _, content in found)
         return tuple(
             self._message(row, content, causes, [Did(*counted) for counted in did.get(row.seq, ())])
@@ -181,17 +209,24 @@ class Reading:
             did=tuple(did),
         )
 
+    def caused(self, seq: int) -> tuple[tuple[Caused, ...], bool]:
+        """What a message caused, and whether that is all."""
+        found = rows.caused(self.moment, seq, MEMBERS + 1)
+        shown = found[:MEMBERS]
+        known = self.refs([seq, *(number for number, _, _ in shown)])
+        return tree(seq, shown, known), len(found) <= MEMBERS
+
     # supervision ------------------------------------------------------------------------------------------------------
 
     def tree(self, limit: int | None) -> TreeView:
         """The supervision tree, with so many children of each supervisor."""
         below: dict[int | None, list[MemberRow]] = {}
-        for row in supervised.children(self.connection, _EVERYONE if limit is None else limit):
+        for row in supervised.children(self.moment, _EVERYONE if limit is None else limit):
             below.setdefault(row.supervisor, []).append(row)
-        sizes = supervised.family_sizes(self.connection)
+        sizes = supervised.family_sizes(self.moment)
         members: list[MemberView] = []
         coming: list[tuple[int, Address | None, MemberRow]] = [
-            (0, None, row) for row in reversed(supervised.tops(self.connection))
+            (0, None, row) for row in reversed(supervised.tops(self.moment))
         ]
         while coming:
             depth, supervisor, row = coming.pop()
@@ -199,9 +234,9 @@ class Reading:
             one = _member(row, depth, supervisor, sizes.get(row.id, 0) - len(young))
             members.append(one)
             coming.extend((depth + 1, one.address, child) for child in reversed(young))
-        others, held_count = supervised.alone(self.connection)
-        held = tuple(_member(row, 0, None, 0) for row in supervised.held_alone(self.connection, _HELD))
-        return TreeView(str(self._database), self.now, tuple(members), others, held, held_count)
+        others, held_count = supervised.alone(self.moment)
+        held = tuple(_member(row, 0, None, 0) for row in supervised.held_alone(self.moment, _HELD))
+        return TreeView(self._database, self.now, tuple(members), others, held, held_count)
 
     # journals ---------------------------------------------------------------------------------------------------------
 

@@ -145,12 +145,12 @@ def process(node: NodeView | None) -> Text:
     if node is None:
         return Text("-", style="dim")
     gone = node.live is False
-    return Text(clean(f"pid {node.pid}{' died' if gone else ''}"), style="red" if gone else "")
+    return Text(clean(f"pid {node.pid}{' gone' if gone else ''}"), style="red" if gone else "")
 
 
 def node_text(node: NodeView, now: float) -> str:
     """A process in one line."""
-    state = {True: "is live", False: "has died", None: "cannot be examined by this user"}[node.live]
+    state = {True: "is live", False: "is gone", None: "cannot be examined from here"}[node.live]
     built = f"perdure {node.version}, Python {node.python}"
     return clean(f"pid {node.pid} on {node.host} {state}: started {ago(node.started, now)}, {built}, node {node.id}")
 

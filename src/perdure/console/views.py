@@ -52,8 +52,9 @@ class NodeView:
 
     Attributes:
         status: As recorded: `live` until it left or another node noticed its death.
-        live: Whether the process is there now, as the kernel's lock on its file beside the database says; none where
-            that cannot be found out.
+        live: Whether the process is there now: on SQLite, as the kernel's lock on its file beside the database says; on
+            PostgreSQL, whether it is connected to the server. None where that cannot be found out: where the file may
+            not be read, on a standby, and through a pooler.
     """
 
     id: str
@@ -347,7 +348,7 @@ class MessageHistory:
 
 @frozen
 class DeadLetters:
-    """What `perdure dead` shows: newest first. `total` are all of the kind of error that was asked for."""
+    """What `perdure dead` shows: what died last first. `total` are all of the kind of error that was asked for."""
 
     database: str
     read: float

@@ -104,7 +104,7 @@ def _cause(
     if place.owned == "live" or (place.actor == "waiting" and begun):
         return _in_turn(head, begun, now)
     if place.owned == "gone":
-        return "orphaned", "its process died; the next to start takes over", None
+        return "orphaned", "its process is gone; another takes over, or the next to start", None
     return "unclaimed", "no process has taken it; start one that knows this kind", None
 
 

@@ -39,6 +39,12 @@ BLOCK = 32
 KEPT_IDS = 1_000_000
 
 _TYPES = {"i": "bigint", "r": "double precision", "t": "text", "b": "bytea"}
+# PostgreSQL has no text for some characters that JSON can name, and would refuse all of a document that has one.
+_JSON = r"regexp_replace(\1, '\\\\u(0000|[dD][89a-fA-F])', '/u\\1', 'g')::json"
+# OFFSET has a document parsed once.
+_MEMBERS = rf"""(
+SELECT json_array_elements_text(CASE json_typeof(list) WHEN 'array' THEN list ELSE '[]' END) AS value
+FROM (SELECT CASE WHEN left(\1, 1) = '{{' THEN {_JSON} -> '\2' END AS list OFFSET 0) AS one)"""  # noqa: S608  # constant parts
 _MACROS = (
     (re.compile(r"\bnumbers\((\$\d+)\)"), r"(SELECT unnest(\1::bigint[]) AS value)"),
     (re.compile(r"\btexts\((\$\d+)\)"), r"(SELECT unnest(\1::text[]) AS value)"),
@@ -47,6 +53,8 @@ _MACROS = (
         r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_array_elements(\1::json) AS one (value))",
     ),
     (re.compile(r"\brunnable\(\)"), "runnable"),  # a column, for the planner would not find the index by the condition
+    (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), rf"(CASE WHEN left(\1, 1) = '{{' THEN {_JSON} ->> '\2' END)"),
+    (re.compile(r"\bmembers\(([\w.]+), (\w+)\)"), _MEMBERS),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),
     (re.compile(r"/\* lock \*/"), "FOR NO KEY UPDATE OF actor NOWAIT"),
     (re.compile(r"/\* lock, wait \*/"), "FOR NO KEY UPDATE OF actor"),

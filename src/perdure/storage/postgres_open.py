@@ -26,6 +26,7 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 IDLE_MILLISECONDS = "5000"
 """How long a transaction may wait for its client: one that was stopped is not to hold others' rows for a lease."""
 _OURS = {"schema", "pooler"}
+_ESCAPES = "Write special characters of user and password as %XX."
 
 
 @frozen
@@ -51,7 +52,10 @@ def place(target: str) -> Place:
     Raises:
         TargetError: It is not such a URL.
     """
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        raise TargetError(f"the target is no PostgreSQL URL: its host cannot be told. {_ESCAPES}") from None
     options = parse_qsl(parts.query, keep_blank_values=True)
     ours = {name: value for name, value in options if name in _OURS}
     schema, pooler = ours.get("schema", "perdure"), ours.get("pooler", "false")
@@ -61,7 +65,9 @@ def place(target: str) -> Place:
     try:
         known = conninfo_to_dict(conninfo)
     except psycopg.Error as error:
-        raise TargetError(f"the target is no PostgreSQL URL: {str(error).strip()}.") from None
+        # What is quoted may be a part of the password.
+        text = re.sub(r'"([^"]*)"', lambda part: part[0] if part[1] in dict(options) else '"…"', str(error).strip())
+        raise TargetError(f"the target is no PostgreSQL URL: {text}. {_ESCAPES}") from None
     host, port = known.get("host", "localhost"), known.get("port", 5432)
     name = f"postgresql://{host}:{port}/{known.get('dbname', '')}?schema={schema}"
     if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):

@@ -27,6 +27,11 @@ _MACROS = (
     (re.compile(r"\b(?:numbers|texts)\((\?\d*)\)"), r"json_each(\1)"),
     (re.compile(r"\bpairs\((\?\d*)\)"), r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each(\1))"),
     (re.compile(r"\brunnable\(\)"), "owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail"),
+    (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), r"(CASE WHEN json_valid(\1) THEN \1 ->> '$.\2' END)"),
+    (
+        re.compile(r"\bmembers\(([\w.]+), (\w+)\)"),
+        r"json_each(CASE WHEN json_valid(\1) THEN \1 ELSE '{}' END, '$.\2')",
+    ),
 )
 _TOGETHER = nullcontext()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from perdure.errors import CopyDiffersError, TargetError
-from perdure.storage.copying.copy import is_postgres, move, postgres_end
+from perdure.storage.copying.copy import move, postgres_end
 from perdure.storage.copying.partial import Partial
 from perdure.storage.copying.sqlite_end import (
     SQLiteDestination,
@@ -32,6 +32,7 @@ from perdure.storage.copying.sqlite_end import (
     opened,
 )
 from perdure.storage.copying.tables import tables
+from perdure.storage.targets import is_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -20,6 +20,7 @@ from perdure.storage.copying import sqlite_end
 from perdure.storage.copying.digest import Content, Digest, content
 from perdure.storage.copying.tables import release, tables
 from perdure.storage.sqlite_open import database_path
+from perdure.storage.targets import is_postgres, not_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -144,15 +145,10 @@ def _filling(target: str) -> AbstractContextManager[Destination]:
     return postgres_end().filling(target) if is_postgres(target) else sqlite_end.filling(target)
 
 
-def is_postgres(target: str) -> bool:
-    """Whether a target is a schema of PostgreSQL."""
-    return target.startswith(("postgresql://", "postgres://"))
-
-
 def postgres_end() -> ModuleType:
     """The other end, which needs an extra. Raises `TargetError` where it is not installed."""
     try:
         from perdure.storage.copying import postgres_end as end  # noqa: PLC0415  # an extra; SQLite needs nothing of it
     except ImportError as error:
-        raise TargetError(f"PostgreSQL needs {error.name}. Install it: pip install 'perdure[postgres]'") from None
+        raise not_installed(error) from None
     return end

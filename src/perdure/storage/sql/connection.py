@@ -7,6 +7,8 @@ Statements are written once, in what SQLite and PostgreSQL have in common, and a
     texts(?) AS x          the same from a list of strings
     pairs(?) AS x          a table of two columns `a` and `b` of text, from a JSON array of arrays
     runnable()             whether an actor is one that anybody may claim, as the index of those has it
+    member(x, name)        a member of a JSON object, as text; none if the text x is none or has no such member
+    members(x, name) AS y  a table of one column `value` of text, from a JSON array that is a member of one
     CROSS JOIN … ON        a join that SQLite does in the order it is written
     /* lock */             rows that nobody else may change until this transaction ends; `Again` where somebody is
     /* lock, wait */       the same, waiting for whoever is

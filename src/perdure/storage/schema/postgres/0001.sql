@@ -87,7 +87,7 @@ CREATE TABLE outcome (
     started  double precision,
     finished double precision NOT NULL
 );
-CREATE INDEX finished ON outcome (message) WHERE status = 'dead';
+CREATE INDEX finished ON outcome (finished, message) WHERE status = 'dead';
 
 CREATE TABLE turn (
     message   bigint PRIMARY KEY,

@@ -1,4 +1,4 @@
-"""Whether a process that opened a database is still there.
+"""Whether a process that opened a SQLite file is still there.
 
 Every node holds a kernel lock on a file of its own beside the database, which is free again as soon as the process
 ends. Asking takes a shared lock for an instant, so that two who ask do not see each other.
@@ -8,19 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING, Any
-
-from perdure.console.views import NodeView
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def node_view(database: Path, row: tuple[Any, ...]) -> NodeView:
-    """A row of `node`, with whether its process lives."""
-    id_, pid, host, python, version, started, status = row
-    live = lock_is_held(database, id_) if status == "live" else False
-    return NodeView(id_, pid, host, python, version, started, status, live)
 
 
 def lock_is_held(database: Path, node: str) -> bool | None:
