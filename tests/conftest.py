@@ -1,9 +1,12 @@
 """What every test stands on: asyncio beneath anyio's pytest plugin, and hypothesis without a stopwatch."""
 
 import os
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+
+from tests.hanging import watched
 
 pytest_plugins = [
     "perdure.testing.plugin",  # a real PostgreSQL server
@@ -20,3 +23,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "perdure")
 def anyio_backend() -> str:
     """Perdure is for asyncio only, so anyio's plugin does not try trio."""
     return "asyncio"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that hangs says where its tasks are."""
+    with watched(item.nodeid):
+        return (yield)

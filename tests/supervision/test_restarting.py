@@ -199,8 +199,8 @@ async def test_many_that_fail_at_once(tmp_path: Path, strategy: type[Strategy]) 
                 "SELECT (SELECT count(DISTINCT actor) FROM failure), (SELECT count(*) FROM restart)"
             )
         assert kept == len(keys)
-        # who fails while its group is being stopped anyway changes nothing, and is not asked about
-        assert counted == len(failures)
+        # who fails while its group is being stopped anyway changes nothing; a decision that was overtaken is made again
+        assert counted <= len(failures) <= 2 * len(keys)
         assert 1 <= counted <= len(keys)
         assert strategy is not OneForOne or counted == len(keys)
 

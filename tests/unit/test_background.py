@@ -152,6 +152,20 @@ async def test_repeated_work_is_spoken_of_while_the_actor_loads(tmp_path: Path) 
             assert await receipt.result(timeout=10) == 10
 
 
+async def test_the_same_message_from_two_processes_is_no_repetition(tmp_path: Path) -> None:
+    """Two that run beside each other may say the same; and a warning that is an error ends nothing of the system."""
+    global gate  # noqa: PLW0603  # the step waits for it
+    gate = asyncio.Event()
+    async with ActorSystem(tmp_path / "a.db") as one:
+        first = await one.get(Keeper, "k").hold.tell(1)
+        async with ActorSystem(tmp_path / "a.db") as two:
+            second = await two.get(Keeper, "k").hold.tell(1)
+            await first.status()
+            third = await one.get(Keeper, "k").hold.tell(1)
+            gate.set()
+            assert [await receipt.result(timeout=20) for receipt in (first, second, third)] == [1, 2, 3]
+
+
 async def test_large_state_is_spoken_of(tmp_path: Path) -> None:
     """State that has grown large is named, with its largest field."""
     async with ActorSystem(tmp_path / "a.db") as system:

@@ -81,6 +81,8 @@ class Host(Sending):
         self.failed_starts: dict[Address, int] = {}
         self.judge: Judge
         self.overseer: Overseer
+        self.started = self.timestamp()
+        """When this node was started: what others had sent by then and is not handled, an earlier process left."""
         self.node = ""
         self.tags: frozenset[str] = frozenset()
         self.seal: Seal | None = None

@@ -108,11 +108,12 @@ class Mailbox:
             return
         content = (mail.handler, mail.args)
         if not mail.id.startswith(self.host.ids.prefix):
-            self._left_over[content] = mail.number
+            if mail.sent < self.host.started:  # or it is another process's, beside this one
+                self._left_over[content] = mail.number
         elif self._left_over.get(content, 0) > self.cursor:
-            warnings.warn(
+            text = (
                 f"'{mail.handler}' to {self.address} was sent again, and an earlier process left the same message "
-                f"unfinished: both will be handled. Give work an id: with .options(id=…) a second start rejoins it.",
-                DuplicateWorkWarning,
-                stacklevel=2,
+                f"unfinished: both will be handled. Give work an id: with .options(id=…) a second start rejoins it."
             )
+            # Where warnings are errors, this one is not to end what delivers mail.
+            self.host.loop.call_soon(warnings.warn, text, DuplicateWorkWarning)

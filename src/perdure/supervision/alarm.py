@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from typing import TYPE_CHECKING
 
@@ -41,11 +42,9 @@ class Alarm:
             why = unrunnable(self._needs(kind), tags)
             if why:
                 self._told.add(kind)
-                warnings.warn(
-                    f"mail waits for {count} actors of kind '{kind}', {why}; until then they are left alone.",
-                    UnknownKindWarning,
-                    stacklevel=2,
-                )
+                text = f"mail waits for {count} actors of kind '{kind}', {why}; until then they are left alone."
+                # Where warnings are errors, this one is not to end the sweep.
+                asyncio.get_running_loop().call_soon(warnings.warn, text, UnknownKindWarning)
 
 
 def unrunnable(needs: Collection[str] | None, nodes: Iterable[Collection[str]]) -> str:

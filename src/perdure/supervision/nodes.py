@@ -206,8 +206,12 @@ class Sweep:
             await self.adopt()
 
     async def _look_at_all(self) -> None:
-        await asyncio.gather(self._residents.look(), self._orders.obey(), self.balancer.take(), self.adopt())
+        looks = (self._residents.look(), self._orders.obey(), self.balancer.take(), self.adopt())
+        found = await asyncio.gather(*looks, return_exceptions=True)
         self._due.set()
+        for error in found:
+            if error is not None:
+                raise error  # when all have ended: none of them is to meet itself at the next look
 
     async def _is_unowned(self) -> bool:
         """Whether an actor that this node can run has work and no owner."""
