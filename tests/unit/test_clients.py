@@ -98,7 +98,7 @@ async def test_a_query_that_travels_is_two_transactions(tmp_path: Path) -> None:
         for _ in range(20):
             assert await client.get(Tally, "t").held() == 1
         assert mine.transactions - before[0] <= 20 + 2
-        assert theirs.transactions - before[1] == 20
+        assert 20 <= theirs.transactions - before[1] <= 20 + 2  # a heartbeat may come in between
 
 
 async def test_queries_that_come_together_share_their_transactions(tmp_path: Path) -> None:
