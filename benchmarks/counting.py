@@ -27,14 +27,15 @@ class Counts:
         self.transactions = self.ended = 0
         self._grew = asyncio.Event()
 
-    def add(self, batch: Sequence[Write], settled: Sequence[Settled]) -> None:
-        """One more."""
+    def add(self, batch: Sequence[Write], settled: list[Settled]) -> list[Settled]:
+        """One more; what became of it."""
         self.transactions += 1
         self.ended += sum(
             isinstance(write, Segment) and write.end is not None and isinstance(told, Committed)
             for write, told in zip(batch, settled, strict=True)
         )
         self._grew.set()
+        return settled
 
     async def until_ended(self, messages: int) -> None:
         """Wait until so many messages have a durable outcome."""
@@ -46,31 +47,25 @@ class Counts:
 class CountingStore(SQLiteStore):
     """The SQLite store, counted."""
 
-    def __init__(self, target: str) -> None:
-        super().__init__(target)
-        self.counts = Counts()
+    counts: Counts
 
     async def write(self, batch: Sequence[Write]) -> list[Settled]:
         """Commit one transaction, and count it."""
-        settled = await super().write(batch)
-        self.counts.add(batch, settled)
-        return settled
+        return self.counts.add(batch, await super().write(batch))
 
 
 class CountingPostgresStore(PostgresStore):
     """The store on PostgreSQL, counted."""
 
-    def __init__(self, target: str) -> None:
-        super().__init__(target)
-        self.counts = Counts()
+    counts: Counts
 
     async def write(self, batch: Sequence[Write]) -> list[Settled]:
         """Commit one transaction, and count it."""
-        settled = await super().write(batch)
-        self.counts.add(batch, settled)
-        return settled
+        return self.counts.add(batch, await super().write(batch))
 
 
 def counting(target: str) -> CountingStore | CountingPostgresStore:
     """The store that a target names."""
-    return CountingPostgresStore(target) if target.startswith("postgresql:") else CountingStore(target)
+    store = CountingPostgresStore(target) if target.startswith("postgresql:") else CountingStore(target)
+    store.counts = Counts()
+    return store

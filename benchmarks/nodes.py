@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.counting import counting
 from benchmarks.measures import Account, Bench, asks, tells
-from benchmarks.raw import ACTORS, RawMailbox
+from benchmarks.raw import ACTORS, Batches, RawMailbox
 from benchmarks.raw_postgres import RawPostgresMailbox
 from perdure import ActorSystem
 from perdure.testing.postgres import PostgresServer, fresh_schema
@@ -171,9 +171,7 @@ def _once(nodes: Sequence[_Node], measure: Measure, seconds: float) -> tuple[flo
     return sum(done) / took, min(done) * len(nodes) / sum(done)
 
 
-def _beside(
-    limit: RawMailbox | RawPostgresMailbox, store: str, nodes: Sequence[_Node], rounds: int, seconds: float
-) -> list[Figure]:
+def _beside(limit: Batches, store: str, nodes: Sequence[_Node], rounds: int, seconds: float) -> list[Figure]:
     figures: list[Figure] = []
     for measure in MEASURES:
         _once(nodes, measure, seconds / 2)
@@ -196,7 +194,7 @@ def measure(folder: Path, *, quick: bool = False) -> list[Figure]:
     """All figures of several nodes, on both databases."""
     rounds, seconds = (_QUICK_ROUNDS, _QUICK_SECONDS) if quick else (_ROUNDS, _SECONDS)
     figures: list[Figure] = []
-    raw: RawMailbox | RawPostgresMailbox
+    raw: Batches
     with PostgresServer() as server, ExitStack() as stack:
         raw = RawMailbox(folder, _BATCH)
         stack.callback(raw.close)

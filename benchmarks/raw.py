@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from abc import ABC, abstractmethod
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
@@ -30,19 +31,13 @@ _ACTOR = "CREATE TABLE actor (id INTEGER PRIMARY KEY, cursor INTEGER NOT NULL, s
 _PRAGMAS = ("journal_mode = wal", "synchronous = full", "wal_autocheckpoint = 1000", "cache_size = -65536")
 
 
-class RawMailbox:
-    """A mailbox of nothing but SQL, filled and emptied in batches."""
+class Batches(ABC):
+    """Messages in batches, each of which is two transactions."""
 
-    def __init__(self, folder: Path, batch: int) -> None:
-        self._batch = batch
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._prefix = os.urandom(10).hex()
         self._numbers = count(1)
-        self._connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
-        for pragma in _PRAGMAS:
-            self._connection.execute(f"PRAGMA {pragma}")
-        for statement in (_MESSAGE, _ACTOR):
-            self._connection.execute(statement)
-        self._connection.executemany("INSERT INTO actor VALUES (?, 0, '')", ((actor,) for actor in range(ACTORS)))
 
     def run(self, seconds: float) -> Sample:
         """Messages for so many seconds."""
@@ -51,10 +46,34 @@ class RawMailbox:
         while batches == 0 or watch.seconds < seconds:
             self._one_batch()
             batches += 1
-        return watch.sample(batches * self._batch, batches * 2)
+        return watch.sample(batches * self._size, batches * 2)
+
+    def _next(self) -> list[int]:
+        return list(islice(self._numbers, self._size))
+
+    @abstractmethod
+    def _one_batch(self) -> None:
+        """Insert one, and update its actors."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the database."""
+
+
+class RawMailbox(Batches):
+    """A mailbox of nothing but SQL, filled and emptied in batches."""
+
+    def __init__(self, folder: Path, batch: int) -> None:
+        super().__init__(batch)
+        self._connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
+        for pragma in _PRAGMAS:
+            self._connection.execute(f"PRAGMA {pragma}")
+        for statement in (_MESSAGE, _ACTOR):
+            self._connection.execute(statement)
+        self._connection.executemany("INSERT INTO actor VALUES (?, 0, '')", ((actor,) for actor in range(ACTORS)))
 
     def _one_batch(self) -> None:
-        connection, numbers = self._connection, list(islice(self._numbers, self._batch))
+        connection, numbers = self._connection, self._next()
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
             "INSERT INTO message VALUES (?, ?, ?, ?)",

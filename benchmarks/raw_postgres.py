@@ -6,14 +6,11 @@ here, but for COPY, which answers no conflicts.
 
 from __future__ import annotations
 
-import os
-from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from benchmarks.raw import ACTORS, ARGS
-from benchmarks.sample import Sample, Stopwatch
+from benchmarks.raw import ACTORS, ARGS, Batches
 from perdure.storage.postgres_connection import adapters
 from perdure.storage.postgres_open import place
 
@@ -31,13 +28,11 @@ FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS new (id, cursor, state) W
 """
 
 
-class RawPostgresMailbox:
+class RawPostgresMailbox(Batches):
     """A mailbox of nothing but SQL, filled and emptied in batches."""
 
     def __init__(self, target: str, batch: int) -> None:
-        self._batch = batch
-        self._prefix = os.urandom(10).hex()
-        self._numbers = count(1)
+        super().__init__(batch)
         where = place(target)
         self._connection: psycopg.Connection[Any] = psycopg.connect(
             where.conninfo, options=f"-c search_path={where.schema}", autocommit=True, context=_Adapted()
@@ -48,17 +43,8 @@ class RawPostgresMailbox:
             "INSERT INTO raw_actor SELECT n, 0, '' FROM generate_series(0, %s) AS numbers (n)", [ACTORS - 1]
         )
 
-    def run(self, seconds: float) -> Sample:
-        """Messages for so many seconds."""
-        watch = Stopwatch()
-        batches = 0
-        while batches == 0 or watch.seconds < seconds:
-            self._one_batch()
-            batches += 1
-        return watch.sample(batches * self._batch, batches * 2)
-
     def _one_batch(self) -> None:
-        numbers = list(islice(self._numbers, self._batch))
+        numbers = self._next()
         actors = [n % ACTORS for n in numbers]
         self._transaction(_INSERT, numbers, [f"{self._prefix}-{n:x}" for n in numbers], actors, [ARGS] * len(numbers))
         self._transaction(_UPDATE, actors, numbers, [f'{{"total":{n}}}' for n in numbers])

@@ -7,7 +7,7 @@ import multiprocessing
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from benchmarks.counting import CountingStore
+from benchmarks.counting import counting
 from benchmarks.measures import MEASURES, Bench
 from benchmarks.raw import RawMailbox
 from perdure import ActorSystem
@@ -80,7 +80,7 @@ def _serve_raw(connection: Connection[Sample | None, float | None], folder: Path
 async def _serve_perdure(
     connection: Connection[Sample | None, float | None], folder: Path, kind: str, width: int
 ) -> None:
-    store = CountingStore(str(folder / "perdure.db"))
+    store = counting(str(folder / "perdure.db"))
     async with ActorSystem(store) as system:
         bench = await Bench.of(system, store.counts)
         while (seconds := await asyncio.to_thread(connection.recv)) is not None:

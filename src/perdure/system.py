@@ -174,7 +174,7 @@ class ActorSystem:
         host = Host(self, self._store, committer, self._limits, retry, rule)
         if not isinstance(self._clock, SystemClock):
             host.timestamp = lambda: self._clock.now().timestamp()
-            host.started = host.timestamp()
+        host.started = host.timestamp()
         host.node = host.ids.prefix
         host.seal = self._seal
         host.client, host.tags = self._is_client, self._tags

@@ -15,15 +15,7 @@ from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
 from perdure.console.targets import database_of
 from perdure.console.views import Failure, Stored, Wait
-from tests.unit.inspected import NOW, STORES, Rows, alive, failure, target_of
-
-
-@pytest.fixture(params=STORES)
-def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Rows]:
-    """A database to write into."""
-    rows = Rows(target_of(request, tmp_path))
-    yield rows
-    rows.connection.close()
+from tests.unit.inspected import NOW, Rows, alive, failure
 
 
 @pytest.fixture
@@ -32,12 +24,6 @@ def file(tmp_path: Path) -> Generator[Rows]:
     rows = Rows(tmp_path / "agents.db")
     yield rows
     rows.connection.close()
-
-
-@pytest.fixture
-def inspector(rows: Rows) -> Inspector:
-    """A reader of that database."""
-    return Inspector(rows.target, clock=lambda: NOW)
 
 
 @pytest.fixture

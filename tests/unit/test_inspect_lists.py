@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from pathlib import Path
-
 import pytest
 
 from perdure.console import inspect
 from perdure.console.inspect import Inspector
 from perdure.console.names import UnknownActor, UnknownMessage
-from tests.unit.inspected import NOW, STORES, Rows, failure, target_of
-
-
-@pytest.fixture(params=STORES)
-def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Rows]:
-    """A database to write into."""
-    rows = Rows(target_of(request, tmp_path))
-    yield rows
-    rows.connection.close()
-
-
-@pytest.fixture
-def inspector(rows: Rows) -> Inspector:
-    """A reader of that database."""
-    return Inspector(rows.target, clock=lambda: NOW)
-
+from tests.unit.inspected import NOW, Rows, failure
 
 # lists ----------------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,21 +11,7 @@ from perdure.console import inspect
 from perdure.console.cli import main
 from perdure.console.inspect import Inspector
 from perdure.console.views import Failure
-from tests.unit.inspected import NOW, STORES, Rows, alive, failure, named, target_of
-
-
-@pytest.fixture(params=STORES)
-def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Rows]:
-    """A database to write into."""
-    rows = Rows(target_of(request, tmp_path))
-    yield rows
-    rows.connection.close()
-
-
-@pytest.fixture
-def inspector(rows: Rows) -> Inspector:
-    """A reader of that database."""
-    return Inspector(rows.target, clock=lambda: NOW)
+from tests.unit.inspected import NOW, Rows, alive, failure, named
 
 
 def output(rows: Rows, *args: str, width: int = 120) -> str:

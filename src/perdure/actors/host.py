@@ -81,7 +81,7 @@ class Host(Sending):
         self.failed_starts: dict[Address, int] = {}
         self.judge: Judge
         self.overseer: Overseer
-        self.started = self.timestamp()
+        self.started = 0.0
         """When this node was started: what others had sent by then and is not handled, an earlier process left."""
         self.node = ""
         self.tags: frozenset[str] = frozenset()

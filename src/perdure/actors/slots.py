@@ -86,7 +86,7 @@ class Line:
         self._asked: Want | None = None
         self._tried: tuple[int, int] | None = None
         self._starts = 0
-        self._usable_until = self._again_at = 0.0
+        self._asked_at = self._usable_until = self._again_at = 0.0
         self._again: asyncio.TimerHandle | None = None
         self._on: deque[Place] = deque()
         self._new: deque[Place] = deque()
@@ -186,8 +186,6 @@ class Line:
         self._asked = Want(self.name, self.defined, self.uses, self.waits, len(self._new), self._waiting())
         self._asked_at = self.loop.time()
         return self._asked
-
-    _asked_at = 0.0
 
     def granted(self, granted: Granted) -> bool:
         """Take what was granted; whether another definition than this node's is in force now."""

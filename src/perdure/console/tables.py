@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STYLES = {
     **dict.fromkeys(("succeeded", "completed"), "green"),
-    **dict.fromkeys(("dead", "failed", "parked", "rejected", "orphaned", "died"), "red"),
+    **dict.fromkeys(("dead", "failed", "parked", "rejected", "orphaned"), "red"),
     **dict.fromkeys(("cancelled", "expired", "retry", "step_retry", "unclaimed"), "yellow"),
     **dict.fromkeys(("restarting", "terminated"), "yellow"),
     **dict.fromkeys(("running", "step", "started"), "cyan"),
