@@ -5,6 +5,7 @@ Each function changes this process and nothing else; perdure itself has no switc
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from perdure.storage.writes import Settled, Write
 
 _LATE_SECONDS = 0.05
+_SLOW_SECONDS = 0.02  # long enough for some of the kills to come between; a fast disk leaves no time for one
 
 
 class _LateConnection(sqlite3.Connection):
@@ -76,14 +78,20 @@ def fresh_step_id(run: int) -> None:
 
 
 def begin_before_durable(run: int) -> None:
-    """Begin steps and asks while what they depend on is still being committed."""
+    """Begin steps and asks while what they depend on is still being committed, which takes 20 ms."""
     del run
+    write = SQLiteStore.write
 
     async def hasty(self: Turn) -> Committed:
         self.seat.commit(self.take())
         return Committed()
 
+    async def slow(self: SQLiteStore, batch: Sequence[Write]) -> list[Settled]:
+        await asyncio.sleep(_SLOW_SECONDS)
+        return await write(self, batch)
+
     Turn.durable = hasty
+    SQLiteStore.write = slow
 
 
 def _rewriting(change: Callable[[Sequence[Write]], list[Write]]) -> None:
