@@ -33,13 +33,14 @@ from perdure.storage.records import Address
 from perdure.storage.writes import Appended, Beat, Committed, Placed, Spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
     from perdure.actors.relatives import Overseer
     from perdure.limits import Limits
     from perdure.storage.committer import Committer
+    from perdure.storage.hints import Heard
     from perdure.storage.records import Completion
     from perdure.storage.seal import Seal
     from perdure.storage.store import Store
@@ -91,7 +92,7 @@ class Host(Sending):
         self._by_address: dict[Address, Activation] = {}
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
-        self.outcomes = Outcomes(store)
+        self.outcomes = Outcomes(store, self.spawn_task)
         self.queries = Queries(self)
         self.slots = Slots(self)
         self.client = False
@@ -271,23 +272,29 @@ class Host(Sending):
 
     async def look(self) -> None:
         """Notice what other processes committed for this node's actors."""
+        here = list(self.activations.values())
         # asked together, they are one read
         await asyncio.gather(
-            self._look_for_mail(),
-            self._look_for_replies(),
+            self._look_for_mail(here),
+            self._look_for_replies(here),
             self.outcomes.look(),
             self.queries.look(),
             self.slots.look(),
         )
 
-    async def _look_for_mail(self) -> None:
-        known = [(activation.actor, activation.tail) for activation in self.activations.values()]
-        for grown in await self.store.grown(known, _GROWN_MAIL):
+    async def look_at(self, heard: Heard) -> None:
+        """Notice what other processes are said to have committed; nothing else is read."""
+        here = [self.activations[actor] for actor in heard.actors if actor in self.activations]
+        await asyncio.gather(self._look_for_mail(here), self._look_for_replies(here), self.outcomes.look(heard.ended))
+
+    async def _look_for_mail(self, activations: Collection[Activation]) -> None:
+        known = [(activation.actor, activation.tail) for activation in activations]
+        for grown in await self.store.grown(known, _GROWN_MAIL) if known else ():
             if grown.actor in self.activations:
                 self.activations[grown.actor].catch_up(grown)
 
-    async def _look_for_replies(self) -> None:
-        turns = [activation.turn for activation in self.activations.values()]
+    async def _look_for_replies(self, activations: Collection[Activation]) -> None:
+        turns = [activation.turn for activation in activations]
         if waiting := [turn.mail.seq for turn in turns if turn is not None and turn.open_replies()]:
             self.completions(await self.store.completed(*waiting))
 

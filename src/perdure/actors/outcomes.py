@@ -6,27 +6,33 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors.silence import why_silent
-from perdure.errors import ActorFailed, ActorStopped, AskTimeout, SystemClosedError
+from perdure.errors import ActorFailed, ActorStopped, AskTimeout, PerdureError, SystemClosedError
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from perdure.actors.receipt import Receipt
     from perdure.storage.records import Found
     from perdure.storage.store import Store
 
-# The first is for what ended before others knew that it is awaited, the last for wake-ups that were lost.
-_POLL_FIRST_SECONDS = 0.02
-_POLL_LAST_SECONDS = 0.5
+_POLL_SECONDS = 0.25
+"""How soon an outcome is found whose wake-up was lost."""
 
 
 class Outcomes:
-    """The waiting callers of one system."""
+    """The waiting callers of one system.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: Where outcomes come about.
+        spawn_task: Runs something in the background, by its name.
+    """
+
+    def __init__(self, store: Store, spawn_task: Callable[[Coroutine[Any, Any, None], str], None]) -> None:
         self._store = store
+        self._spawn_task = spawn_task
+        self._polls = False
         self._waiters: dict[int, list[asyncio.Future[Outcome]]] = {}
         self._awaited: dict[asyncio.Future[Outcome], int] = {}
         self._ids: dict[int, str] = {}
@@ -62,6 +68,7 @@ class Outcomes:
         if awaited:
             self._elsewhere |= awaited
             self._store.await_ends(awaited)
+            self._poll()
 
     def forget(self, future: asyncio.Future[Outcome]) -> None:
         """Whoever waited does so no more."""
@@ -75,32 +82,49 @@ class Outcomes:
             self._elsewhere.discard(seq)
 
     async def wait(self, seq: int, receipt: Receipt[Any], end: float | None, *, local: bool) -> Outcome:
-        """Wait for a message's outcome: told by this node's commits, or found by looking."""
+        """Wait for a message's outcome: told by this node's commits, or found by looking.
+
+        Raises:
+            AskTimeout: It has not come about until `end`, on the loop's clock.
+            StorageError: It comes about elsewhere, and cannot be looked for.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
         self.expect(seq, receipt.id, future)
-        if not local:
+        if not local and self._closed is None:
             self._elsewhere.add(seq)
             self._store.await_ends([seq])
-        pause = _POLL_LAST_SECONDS if local else _POLL_FIRST_SECONDS
+            self._poll()
         try:
-            while True:
-                left = None if end is None else end - loop.time()
-                if left is not None and left <= 0:
-                    raise await self._too_late(receipt, local=local)
-                if local and left is None:
-                    return await future
-                try:
-                    async with asyncio.timeout(pause if left is None else min(pause, left)):
-                        return await asyncio.shield(future)
-                except TimeoutError:
-                    pause = min(pause * 2, _POLL_LAST_SECONDS)
-                found = None if local else await self._store.find(receipt.id)
-                answer = None if found is None else _answer(found)
-                if answer is not None:
-                    return answer
+            if end is None:
+                return await future
+            async with asyncio.timeout_at(end):
+                return await future
+        except TimeoutError:
+            if future.done() and not future.cancelled():  # in the last moment
+                return future.result()
+            raise await self._too_late(receipt, local=local) from None
         finally:
             self.forget(future)
+
+    def _poll(self) -> None:
+        if not self._polls:
+            self._polls = True
+            self._spawn_task(self._poll_elsewhere(), "perdure outcomes")
+
+    async def _poll_elsewhere(self) -> None:
+        """Look for what comes about elsewhere, one read for all, for as long as anybody waits for any of it."""
+        try:
+            while self._elsewhere:
+                await asyncio.sleep(_POLL_SECONDS)
+                try:
+                    await self.look(self._elsewhere)
+                except PerdureError as error:
+                    for seq in self._elsewhere:
+                        for future in self._waiters[seq]:
+                            _refuse(future, error)
+        finally:
+            self._polls = False
 
     async def _too_late(self, receipt: Receipt[Any], *, local: bool) -> AskTimeout:
         text = f"no reply to message '{receipt.id}' in time; it goes on. Rejoin it with error.receipt."
@@ -109,15 +133,14 @@ class Outcomes:
             text = f"{text} {await why_silent(self._store, found.actor)}"
         return AskTimeout(text, receipt)
 
-    async def look(self) -> None:
-        """Find outcomes that came about elsewhere: an actor may have gone to another node meanwhile."""
-        if not self._ids:
-            return
-        for _, found in await self._store.find_all(list(self._ids.values())):
+    async def look(self, messages: Collection[int] | None = None) -> None:
+        """Find outcomes that came about elsewhere: of all that are awaited, for their actors may have gone there."""
+        ids = [self._ids[seq] for seq in (self._ids if messages is None else messages) if seq in self._ids]
+        for _, found in await self._store.find_all(ids) if ids else ():
             answer = _answer(found)
             if answer is not None:
                 self.ended(found.seq, answer)
-        if self._elsewhere:
+        if messages is None and self._elsewhere:
             self._store.await_ends(self._elsewhere)  # a node that has come since may be the one that ends them
 
     def refuse(self) -> None:
@@ -139,7 +162,7 @@ def _answer(found: Found) -> Outcome | None:
     return Outcome("rejected", error=encode_failure(error(text), with_traceback=False))
 
 
-def _refuse(future: asyncio.Future[Outcome], error: SystemClosedError) -> None:
+def _refuse(future: asyncio.Future[Outcome], error: PerdureError) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # whoever was cancelled meanwhile will not ask for it

@@ -1,8 +1,12 @@
-"""What the wake-ups of both databases have in common: whom they are for, and how one waits for them.
+"""What the wake-ups of both databases have in common: whom they are for, what they say, how one waits for them.
 
-A hint says "look now" and nothing else: whoever is woken looks into the database, which alone is believed. A hint that
-is lost costs the time until the next look. Where hints cannot come, the database is asked whether anything has
-happened: often after something has, and less and less while nothing does.
+    a commit ──► `News`: which nodes it concerns, and what of it ──► hints ──► `Ear` ──► `Heard` ──► a look
+
+A hint says where to look, and is not believed: whoever is woken looks into the database. "Look at these actors" and
+"these messages have ended" cost one narrow read, however much a node has in memory; "look" stands for everything else,
+and for what a narrower hint would not be worth. A hint that is lost costs the time until the next look. Where hints
+cannot come, the database is asked whether anything has happened: often after something has, and less and less while
+nothing does.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from attrs import field, frozen
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
 ANYBODY = "*"
 """Stands for every other node, where it is not known who can do something about it."""
@@ -20,6 +26,59 @@ ANYBODY = "*"
 SLOWEST_SECONDS = 0.25
 """How long a database is left in peace that has to be asked."""
 _FASTEST_SECONDS = 0.005
+_REMEMBERED = 10_000
+
+
+@frozen
+class News:
+    """What a commit is to others.
+
+    Attributes:
+        nodes: Those that are to look at everything.
+        actors: What came for actors, a message or a reply: the actors by the nodes that have them.
+        ended: Messages that ended, which somebody may wait for.
+    """
+
+    nodes: set[str] = field(factory=set[str])
+    actors: dict[str, set[int]] = field(factory=dict[str, set[int]])
+    ended: Collection[int] = ()
+
+
+@frozen
+class Heard:
+    """What a node was told; false if nothing.
+
+    Attributes:
+        anything: Whether it is to look at everything, and not only at the rest of this.
+        actors: Those of its actors that something came for.
+        ended: Messages that ended, of those that it waits for.
+    """
+
+    anything: bool = False
+    actors: frozenset[int] = frozenset()
+    ended: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return self.anything or bool(self.actors or self.ended)
+
+
+class Lately:
+    """The messages that ended last: who says that he waits for one of them may say it too late."""
+
+    def __init__(self) -> None:
+        self._messages: dict[int, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Lately: {len(self._messages)} messages>"
+
+    def __contains__(self, message: int) -> bool:
+        return message in self._messages
+
+    def add(self, messages: Collection[int]) -> None:
+        """These have ended; of all, so many are remembered."""
+        self._messages.update(dict.fromkeys(messages))
+        if len(self._messages) > 2 * _REMEMBERED:
+            self._messages = dict.fromkeys(list(self._messages)[-_REMEMBERED:])
 
 
 class Ear:
@@ -29,13 +88,26 @@ class Ear:
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
         self._active = self._loop.time()
+        self._anything = False
+        self._actors: set[int] = set()
+        self._ended: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<Ear{', woken' if self._woken.is_set() else ''}>"
 
     def wake(self) -> None:
         """Somebody has said that there is something to look at."""
+        self._anything = True
         self._woken.set()
+
+    def point(self, actors: Collection[int] = (), ended: Collection[int] = ()) -> None:
+        """Somebody has said where to look."""
+        if len(self._actors) + len(self._ended) > _REMEMBERED:
+            self.wake()  # nobody has looked for long
+        else:
+            self._actors.update(actors)
+            self._ended.update(ended)
+            self._woken.set()
 
     def stir(self) -> None:
         """Something goes on with others, and more may follow: where the database is asked, it is asked often."""
@@ -43,8 +115,8 @@ class Ear:
 
     async def wait(
         self, seconds: float, polls: Callable[[], bool], version: Callable[[], Awaitable[int]], seen: int
-    ) -> bool:
-        """Wait until woken, or so long; whether it was woken.
+    ) -> Heard:
+        """Wait until woken, or so long; what it was told.
 
         While it `polls`, it asks now and then whether the database's version is another than was seen.
         """
@@ -54,13 +126,15 @@ class Ear:
             asks = polls()
             pause = min(max((now - self._active) / 10, _FASTEST_SECONDS), SLOWEST_SECONDS) if asks else seconds
             if now >= end:
-                return False
+                return Heard()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(pause, end - now)):
                     await self._woken.wait()
                 break
             if asks and await version() != seen:
                 self.stir()
-                return True
+                return Heard(anything=True)
         self._woken.clear()
-        return True
+        heard = Heard(self._anything, frozenset(self._actors), frozenset(self._ended))
+        self._anything, self._actors, self._ended = False, set(), set()
+        return heard

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 
 from perdure.errors import NodeBuried, OutcomeUnknownError, PerdureError, StorageError
-from perdure.storage.hints import ANYBODY
+from perdure.storage.hints import ANYBODY, News
 from perdure.storage.postgres_link import OUTAGE_SECONDS, Link, away, said
 from perdure.storage.postgres_open import place, prepare, refuse
 from perdure.storage.postgres_wake import Notices
@@ -36,6 +36,7 @@ from perdure.storage.sql.reading import Reading
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
 
+    from perdure.storage.hints import Heard
     from perdure.storage.records import NodeRecord
     from perdure.storage.writes import Settled, Write
 
@@ -79,7 +80,7 @@ class PostgresStore(Reading):
         self._evidence: tuple[str, Value, Value] = ("", None, None)
         self._settled: list[Settled] = []
         self._notices: Notices | None = None
-        self._news: tuple[Collection[str], Collection[int]] = ((), ())
+        self._news = News()
         self._doubt: tuple[str, Value, Value] | None = None
         """The evidence of a transaction of which nobody knows whether it was committed."""
         self._committed = self._begun = 0
@@ -161,7 +162,7 @@ class PostgresStore(Reading):
             with suppress(psycopg.Error, PerdureError):
                 await self._hop(self._leave)
                 if self._notices is not None:
-                    self._notices.tell({ANYBODY}, ())
+                    self._notices.tell(News({ANYBODY}))
         await self._disconnect()
 
     def _leave(self) -> None:
@@ -192,10 +193,10 @@ class PostgresStore(Reading):
 
     async def write(self, batch: Sequence[Write]) -> list[Settled]:
         """Commit one transaction; see `Store.write`."""
-        self._news = ((), ())
+        self._news = News()
         settled = await self._hop(partial(self._write, batch))
         if self._notices is not None:
-            self._notices.tell(*self._news)
+            self._notices.tell(self._news)
         return settled
 
     def _write(self, batch: Sequence[Write]) -> list[Settled]:
@@ -303,7 +304,7 @@ class PostgresStore(Reading):
                 connection.send("UPDATE node SET batch = ? WHERE id = ?", self._batch, self.me)
             else:
                 self._evidence = transaction.evidence
-            self._news = (transaction.concerned, transaction.ended)
+            self._news = transaction.news
         connection.check()
         return self._settled
 
@@ -359,7 +360,7 @@ class PostgresStore(Reading):
         ((ended,),) = await self._read(lambda connection: connection.fetch(sql))
         return int(ended)
 
-    async def wait(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> Heard:
         """See `Store.wait`."""
         return await self._need(self._notices).wait(seconds, self._version, self._seen[1])
 

@@ -6,6 +6,11 @@ Hints are sent after the commit and beside the next one, on another connection: 
 time commit that has notified, in the whole server, so a commit path with NOTIFY in it would stand in a line. Those that
 gather while some are on their way go together, each once.
 
+    hint  = node [word…]        from that node: look at everything, or at what the words say
+    word  = "a" actor           something came for it
+          | "e" message         it has ended
+          | "w" message         that node waits for its end
+
 Behind a transaction-mode pooler nothing can be heard; there, the database is asked.
 """
 
@@ -22,12 +27,13 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from perdure.storage.hints import ANYBODY, Ear
+from perdure.storage.hints import ANYBODY, Ear, Lately
 from perdure.storage.postgres_link import Link, said
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
+    from perdure.storage.hints import Heard, News
     from perdure.storage.postgres_open import Place
 
 _LOG = logging.getLogger("perdure.storage")
@@ -36,8 +42,10 @@ _PAUSE_SECONDS = 1.0
 _AWAITED = 10_000
 _SOMEBODY = "*"
 """Who may have said something while nobody listened."""
-_TOGETHER = 400
-"""Messages named in one notification, which has room for 8,000 bytes."""
+_TOGETHER = 300
+"""Words of one notification, which has room for 8,000 bytes."""
+_AT_ONCE = 1_000
+"""Past so many words for a node at once, it may as well look at everything."""
 
 
 class Notices:
@@ -53,8 +61,9 @@ class Notices:
         """Whether another node has said that it committed something, since somebody last looked."""
         self._peers: frozenset[str] = frozenset()
         self._awaited: dict[int, set[str]] = {}
+        self._lately = Lately()
         self._told: set[int] = set()
-        self._pending: dict[tuple[str, str], None] = {}
+        self._pending: dict[str, dict[str, None]] = {}
         self._sending: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "perdure-notify")
         self._sender = Link(where, f"{node} hints")
@@ -104,19 +113,28 @@ class Notices:
             self._loop.call_soon_threadsafe(self._heard, payload)
 
     def _heard(self, payload: str) -> None:
-        node, *messages = payload.split()
+        node, *words = payload.split()
         if node == self._node:
             return
-        if not messages:
+        numbers: dict[str, list[int]] = {"a": [], "e": [], "w": []}
+        for word in words:
+            if word[0] in numbers and word[1:].isdecimal():
+                numbers[word[0]].append(int(word[1:]))
+        actors, ended, waits = numbers.values()
+        if not words:
             self._ear.wake()
-            self.heard = True
-        elif len(self._awaited) < _AWAITED:
-            for message in messages:
-                if message.isdecimal():
-                    self._awaited.setdefault(int(message), set()).add(node)
+        elif actors or ended:
+            self._ear.point(actors, ended)
+        self.heard = self.heard or not waits
+        over = [message for message in waits if message in self._lately]
+        if over:
+            self._send(node, [f"e{message}" for message in over])
+        if len(self._awaited) < _AWAITED:
+            for message in waits:
+                self._awaited.setdefault(message, set()).add(node)
 
-    async def wait(self, seconds: float, version: Callable[[], Awaitable[int]], seen: int) -> bool:
-        """Wait until woken, or so long; whether it was woken."""
+    async def wait(self, seconds: float, version: Callable[[], Awaitable[int]], seen: int) -> Heard:
+        """Wait until woken, or so long; what it was told."""
         return await self._ear.wait(seconds, lambda: self._where.pooler and bool(self._peers), version, seen)
 
     # waking others ----------------------------------------------------------------------------------------------------
@@ -127,48 +145,63 @@ class Notices:
         if not self._peers:
             self._awaited.clear()
 
-    def tell(self, concerned: Collection[str], ended: Collection[int]) -> None:
+    def tell(self, news: News) -> None:
         """Wake the nodes that a commit concerns, and those that wait for the messages that it ended."""
-        if self._awaited and ended:
-            found = [node for message in ended for node in self._awaited.pop(message, ())]
-            concerned = {*concerned, *found}
-        if not concerned or not self._peers:
+        self._lately.add(news.ended)
+        words: dict[str, list[str]] = {node: [f"a{actor}" for actor in actors] for node, actors in news.actors.items()}
+        for message in self._awaited.keys() & news.ended if self._awaited else ():
+            for node in self._awaited.pop(message):
+                words.setdefault(node, []).append(f"e{message}")
+        if not self._peers or not (words or news.nodes):
             return
         self._ear.stir()
-        for node in [ANYBODY] if ANYBODY in concerned else self._peers.intersection(concerned):
-            self._send(node, self._node)
+        everything = {ANYBODY} if ANYBODY in news.nodes else self._peers & news.nodes
+        for node in everything:
+            self._send(node)
+        for node in () if ANYBODY in everything else words.keys() & self._peers - everything:
+            self._send(node, words[node])
 
     def announce(self) -> None:
         """Have everybody look, whether this node knows of anybody or not."""
-        self._send(ANYBODY, self._node)
+        self._send(ANYBODY)
 
     def await_ends(self, messages: Collection[int]) -> None:
-        """Ask the others to wake this node when one of these messages ends."""
+        """Ask the others to wake this node when one of these messages ends, or has just ended."""
         self._ear.stir()
         if len(self._told) > _AWAITED:
             self._told.clear()
         fresh = [message for message in messages if message not in self._told] if self._peers else []
         self._told.update(fresh)
-        for start in range(0, len(fresh), _TOGETHER):
-            self._send(ANYBODY, " ".join([self._node, *map(str, fresh[start : start + _TOGETHER])]))
+        if fresh:
+            self._send(ANYBODY, [f"w{message}" for message in fresh])
 
-    def _send(self, node: str, payload: str) -> None:
+    def _send(self, node: str, words: Collection[str] = ("",)) -> None:
+        """Have a node look where the words say; at everything if there are none."""
         if self._where.pooler:
             return  # nobody would hear it
-        self._pending[self._channel(node), payload] = None
+        self._pending.setdefault(self._channel(node), {}).update(dict.fromkeys(words))
         if self._sending is None and not self._closed.is_set():
             self._sending = self._loop.create_task(self._send_pending(), name="perdure-notify")
 
     async def _send_pending(self) -> None:
         try:
             while self._pending:
-                pending, self._pending = list(self._pending), {}
-                await self._loop.run_in_executor(self._thread, self._notify, pending)
+                pending, self._pending = self._pending, {}
+                hints = [(channel, payload) for channel, words in pending.items() for payload in self._payloads(words)]
+                await self._loop.run_in_executor(self._thread, self._notify, hints)
         finally:
             self._sending = None
 
-    def _notify(self, pending: Sequence[tuple[str, str]]) -> None:
-        channels, payloads = [channel for channel, _ in pending], [payload for _, payload in pending]
+    def _payloads(self, words: Collection[str]) -> list[str]:
+        """What is said in one channel: "look" by itself, which says all but what is waited for."""
+        waits = [word for word in words if word[:1] == "w"]
+        look = "" in words or len(words) - len(waits) > _AT_ONCE
+        left = waits if look else list(words)
+        parts = [left[start : start + _TOGETHER] for start in range(0, len(left), _TOGETHER)]
+        return [self._node] * look + [" ".join([self._node, *part]) for part in parts]
+
+    def _notify(self, hints: Sequence[tuple[str, str]]) -> None:
+        channels, payloads = [channel for channel, _ in hints], [payload for _, payload in hints]
         sql = "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS hint (channel, payload)"
         try:
             raw = self._sender.raw
@@ -176,7 +209,7 @@ class Notices:
             raw.execute(sql, [channels, payloads])
         except psycopg.Error as error:
             self._sender.close()
-            _LOG.info("%s: %d hints were lost (%s)", self._where.name, len(pending), said(error))
+            _LOG.info("%s: %d hints were lost (%s)", self._where.name, len(hints), said(error))
 
     async def close(self) -> None:
         """Send what is pending, and hear no more."""

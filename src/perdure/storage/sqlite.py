@@ -19,7 +19,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from perdure.errors import DatabaseReplacedError, OutcomeUnknownError, PerdureError, StorageError
-from perdure.storage.hints import ANYBODY
+from perdure.storage.hints import ANYBODY, Heard, News
 from perdure.storage.sql import nodes
 from perdure.storage.sql.batch import Transaction
 from perdure.storage.sql.cache import Cache
@@ -77,7 +77,7 @@ class SQLiteStore(Reading):
         self._checkpoint_at = 4_096
         self._restart_at = _RESTART_PAGES
         self._seen_version = -1
-        self._news: tuple[Collection[str], Collection[int]] = ((), ())
+        self._news = News()
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self.location} {'open' if self._writer else 'closed'}>"
@@ -172,7 +172,9 @@ class SQLiteStore(Reading):
             with suppress(sqlite3.Error, ValueError):
                 await hop(self._writer, self._locked, self._leave)
                 if self._presence is not None:
-                    self._presence.wakes.tell({ANYBODY}, ())  # closing may take a while, and they need not wait for it
+                    self._presence.wakes.tell(
+                        News({ANYBODY})
+                    )  # closing may take a while, and they need not wait for it
         await self._disconnect()
 
     def _leave(self) -> None:
@@ -209,7 +211,7 @@ class SQLiteStore(Reading):
         writer = self._need(self._writer)
         self._batch += 1
         settled: list[Settled] = []
-        self._news = ((), ())
+        self._news = News()
         try:
             await hop(writer, self._locked, self._transact, batch, settled)
         except sqlite3.Error as error:
@@ -218,7 +220,7 @@ class SQLiteStore(Reading):
                 raise self._explain(error) from error
             _LOG.warning("%s: batch %d was committed although SQLite reported: %s", self.location, self._batch, error)
         if self._presence is not None:
-            self._presence.wakes.tell(*self._news)
+            self._presence.wakes.tell(self._news)
         return settled
 
     def _locked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -264,7 +266,7 @@ class SQLiteStore(Reading):
                     connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
                 else:
                     self._evidence = transaction.evidence
-            self._news = (transaction.concerned, transaction.ended)
+            self._news = transaction.news
         except BaseException:
             self._cache.clear()
             raise
@@ -417,11 +419,11 @@ class SQLiteStore(Reading):
         except sqlite3.Error as error:
             raise StorageError(f"{self.location}: {error}. Check its disk.") from error
 
-    async def wait(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> Heard:
         """See `Store.wait`."""
         if self._presence is None:
             await asyncio.sleep(seconds)
-            return False
+            return Heard()
         return await self._presence.wakes.wait(seconds, self._version, self._seen_version)
 
     def await_ends(self, messages: Collection[int]) -> None:

@@ -22,8 +22,9 @@ It is written to without waiting: where it is full, the other has not read, and 
 
 Sockets in the file system have the file's permissions (0600, before anybody can connect), work across containers of
 one kernel, and are a path of at most 108 bytes: where the database's is longer, Linux reaches it through /proc/self/fd.
-What is read from a line is a row of 8-byte numbers: 0 is a hint; any other is a message whose end the peer waits for,
-and is hinted of on the same line. Both may be made up without harm, by who has the database in his hands anyway.
+What is read from a line is a row of 8-byte numbers. 0 is a hint to look at everything. Of any other the first byte says
+what the rest is: an actor to look at, a message that ended, or one whose end the peer waits for, who is told of it on
+the same line. All may be made up without harm, by who has the database in his hands anyway.
 
 Everything here happens in the event loop's thread.
 """
@@ -43,14 +44,20 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from perdure.storage.hints import ANYBODY, SLOWEST_SECONDS, Ear
+from perdure.storage.hints import ANYBODY, SLOWEST_SECONDS, Ear, Lately
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator
     from pathlib import Path
 
+    from perdure.storage.hints import Heard, News
+
 _LOG = logging.getLogger("perdure.storage")
 _HINT = b"\0" * 8
+_ACTOR, _END, _WAIT = (kind << 56 for kind in (1, 2, 3))
+_NUMBER = (1 << 56) - 1
+_AT_ONCE = 1_000
+"""Past so many numbers for a peer at once, it may as well look at everything."""
 _PATH_BYTES = 103  # of macOS; Linux has 107
 _BACKLOG = 128
 _READ_BYTES = 1 << 16
@@ -77,18 +84,21 @@ class Line:
         rest: The beginning of a number that has not arrived whole.
         awaits: Messages whose end the other one waits for.
         told: Messages that the other one was told this node waits for.
+        full: Whether something was lost because the other one does not read; he is told to look when he does.
     """
 
     socket: socket.socket
     rest: bytes = b""
+    full: bool = False
     awaits: set[int] = field(factory=set[int])
     told: set[int] = field(factory=set[int])
 
     def send(self, numbers: bytes) -> bool:
-        """Write without waiting; whether the line is good. What a full one does not take is lost."""
+        """Write without waiting; whether the line is good. What a full one does not take is lost, and it says so."""
         try:
             return self.socket.send(numbers) == len(numbers)
         except BlockingIOError:
+            self.full = True
             return True
         except OSError:
             return False
@@ -127,6 +137,7 @@ class Wakes:
         self._lines: dict[str, Line] = {}
         self._calls: set[Line] = set()
         self._polls = False
+        self._lately = Lately()
         _open.add(self)
 
     def __repr__(self) -> str:
@@ -185,21 +196,29 @@ class Wakes:
             for seconds in _LOOK_AFTER_HANGUP_SECONDS:
                 self._loop.call_later(seconds, self._ear.wake)
             return
+        said: dict[int, list[int]] = {}
         for number in numbers:
-            if number == 0:
-                self._ear.wake()
-            elif len(line.awaits) < _AWAITED:
-                line.awaits.add(number)
+            said.setdefault(number & ~_NUMBER, []).append(number & _NUMBER)
+        actors, ended, waits = (said.pop(kind, []) for kind in (_ACTOR, _END, _WAIT))
+        if said:
+            self._ear.wake()
+        if actors or ended:
+            self._ear.point(actors, ended)
+        over = [message for message in waits if message in self._lately]
+        if over:
+            self._send(line, _packed(_END, over))
+        line.awaits.update(message for message in waits[: _AWAITED - len(line.awaits)] if message not in self._lately)
 
     def _hang_up(self, line: Line) -> None:
         self._loop.remove_reader(line.socket)
+        self._loop.remove_writer(line.socket)
         line.socket.close()
         self._calls.discard(line)
         for node in [node for node, found in self._lines.items() if found is line]:
             del self._lines[node]
 
-    async def wait(self, seconds: float, version: Callable[[], Awaitable[int]], seen: int) -> bool:
-        """Wait until woken, or so long; whether it was woken.
+    async def wait(self, seconds: float, version: Callable[[], Awaitable[int]], seen: int) -> Heard:
+        """Wait until woken, or so long; what it was told.
 
         While another node is out of reach, which then may not reach this one either, it asks the database.
         """
@@ -230,22 +249,27 @@ class Wakes:
                 continue  # not yet, not any more, or not to be reached: `wait` polls
             self._lines[node] = line
 
-    def tell(self, concerned: Collection[str], ended: Collection[int]) -> None:
+    def tell(self, news: News) -> None:
         """Wake the nodes that a commit concerns, and those that wait for the messages that it ended."""
+        if news.ended:
+            self._lately.add(news.ended)
         if self.alone:
             return
-        if concerned:
+        lines = self._lines
+        if news.nodes or news.actors:
             self._ear.stir()
-            lines = self._lines
-            for node in list(lines) if ANYBODY in concerned else lines.keys() & concerned:
+            everything = lines.keys() if ANYBODY in news.nodes else lines.keys() & news.nodes
+            for node in list(everything):
                 self._send(lines[node], _HINT)
-        for call in list(self._calls) if ended else ():
-            if not call.awaits.isdisjoint(ended):
-                call.awaits.difference_update(ended)
-                self._send(call, _HINT)
+            for node in lines.keys() & (news.actors.keys() - everything):
+                self._send(lines[node], _packed(_ACTOR, news.actors[node]))
+        for call in list(self._calls) if news.ended else ():
+            if ended := call.awaits.intersection(news.ended):
+                call.awaits -= ended
+                self._send(call, _packed(_END, ended))
 
     def await_ends(self, messages: Collection[int]) -> None:
-        """Ask the others to wake this node when one of these messages ends."""
+        """Ask the others to wake this node when one of these messages ends, or has just ended."""
         self._ear.stir()
         for line in list(self._lines.values()):
             if len(line.told) > _AWAITED:
@@ -253,12 +277,20 @@ class Wakes:
             fresh = [message for message in messages if message not in line.told][:_AWAITED]
             if fresh:
                 line.told.update(fresh)
-                self._send(line, struct.pack(f">{len(fresh)}Q", *fresh))
+                self._send(line, struct.pack(f">{len(fresh)}Q", *(_WAIT | message for message in fresh)))
 
     def _send(self, line: Line, numbers: bytes) -> None:
         if not line.send(numbers):
             self._hang_up(line)
             self._ear.wake()
+        elif line.full:
+            self._loop.add_writer(line.socket, self._send_lost, line)
+
+    def _send_lost(self, line: Line) -> None:
+        """There is room again where there was none for some hints: have the other one look at everything."""
+        self._loop.remove_writer(line.socket)
+        line.full = False
+        self._send(line, _HINT)
 
     # ending -----------------------------------------------------------------------------------------------------------
 
@@ -284,6 +316,12 @@ class Wakes:
         if self._listener is not None:
             self._listener.close()
         self._lines, self._calls, self._listener = {}, set(), None
+
+
+def _packed(kind: int, numbers: Collection[int]) -> bytes:
+    if len(numbers) > _AT_ONCE:
+        return _HINT
+    return struct.pack(f">{len(numbers)}Q", *(kind | number for number in numbers))
 
 
 def _listening(path: Path) -> socket.socket:

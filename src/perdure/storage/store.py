@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from perdure.storage.hints import Heard
     from perdure.storage.limit_writes import LimitState
     from perdure.storage.records import (
         Address,
@@ -120,16 +121,16 @@ class Store(Protocol):
         """Whether another node may have committed since the last call. It may be true for nothing, and not false."""
         ...
 
-    async def wait(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> Heard:
         """Wait until another node may have committed something for this one, or has died, or so many seconds.
 
-        Whether it was woken before the time was over. A hint and no more: it may come for nothing, and it may be lost,
-        so whoever waits looks all the same now and then. For one waiter at a time.
+        What it was told; nothing if the time was over before. A hint and no more: it may come for nothing, and it may
+        be lost, so whoever waits looks all the same now and then. For one waiter at a time.
         """
         ...
 
     def await_ends(self, messages: Collection[int]) -> None:
-        """Have `wait` return soon after one of these messages has ended on another node. It may be lost, too."""
+        """Have `wait` return soon if one of these messages ends on another node, or has just ended. Or be lost, too."""
         ...
 
     async def grown(self, known: Collection[tuple[int, int]], limit: int) -> list[Grown]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from perdure.storage.committer import Committer
+    from perdure.storage.hints import Heard
     from perdure.storage.records import Completion
     from perdure.storage.store import Store
     from perdure.storage.writes import Appended, Placed
@@ -65,6 +66,10 @@ class Residents(Protocol):
 
     async def look(self) -> None:
         """Notice what other processes committed."""
+        ...
+
+    async def look_at(self, heard: Heard) -> None:
+        """Notice what other processes are said to have committed."""
         ...
 
     def passivate(self) -> None:
@@ -167,12 +172,13 @@ class Sweep:
         while True:
             try:
                 until = min(regular, self._thorough_from) if self._owed else regular
-                woken = await self._store.wait(max(until - loop.time(), 0.0))
+                heard = await self._store.wait(max(until - loop.time(), 0.0))
                 if loop.time() >= regular:
                     turn, regular = turn + 1, loop.time() + every_seconds
                     await self._regularly(turn)
-                await self._look_as_told(woken=woken, now=loop.time())
+                await self._look_as_told(heard, loop.time())
             except PerdureError as error:
+                self._owed = True  # what it was told of is not looked at yet
                 _LOG.error("the sweep failed and goes on: %s", error)
             ahead, end = max(ahead + end - loop.time(), 0.0) + _APART_SECONDS, loop.time()
             if ahead > _AT_ONCE * _APART_SECONDS:
@@ -186,17 +192,19 @@ class Sweep:
             await self._residents.look()
             await self._look_for_unowned()
 
-    async def _look_as_told(self, *, woken: bool, now: float) -> None:
+    async def _look_as_told(self, heard: Heard, now: float) -> None:
         """Look for what this node's actors are sent, at once; and at what anybody may do, now or a little later.
 
         Whoever was told does not ask whether anything has changed: that waits for the transaction under way.
         """
-        self._owed = self._owed or woken
+        self._owed = self._owed or heard.anything
         if self._owed and now >= self._thorough_from:
             self._owed, self._thorough_from = False, now + _THOROUGH_SECONDS
             await self._look_at_all()
-        elif woken:
+        elif heard.anything:
             await self._residents.look()
+        elif heard:
+            await self._residents.look_at(heard)
 
     async def _look_at_others(self) -> None:
         """Take up what other nodes have committed, if they have, and what dead ones left."""

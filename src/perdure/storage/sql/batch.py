@@ -328,7 +328,7 @@ class Transaction(Gathering):
         if row is None or row.owner != self.node or row.epoch != write.epoch:
             return True
         if row.life != "running":
-            self.concerned.add(ANYBODY)  # it is to stop, whatever there is to do; who carries the order out waits
+            self.news.nodes.add(ANYBODY)  # it is to stop, whatever there is to do; who carries the order out waits
         elif write.waiting is not None and not self._can_go_on(write.waiting):
             row.status = "waiting"
         elif not write.anyway and (write.waiting is not None or (row.status == "ready" and row.cursor < row.tail)):
@@ -356,7 +356,7 @@ class Transaction(Gathering):
         self.flush()
         if not nodes.is_to_be_buried(self.connection, write):
             return False
-        self.concerned.add(ANYBODY)
+        self.news.nodes.add(ANYBODY)
         buried = bury(self, write, self._ended.__setitem__)
         self.forget()
         return buried

@@ -55,12 +55,12 @@ def offer(transaction: Gathering, write: Offer) -> int:
             continue
         row.owner, row.moved = None, True
         if row.life != "running":
-            transaction.concerned.add(ANYBODY)  # who carries the order out waits for it
+            transaction.news.nodes.add(ANYBODY)  # who carries the order out waits for it
         elif row.status == "ready":
             row.offered = write.to
         transaction.touch(row)
         given += 1
-    transaction.concerned.add(write.to)
+    transaction.news.nodes.add(write.to)
     return given
 
 

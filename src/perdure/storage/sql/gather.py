@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from perdure.storage.hints import ANYBODY
+from perdure.storage.hints import ANYBODY, News
 from perdure.storage.records import Address, Completion, Outcome, Record
 from perdure.storage.sql import rows
 from perdure.storage.sql.cache import ActorRow, Cache, Known
@@ -22,7 +22,7 @@ from perdure.storage.sql.locks import named
 from perdure.storage.writes import Append, Committed, Placed, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from perdure.storage.records import Envelope
     from perdure.storage.sql.connection import Connection, Value
@@ -71,7 +71,7 @@ class Gathering:
         self._numbered: list[Sequence[Value]] = []
         self._erased: list[tuple[int, str]] = []
         self.now = 0.0
-        self.concerned: set[str] = set()
+        self.news = News(ended=self._ended.keys())
 
     evidence: tuple[str, Value, Value] | None = None
     """A row that is in the database if and only if this transaction is: its query and two values."""
@@ -263,16 +263,11 @@ class Gathering:
         return Placed(row.id, row.address, epoch, fresh)
 
     def concern(self, row: ActorRow) -> None:
-        """Note which other node is to look at a row: its owner, or any that runs its kind, if it can go on."""
+        """Note which other node is to look at an actor: its owner, or any that runs its kind, if it can go on."""
         if row.owner is not None and row.owner != self.node:
-            self.concerned.add(row.owner)
+            self.news.actors.setdefault(row.owner, set()).add(row.id)
         elif row.owner is None and row.status == "ready" and row.life == "running" and row.cursor < row.tail:
-            self.concerned.add(ANYBODY)
-
-    @property
-    def ended(self) -> Collection[int]:
-        """The messages that this transaction ended."""
-        return self._ended.keys()
+            self.news.nodes.add(ANYBODY)
 
     def own(self, row: ActorRow) -> None:
         """Give a row to this node, under a new epoch, if nobody has it and this node can run it."""
@@ -317,7 +312,7 @@ class Gathering:
     def put_message(self, seq: int, actor: int, number: int | None, e: Envelope) -> None:
         """Write a message."""
         if number is None and not self.runs(e.to.kind):
-            self.concerned.add(ANYBODY)  # this node does not look at the clock for it
+            self.news.nodes.add(ANYBODY)  # this node does not look at the clock for it
         special = number is None or e.chosen or e.cause is not None or e.chain or e.expires is not None
         if special or e.codec != "json":
             chain = json.dumps(e.chain) if e.chain else None

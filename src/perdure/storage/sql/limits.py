@@ -77,9 +77,9 @@ def _grant(transaction: Gathering, want: Want) -> Granted:
     starts, again = _start(connection, want.name, allowance, min(want.starts, able), now)
     connection.execute(_PUT_SLOT, want.name, me, allotment.has, needs, json.dumps(want.waiting))
     if changed or allotment.has < needs:
-        transaction.concerned.update(slot.node for slot in others)
+        transaction.news.nodes.update(slot.node for slot in others)
     elif allotment.has < before:
-        transaction.concerned.update(slot.node for slot in others if slot.has < slot.wants)
+        transaction.news.nodes.update(slot.node for slot in others if slot.has < slot.wants)
     return Granted(want.name, allowance, allotment.has, allotment.share, starts, again)
 
 

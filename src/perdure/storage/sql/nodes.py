@@ -60,7 +60,7 @@ def resign(transaction: Gathering, _: Leave) -> int:
         pass  # it may have been given more meanwhile
     actors = leave(transaction.connection, transaction.node)
     transaction.forget()
-    transaction.concerned.add(ANYBODY)
+    transaction.news.nodes.add(ANYBODY)
     return actors
 
 

@@ -80,7 +80,7 @@ def apply(transaction: Transaction, write: Order, done: Committed) -> None:
         return
     write = replace(write, reason=storable(write.reason))
     transaction.flush()
-    transaction.concerned.add(ANYBODY)
+    transaction.news.nodes.add(ANYBODY)
     done.members = subtrees(transaction.connection, wanted)
     while transaction.hold(one.actor for one in done.members):  # one may be adopted before its supervisor is held
         done.members = subtrees(transaction.connection, wanted)
@@ -106,7 +106,7 @@ def yield_up(transaction: Transaction, write: Yield) -> bool:
     """Settle that another node may start what this one cannot."""
     sql = "UPDATE actor SET carrier = NULL WHERE carrier = ? AND id IN (SELECT value FROM numbers(?) AS wanted)"
     transaction.connection.execute(sql, transaction.node, list(write.actors))
-    transaction.concerned.add(ANYBODY)
+    transaction.news.nodes.add(ANYBODY)
     return True
 
 

@@ -56,8 +56,7 @@ def inquire(transaction: Gathering, write: Inquire) -> Settled:
     place = transaction.place(row)
     if place.epoch is not None:
         return place
-    if row.owner is None:
-        transaction.concerned.add(ANYBODY)
+    transaction.news.nodes.add(row.owner or ANYBODY)
     w = write
     transaction.connection.execute(_INSERT, w.id, row.id, w.name, w.args, transaction.node, w.deadline)
     return True
@@ -76,7 +75,7 @@ def answer(transaction: Gathering, write: Answer) -> bool:
     w, connection = write, transaction.connection
     if not connection.execute(_ANSWER, w.result, w.error, w.id, w.actor, transaction.node, w.epoch):
         return False
-    transaction.concerned.add(w.asker)
+    transaction.news.nodes.add(w.asker)
     return True
 
 
