@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import pytest
 
 from perdure import Actor, ActorSystem, handler
 from perdure.errors import StorageError
-from perdure.storage.hints import News
+from perdure.storage.hints import REMEMBERED, Heard, News
+from perdure.storage.records import Grown
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.sqlite_presence import Presence
 from perdure.storage.sqlite_wake import Line, Wakes
@@ -90,6 +91,50 @@ async def test_only_whom_it_concerns(tmp_path: Path) -> None:
         assert not await one.wait(0, never, 0)
 
 
+async def test_hints_say_where_to_look(tmp_path: Path) -> None:
+    """What came for a few actors costs a look at those, and one word for everything covers all that was said before."""
+    async with pair(tmp_path) as (one, two):
+        one.tell(News(actors={"2": {3, 4}, "somebody else": {5}}))
+        one.tell(News(actors={"2": {4, 6}}))
+        assert await two.wait(10, never, 0) == Heard(actors=frozenset({3, 4, 6}))
+        one.tell(News({"2"}, {"2": {7}}))
+        assert await two.wait(10, never, 0) == Heard(anything=True)
+        one.tell(News(actors={"2": set(range(1, 2_000))}))
+        assert await two.wait(10, never, 0) == Heard(anything=True)
+
+
+async def test_what_a_full_line_does_not_take_is_looked_for(tmp_path: Path) -> None:
+    """A process that stood still while much was said to it looks at everything when it goes on."""
+    async with pair(tmp_path) as (one, two):
+        for actor in range(200_000):
+            one.tell(News(actors={"2": {actor}}))
+        assert any(line.full for line in one._lines.values())
+        said: set[int] = set()
+        while not (heard := await two.wait(10, never, 0)).anything:
+            assert heard
+            said |= heard.actors
+        assert len(said) < 200_000
+        await until(lambda: not any(line.full for line in one._lines.values()))
+
+
+async def test_a_message_costs_no_look_at_the_other_actors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much a process has in memory, mail from another one costs a read of those it is for."""
+    looks: list[int] = []
+    grown = SQLiteStore.grown
+
+    async def counted(self: SQLiteStore, known: Collection[tuple[int, int]], limit: int) -> list[Grown]:
+        looks.append(len(known))
+        return await grown(self, known, limit)
+
+    async with systems(tmp_path) as (first, second):
+        await asyncio.gather(*(first.get(Sums, f"b{n}").add(1) for n in range(300)))
+        monkeypatch.setattr(SQLiteStore, "grown", counted)
+        for n in range(30):
+            assert await second.get(Sums, "a").add(1) == n + 2
+    assert looks.count(1) >= 20
+    assert sum(known > 1 for known in looks) < looks.count(1)  # there is one a second, whatever is said
+
+
 async def test_many_hints_are_one_wake_up(tmp_path: Path) -> None:
     """However much another process commits, it is looked at once; what nobody reads never holds a commit up."""
     async with pair(tmp_path) as (one, two):
@@ -116,6 +161,19 @@ async def test_an_awaited_end_is_told_once(tmp_path: Path) -> None:
         assert not await two.wait(0.05, never, 0)
 
 
+async def test_ends_elsewhere_are_forgotten_in_time(tmp_path: Path) -> None:
+    """What others await and a third process ends leaves room for what ends here."""
+    async with pair(tmp_path) as (one, two):
+        for start in range(0, 4 * REMEMBERED, 1_000):
+            two.await_ends(range(start, start + 1_000))
+            await asyncio.sleep(0)
+        last = 4 * REMEMBERED - 1
+        await until(lambda: last in next(iter(one._calls)).awaits)
+        assert len(next(iter(one._calls)).awaits) <= 2 * REMEMBERED
+        one.tell(News(ended=[last]))
+        assert await two.wait(10, never, 0) == Heard(ended=frozenset({last}))
+
+
 async def test_a_stranger_can_only_wake(tmp_path: Path) -> None:
     """Whatever arrives on a socket, it is a reason to look and nothing more, and costs little memory."""
     async with pair(tmp_path) as (one, _):
@@ -127,7 +185,7 @@ async def test_a_stranger_can_only_wake(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
             stranger.sendall(HINT * 2)
             assert await one.wait(10, never, 0)
-            assert all(len(call.awaits) <= 10_000 for call in one._calls)
+            assert all(len(call.awaits) <= 2 * REMEMBERED for call in one._calls)
         await until(lambda: len(one._calls) == 1)
         one.tell(News({"2"}, ended=[1]))
 

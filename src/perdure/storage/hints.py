@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
+
+T = TypeVar("T")
 
 ANYBODY = "*"
 """Stands for every other node, where it is not known who can do something about it."""
@@ -26,7 +28,7 @@ ANYBODY = "*"
 SLOWEST_SECONDS = 0.25
 """How long a database is left in peace that has to be asked."""
 _FASTEST_SECONDS = 0.005
-_REMEMBERED = 10_000
+REMEMBERED = 10_000
 
 
 @frozen
@@ -62,23 +64,12 @@ class Heard:
         return self.anything or bool(self.actors or self.ended)
 
 
-class Lately:
-    """The messages that ended last: who says that he waits for one of them may say it too late."""
-
-    def __init__(self) -> None:
-        self._messages: dict[int, None] = {}
-
-    def __repr__(self) -> str:
-        return f"<Lately: {len(self._messages)} messages>"
-
-    def __contains__(self, message: int) -> bool:
-        return message in self._messages
-
-    def add(self, messages: Collection[int]) -> None:
-        """These have ended; of all, so many are remembered."""
-        self._messages.update(dict.fromkeys(messages))
-        if len(self._messages) > 2 * _REMEMBERED:
-            self._messages = dict.fromkeys(list(self._messages)[-_REMEMBERED:])
+def remember(memory: dict[int, T], numbers: dict[int, T]) -> None:
+    """Put numbers into a memory that forgets the oldest: what was forgotten is found by looking."""
+    memory.update(numbers)
+    if len(memory) > 2 * REMEMBERED:
+        for number in list(memory)[:-REMEMBERED]:
+            del memory[number]
 
 
 class Ear:
@@ -102,7 +93,7 @@ class Ear:
 
     def point(self, actors: Collection[int] = (), ended: Collection[int] = ()) -> None:
         """Somebody has said where to look."""
-        if len(self._actors) + len(self._ended) > _REMEMBERED:
+        if len(self._actors) + len(self._ended) > REMEMBERED:
             self.wake()  # nobody has looked for long
         else:
             self._actors.update(actors)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from perdure.storage.hints import ANYBODY, Ear, Lately
+from perdure.storage.hints import ANYBODY, Ear, remember
 from perdure.storage.postgres_link import Link, said
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("perdure.storage")
 _LISTEN_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
-_AWAITED = 10_000
 _SOMEBODY = "*"
 """Who may have said something while nobody listened."""
 _TOGETHER = 300
@@ -61,8 +60,8 @@ class Notices:
         """Whether another node has said that it committed something, since somebody last looked."""
         self._peers: frozenset[str] = frozenset()
         self._awaited: dict[int, set[str]] = {}
-        self._lately = Lately()
-        self._told: set[int] = set()
+        self._lately: dict[int, None] = {}
+        self._told: dict[int, None] = {}
         self._pending: dict[str, dict[str, None]] = {}
         self._sending: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "perdure-notify")
@@ -129,9 +128,8 @@ class Notices:
         over = [message for message in waits if message in self._lately]
         if over:
             self._send(node, [f"e{message}" for message in over])
-        if len(self._awaited) < _AWAITED:
-            for message in waits:
-                self._awaited.setdefault(message, set()).add(node)
+        awaited = {message: {node, *self._awaited.get(message, ())} for message in waits if message not in self._lately}
+        remember(self._awaited, awaited)
 
     async def wait(self, seconds: float, version: Callable[[], Awaitable[int]], seen: int) -> Heard:
         """Wait until woken, or so long; what it was told."""
@@ -147,7 +145,7 @@ class Notices:
 
     def tell(self, news: News) -> None:
         """Wake the nodes that a commit concerns, and those that wait for the messages that it ended."""
-        self._lately.add(news.ended)
+        remember(self._lately, dict.fromkeys(news.ended))
         words: dict[str, list[str]] = {node: [f"a{actor}" for actor in actors] for node, actors in news.actors.items()}
         for message in self._awaited.keys() & news.ended if self._awaited else ():
             for node in self._awaited.pop(message):
@@ -168,10 +166,8 @@ class Notices:
     def await_ends(self, messages: Collection[int]) -> None:
         """Ask the others to wake this node when one of these messages ends, or has just ended."""
         self._ear.stir()
-        if len(self._told) > _AWAITED:
-            self._told.clear()
         fresh = [message for message in messages if message not in self._told] if self._peers else []
-        self._told.update(fresh)
+        remember(self._told, dict.fromkeys(fresh))
         if fresh:
             self._send(ANYBODY, [f"w{message}" for message in fresh])
 

@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from perdure.storage.hints import ANYBODY, SLOWEST_SECONDS, Ear, Lately
+from perdure.storage.hints import ANYBODY, REMEMBERED, SLOWEST_SECONDS, Ear, remember
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator
@@ -61,7 +61,6 @@ _AT_ONCE = 1_000
 _PATH_BYTES = 103  # of macOS; Linux has 107
 _BACKLOG = 128
 _READ_BYTES = 1 << 16
-_AWAITED = 10_000
 # The kernel closes a dead process's files one after the other: its lock may be free a moment after its socket hung up.
 _LOOK_AFTER_HANGUP_SECONDS = (0.002, 0.01, 0.05, 0.25, 1.0)
 
@@ -82,7 +81,7 @@ class Line:
 
     Attributes:
         rest: The beginning of a number that has not arrived whole.
-        awaits: Messages whose end the other one waits for.
+        awaits: Messages whose end the other one waits for, here or elsewhere.
         told: Messages that the other one was told this node waits for.
         full: Whether something was lost because the other one does not read; he is told to look when he does.
     """
@@ -90,8 +89,8 @@ class Line:
     socket: socket.socket
     rest: bytes = b""
     full: bool = False
-    awaits: set[int] = field(factory=set[int])
-    told: set[int] = field(factory=set[int])
+    awaits: dict[int, None] = field(factory=dict[int, None])
+    told: dict[int, None] = field(factory=dict[int, None])
 
     def send(self, numbers: bytes) -> bool:
         """Write without waiting; whether the line is good. What a full one does not take is lost, and it says so."""
@@ -137,7 +136,7 @@ class Wakes:
         self._lines: dict[str, Line] = {}
         self._calls: set[Line] = set()
         self._polls = False
-        self._lately = Lately()
+        self._lately: dict[int, None] = {}
         _open.add(self)
 
     def __repr__(self) -> str:
@@ -207,7 +206,7 @@ class Wakes:
         over = [message for message in waits if message in self._lately]
         if over:
             self._send(line, _packed(_END, over))
-        line.awaits.update(message for message in waits[: _AWAITED - len(line.awaits)] if message not in self._lately)
+        remember(line.awaits, dict.fromkeys(message for message in waits if message not in self._lately))
 
     def _hang_up(self, line: Line) -> None:
         self._loop.remove_reader(line.socket)
@@ -252,7 +251,7 @@ class Wakes:
     def tell(self, news: News) -> None:
         """Wake the nodes that a commit concerns, and those that wait for the messages that it ended."""
         if news.ended:
-            self._lately.add(news.ended)
+            remember(self._lately, dict.fromkeys(news.ended))
         if self.alone:
             return
         lines = self._lines
@@ -264,19 +263,18 @@ class Wakes:
             for node in lines.keys() & (news.actors.keys() - everything):
                 self._send(lines[node], _packed(_ACTOR, news.actors[node]))
         for call in list(self._calls) if news.ended else ():
-            if ended := call.awaits.intersection(news.ended):
-                call.awaits -= ended
+            if ended := call.awaits.keys() & news.ended:
+                for message in ended:
+                    del call.awaits[message]
                 self._send(call, _packed(_END, ended))
 
     def await_ends(self, messages: Collection[int]) -> None:
         """Ask the others to wake this node when one of these messages ends, or has just ended."""
         self._ear.stir()
         for line in list(self._lines.values()):
-            if len(line.told) > _AWAITED:
-                line.told.clear()
-            fresh = [message for message in messages if message not in line.told][:_AWAITED]
+            fresh = [message for message in messages if message not in line.told][:REMEMBERED]
             if fresh:
-                line.told.update(fresh)
+                remember(line.told, dict.fromkeys(fresh))
                 self._send(line, struct.pack(f">{len(fresh)}Q", *(_WAIT | message for message in fresh)))
 
     def _send(self, line: Line, numbers: bytes) -> None:
