@@ -23,7 +23,7 @@ from perdure.errors import StorageError
 from perdure.storage.sql.connection import Again
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from psycopg.abc import PQGen
 
@@ -176,6 +176,10 @@ class PostgresConnection:
             return self.send(sql, *parameters).fetchall()
         except psycopg.errors.LockNotAvailable:
             raise Again([]) from None
+
+    def ahead(self, sql: str, *parameters: Parameter) -> Callable[[], list[Any]]:
+        """Send a query whose rows are asked for later; not one that refuses to wait for locks."""
+        return self.send(sql, *parameters).fetchall
 
     def execute(self, sql: str, *parameters: Parameter) -> int:
         """Change something; the number of rows changed."""

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from perdure.errors import StorageError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from perdure.storage.sql.cache import Cache
@@ -64,6 +64,10 @@ class SQLiteConnection:
     def fetch(self, sql: str, *parameters: Parameter) -> list[Any]:
         """All rows of a query."""
         return self._connection.execute(_text(sql), _values(parameters)).fetchall()
+
+    def ahead(self, sql: str, *parameters: Parameter) -> Callable[[], list[Any]]:
+        """The rows of a query, when they are asked for: nothing is sent anywhere."""
+        return partial(self.fetch, sql, *parameters)
 
     def execute(self, sql: str, *parameters: Parameter) -> int:
         """Change something; the number of rows changed."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from perdure.storage.sql.cache import Cache
@@ -50,6 +50,10 @@ class Connection(Protocol):
 
     def fetch(self, sql: str, *parameters: Parameter) -> list[Any]:
         """All rows of a query."""
+        ...
+
+    def ahead(self, sql: str, *parameters: Parameter) -> Callable[[], list[Any]]:
+        """Send a query whose rows are asked for later: others may be sent meanwhile, and all are one round trip."""
         ...
 
     def execute(self, sql: str, *parameters: Parameter) -> int:

@@ -36,6 +36,10 @@ ORDER BY actor.id /* lock */"""  # noqa: S608  # constant columns
 _ROWS_FIRST = _ROWS_BY_ID.replace("/* lock */", "/* lock, wait */")
 _IDS_BY_ADDRESS = "SELECT id, kind, actor.key FROM pairs(?) AS wanted CROSS JOIN actor ON kind = a AND actor.key = b"
 
+_AWAITED = """SELECT target, message.actor, journal.message, journal.key FROM numbers(?) AS wanted
+CROSS JOIN journal ON target = wanted.value AND journal.status = 'started'
+JOIN message ON message.seq = journal.message"""
+
 
 class Gathering:
     """The rows of one transaction."""
@@ -126,14 +130,16 @@ class Gathering:
         self._find(names.addresses - self._cache.ids.keys())
         ids = self._cache.ids
         first = {*names.actors, *also, *(actor for _, actor in taken), *(ids[a] for a in names.addresses if a in ids)}
-        for found in self.connection.fetch(_ROWS_FIRST, sorted(first)):
+        rows = self.connection.ahead(_ROWS_FIRST, sorted(first))
+        awaited = self.connection.ahead(_AWAITED, names.ends) if names.ends else None  # rows are locked by then
+        for found in rows():
             self._cache.put(ActorRow(*found))
         self._held.update(first)
         self._known.update(dict.fromkeys(names.ids))
         if taken:
             self._load_ids([id_ for id_, _ in taken])
-        if names.ends:
-            self.load_awaited(names.ends)
+        if awaited is not None:
+            self._await_all(awaited())
 
     def _find(self, addresses: Iterable[Address]) -> None:
         """Learn the ids of actors."""
@@ -202,11 +208,11 @@ class Gathering:
 
     def load_awaited(self, messages: Sequence[int]) -> None:
         """Learn which records await the outcomes of these messages."""
-        sql = "SELECT target, message.actor, journal.message, journal.key FROM numbers(?) AS wanted \
-               CROSS JOIN journal ON target = wanted.value AND journal.status = 'started' \
-               JOIN message ON message.seq = journal.message"
+        self._await_all(self.connection.fetch(_AWAITED, list(messages)))
+
+    def _await_all(self, records: Iterable[tuple[int, int, int, str]]) -> None:
         callers: set[int] = set()
-        for target, actor, message, key in self.connection.fetch(sql, list(messages)):
+        for target, actor, message, key in records:
             self._awaited.setdefault(target, []).append((actor, message, key))
             callers.add(actor)
         self.hold(callers)

@@ -22,7 +22,7 @@ from perdure.storage.records import (
 from perdure.storage.sql.claims import FREE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from perdure.storage.records import ActorStatus, Past
     from perdure.storage.sql.connection import Connection
@@ -79,38 +79,34 @@ def past(connection: Connection, message: int) -> Past:
     return turn, [Record(*found) for found in connection.fetch(sql, message)]
 
 
-def find(connection: Connection, id_: str) -> Found | None:
-    """See `Store.find`."""
-    return next((found for _, found in find_all(connection, [id_])), None)
-
-
-def find_all(connection: Connection, ids: Collection[str]) -> list[tuple[str, Found]]:
+def find_all(connection: Connection, ids: Collection[str]) -> Callable[[], list[tuple[str, Found]]]:
     """See `Store.find_all`."""
     sql = "SELECT message.id, seq, kind, actor.key, handler, number, outcome.status, result, outcome.error, cursor, \
            actor.status, EXISTS (SELECT 1 FROM journal WHERE journal.message = seq), life, reason \
            FROM texts(?) AS wanted CROSS JOIN message ON message.id = wanted.value \
            JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq"
-    rows = connection.fetch(sql, list(ids))
-    found: list[tuple[str, Found]] = []
-    for id_, seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun, life, reason in rows:
-        outcome = Outcome(status, result, error) if status is not None else None
-        actor = Address(kind, key)
-        found.append(
-            (id_, Found(seq, actor, handler, number, outcome, cursor, actor_status, bool(begun), life, reason))
-        )
-    return found
+    rows = connection.ahead(sql, list(ids))
+    return lambda: [_found(*row) for row in rows()]
 
 
-def completed(connection: Connection, messages: Collection[int]) -> list[Completion]:
+def _found(id_: str, seq: int, kind: str, key: str, handler: str, number: int | None, *rest: Any) -> tuple[str, Found]:  # noqa: ANN401  # columns
+    status, result, error, cursor, actor_status, begun, life, reason = rest
+    outcome = Outcome(status, result, error) if status is not None else None
+    actor = Address(kind, key)
+    return id_, Found(seq, actor, handler, number, outcome, cursor, actor_status, bool(begun), life, reason)
+
+
+def completed(connection: Connection, messages: Collection[int]) -> Callable[[], list[Completion]]:
     """See `Store.completed`."""
     sql = "SELECT message.actor, journal.message, key, status, result, error FROM journal \
            JOIN message ON seq = journal.message WHERE journal.message IN (SELECT value FROM numbers(?) AS wanted) \
            AND position IS NULL AND status IN ('completed', 'failed') AND kind IN ('ask', 'receipt')"
-    return [
+    rows = connection.ahead(sql, list(messages))
+    return lambda: [
         Completion(
             actor, message, key, Outcome("succeeded" if status == "completed" else outcome_status(error), result, error)
         )
-        for actor, message, key, status, result, error in connection.fetch(sql, list(messages))
+        for actor, message, key, status, result, error in rows()
     ]
 
 
@@ -124,7 +120,7 @@ def next_due(connection: Connection) -> float | None:
     return None if due is None else float(due)
 
 
-def grown(connection: Connection, known: Collection[tuple[int, int]], limit: int) -> list[Grown]:
+def grown(connection: Connection, known: Collection[tuple[int, int]], limit: int) -> Callable[[], list[Grown]]:
     """See `Store.grown`."""
     sql = f"""
     WITH grown AS MATERIALIZED (
@@ -134,10 +130,15 @@ def grown(connection: Connection, known: Collection[tuple[int, int]], limit: int
     SELECT grown.id, tail, {_MAIL} FROM grown
     CROSS JOIN message ON message.actor = grown.id AND number > known AND number <= known + ? ORDER BY grown.id, number
     """  # noqa: S608  # constant columns
-    found: dict[int, Grown] = {}
-    for actor, tail, *row in connection.fetch(sql, json.dumps(list(known)), limit):
-        found.setdefault(actor, Grown(actor, tail, [])).mail.append(_mail(row))
-    return list(found.values())
+    rows = connection.ahead(sql, json.dumps(list(known)), limit)
+
+    def answer() -> list[Grown]:
+        found: dict[int, Grown] = {}
+        for actor, tail, *row in rows():
+            found.setdefault(actor, Grown(actor, tail, [])).mail.append(_mail(row))
+        return list(found.values())
+
+    return answer
 
 
 def elsewhere(connection: Connection, node: str, actors: Collection[int]) -> list[int]:

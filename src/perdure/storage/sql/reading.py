@@ -93,15 +93,15 @@ class Reading:
 
     async def find(self, id: str) -> Found | None:
         """See `Store.find`."""
-        return await self._read(lambda connection: read.find(connection, id))
+        return next((found for _, found in await self.find_all([id])), None)
 
     async def find_all(self, ids: Collection[str]) -> list[tuple[str, Found]]:
         """See `Store.find_all`."""
-        return await self._read(lambda connection: read.find_all(connection, ids))
+        return await self._reads.ask(lambda connection: read.find_all(connection, ids))
 
     async def completed(self, *messages: int) -> list[Completion]:
         """See `Store.completed`."""
-        return await self._read(lambda connection: read.completed(connection, messages))
+        return await self._reads.ask(lambda connection: read.completed(connection, messages))
 
     async def next_due(self) -> float | None:
         """See `Store.next_due`."""
@@ -109,7 +109,7 @@ class Reading:
 
     async def grown(self, known: Collection[tuple[int, int]], limit: int) -> list[Grown]:
         """See `Store.grown`."""
-        return await self._read(lambda connection: read.grown(connection, known, limit))
+        return await self._reads.ask(lambda connection: read.grown(connection, known, limit))
 
     async def open_asks(self, actor: int) -> list[OpenAsk]:
         """See `Store.open_asks`."""

@@ -10,6 +10,7 @@ looks at what others have done asks ten things at once, and each actor that got 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from perdure.errors import PerdureError
@@ -23,7 +24,7 @@ R = TypeVar("R")
 
 
 class _Read(NamedTuple):
-    query: Callable[[Connection], Any]
+    query: Callable[[Connection], Callable[[], Any]]
     future: asyncio.Future[Any]
 
 
@@ -48,6 +49,10 @@ class Reads:
 
     async def read(self, query: Callable[[Connection], R]) -> R:
         """What a query gives. Raises `StorageError`, or what the query raises."""
+        return await self.ask(lambda connection: partial(query, connection))
+
+    async def ask(self, query: Callable[[Connection], Callable[[], R]]) -> R:
+        """The same for one that is sent ahead, with those of others, and then called for what it gives."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append(_Read(query, future))
@@ -77,9 +82,10 @@ class Reads:
 
         def work(connection: Connection) -> None:
             found.clear()
-            for one in group:
+            sent = [one.query(connection) for one in group]
+            for answer in sent:
                 try:
-                    found.append(one.query(connection))
+                    found.append(answer())
                 except PerdureError as error:  # its own; an error of the database is everybody's
                     found.append(error)
 
