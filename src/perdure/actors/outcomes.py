@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from perdure.storage.records import Found
     from perdure.storage.store import Store
 
-_POLL_SECONDS = 0.25
-"""How soon an outcome is found whose wake-up was lost."""
+_POLL_SECONDS, _POLL_SHARE = 0.25, 0.05
+"""How soon an outcome is found whose wake-up was lost; and how much of the time may go into looking for such."""
 
 
 class Outcomes:
@@ -114,15 +114,18 @@ class Outcomes:
 
     async def _poll_elsewhere(self) -> None:
         """Look for what comes about elsewhere, one read for all, for as long as anybody waits for any of it."""
+        loop, pause = asyncio.get_running_loop(), _POLL_SECONDS
         try:
             while self._elsewhere:
-                await asyncio.sleep(_POLL_SECONDS)
+                await asyncio.sleep(pause)
+                begun = loop.time()
                 try:
                     await self.look(self._elsewhere)
                 except PerdureError as error:
                     for seq in self._elsewhere:
                         for future in self._waiters[seq]:
                             _refuse(future, error)
+                pause = max(_POLL_SECONDS, (loop.time() - begun) / _POLL_SHARE)
         finally:
             self._polls = False
 
