@@ -37,9 +37,9 @@ def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
         connection.execute(sql, parked)
 
 
-def leave(connection: Connection, node: str) -> int:
+def leave(connection: Connection, node: str, now: float) -> int:
     """End a node's presence and its ownership; how many actors it still had."""
-    connection.execute("UPDATE node SET status = 'left' WHERE id = ?", node)
+    connection.execute("UPDATE node SET status = 'left', ended = ? WHERE id = ?", now, node)
     connection.execute("DELETE FROM slot WHERE node = ?", node)
     return disown(connection, node)
 
@@ -58,7 +58,7 @@ def resign(transaction: Gathering, _: Leave) -> int:
     owned = "SELECT id FROM actor WHERE owner = ?"
     while transaction.hold(actor for (actor,) in transaction.connection.fetch(owned, transaction.node)):
         pass  # it may have been given more meanwhile
-    actors = leave(transaction.connection, transaction.node)
+    actors = leave(transaction.connection, transaction.node, transaction.now)
     transaction.forget()
     transaction.concerned.add(ANYBODY)
     return actors
@@ -72,8 +72,8 @@ def departed(connection: Connection) -> list[str]:
 def beat(transaction: Gathering, write: Beat) -> int:
     """Settle a heartbeat: the counter."""
     sql = "UPDATE node SET beats = beats + 1, load = ?, draining = ? WHERE id = ? RETURNING beats"
-    ((beats,),) = transaction.connection.fetch(sql, write.load, int(write.draining), transaction.node)
-    return int(beats)
+    found = transaction.connection.fetch(sql, write.load, int(write.draining), transaction.node)
+    return int(found[0][0]) if found else 0  # it was buried and forgotten, which the transaction finds out
 
 
 def check(connection: Connection, node: str) -> None:

@@ -130,7 +130,7 @@ def bury(transaction: Gathering, write: Bury, ended: Callable[[int, Outcome], No
         completions.extend(_complete_callers(transaction, seq, error, write.now))
         ended(seq, Outcome("dead", error=error))
     actors = connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
-    connection.execute("UPDATE node SET status = 'dead' WHERE id = ?", node)
+    connection.execute("UPDATE node SET status = 'dead', ended = ? WHERE id = ?", write.now, node)
     connection.execute("DELETE FROM query WHERE asker = ?", node)
     connection.execute("DELETE FROM slot WHERE node = ?", node)
     return Buried(actors, tuple(row[0] for row in blamed), tuple(row[0] for row in dead), tuple(completions))
@@ -162,7 +162,7 @@ ORDER BY outcome.message LIMIT ?4
 
 def purge(connection: Connection, write: Purge) -> int:
     """Remove handled messages; how many there were. Processes that are gone as long go, too."""
-    connection.execute("DELETE FROM node WHERE status <> 'live' AND started < ?", write.history)
+    connection.execute("DELETE FROM node WHERE status <> 'live' AND coalesce(ended, started) < ?", write.history)
     connection.execute("DELETE FROM query WHERE deadline < ?", write.history)
     old = connection.fetch(_PURGEABLE, write.ids, write.history, write.keep, write.limit)
     return remove(connection, [seq for (seq,) in old])

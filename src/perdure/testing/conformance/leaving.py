@@ -6,7 +6,7 @@ import pytest
 
 from perdure.errors import FencedError
 from perdure.storage.records import Record, TurnRecord
-from perdure.storage.writes import Append, Appended, Begin, Bury, Claim, Claimed, Leave, Order, Placed, Release
+from perdure.storage.writes import Append, Appended, Begin, Bury, Claim, Claimed, Leave, Order, Placed, Purge, Release
 from perdure.testing.conformance.nodes import LATER, SENT, Node, asks, ended, message, on, segment, sleeps, want
 from perdure.testing.conformance.places import Place
 
@@ -71,6 +71,20 @@ async def test_leaving_gives_up_the_rest(shared: Place) -> None:
         loaded = await other.look(place.actor)
         assert want(TurnRecord, loaded.turn).executing is None
         assert await leaving.settle(Leave()) == 0
+
+
+async def test_who_ran_for_long_is_remembered_as_long_as_others(shared: Place) -> None:
+    """That a process left or died is known as long as history is kept from then on, not from its start."""
+    async with on(shared) as leaving, on(shared) as dying, on(shared) as other:
+        yesterday = SENT + 1  # all of them were started before
+        leaving.foreign.add("Till")
+        await leaving.settle(Leave())
+        await other.settle(Bury(dying.id, 5, SENT + 2))
+        await other.settle(Purge(yesterday, yesterday, 0))
+        assert sorted(await other.store.departed()) == sorted([leaving.id, dying.id])
+        want(Appended, await leaving.settle(Append(message())))
+        await other.settle(Purge(LATER, LATER, 0))
+        assert await other.store.departed() == []
 
 
 async def test_who_has_left_still_sends(shared: Place) -> None:
