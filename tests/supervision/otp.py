@@ -72,6 +72,8 @@ ROWS: list[tuple[str, str, str]] = [
     ("significant", "counts if it ends by itself: a transient one normally, a temporary one in any way",
      "test_when_a_significant_child_ends_its_supervisor"),
     ("auto_shutdown", "all_significant: with the last one", "test_all_significant_children_end_their_supervisor"),
+    ("auto_shutdown", "all_significant, where the last ones end at once in two processes",
+     "test_the_last_significant_children_end_at_once_in_two_processes"),
     ("auto_shutdown", "a sibling stopped by a group restart ends nobody",
      "test_a_significant_child_that_a_group_restart_stops_ends_nobody"),
     ("auto_shutdown", "the supervisor ended with `shutdown`: a permanent one is restarted",
