@@ -234,9 +234,8 @@ class Ownership:
         if write.kind in ("release", "park", "offer"):
             if said == "done":  # a future has its result, and who awaits it runs later
                 return process._replace(activation=activation._replace(leaving=True))
-            if write.kind == "offer" and said == "failed":
-                return anew
-            return anew if write.kind == "park" else process
+            lost = write.kind == "park" or (write.kind == "offer" and said == "failed")
+            return anew if lost else process
         if said == "failed" and Rule.VOIDED in self.rules:
             return anew
         if write.kind == "segment":

@@ -28,7 +28,6 @@ The properties are the strings below and `STUCK`. The rules are in `Rule`; with 
     EXPECTED_NUMBER  the end of a message out of turn is refused (FOLLOWS_END), and so is its segment (FOLLOWS_SEGMENT)
     VOIDED           as to safety: what later turns write is refused (FOLLOWS_END, FOLLOWS_SEGMENT); but they would try
                      for ever
-
     OFFER_TO_LIVE    an offer to a node that is gone is void (OFFER_VOID)
     OFFER_CLEARED    nobody takes on an offer what somebody has (TAKE_UNOWNED), and the other way round
 
