@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from perdure.errors import ActorStopped
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Completion, Mail, Outcome
+from perdure.storage.sql.nodes import resume
 from perdure.storage.writes import Appended, Buried, Committed, Fired
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def bury(transaction: Gathering, write: Bury, ended: Callable[[int, Outcome], No
     connection.execute("UPDATE node SET status = 'dead', ended = ? WHERE id = ?", write.now, node)
     connection.execute("DELETE FROM query WHERE asker = ?", node)
     connection.execute("DELETE FROM slot WHERE node = ?", node)
+    resume(connection)  # it may be its code, and not that of who lives, that something does not fit
     return Buried(actors, tuple(row[0] for row in blamed), tuple(row[0] for row in dead), tuple(completions))
 
 
