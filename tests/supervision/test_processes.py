@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from perdure import (
 )
 from perdure.storage.records import Level
 from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.writes import Adopt, Bury, Settled, Write
 from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
 from tests.supervision.seeing import crash, is_in, states
 from tests.unit.observing import until
@@ -48,6 +49,25 @@ class Pondering(SQLiteStore):
             events.append("judging")
             await gates["judge"].wait()
         return levels
+
+
+class Hirer(Supervisor, kind="processes.hirer"):
+    """Starts a child for once."""
+
+    @handler
+    async def hire(self) -> None:
+        await self.start_child(Child(Worker, "w").options(restart="temporary"))
+
+
+class Standing(SQLiteStore):
+    """Stands still before a child is started at run time, until the test lets it go on."""
+
+    async def write(self, batch: Sequence[Write]) -> list[Settled]:
+        """See `Store.write`."""
+        if "adopt" in gates and any(isinstance(one, Adopt) for one in batch):
+            events.append("adopting")
+            await gates.pop("adopt").wait()
+        return await super().write(batch)
 
 
 @asynccontextmanager
@@ -155,3 +175,20 @@ async def test_the_last_significant_children_end_at_once_in_two_processes(tmp_pa
         await until(lambda: events.count("judging") == 2)
         gates["judge"].set()
         await until(lambda: is_in(first, root, "root", "inner", "stopped"))
+
+
+async def test_who_was_taken_for_dead_starts_no_child(tmp_path: Path) -> None:
+    """A child that was started elsewhere and has ended is not started again by a process that stood still."""
+    path = tmp_path / "a.db"
+    async with ActorSystem(Standing(path)) as first, ActorSystem(path) as second:
+        gate = gates["adopt"] = asyncio.Event()
+        hired = await first.get(Hirer, "h").hire.tell()
+        await until(lambda: "adopting" in events)
+        (peer,) = await second._store.peers()  # noqa: SLF001  # no public way to bury a node that lives
+        await second._store.write([Bury(peer.id, 5, 1.0)])  # noqa: SLF001  # see above
+        await second.receipt(hired.id).result(timeout=10)
+        await second.get(Worker, "w").leave()
+        assert await states(second, Hirer, "h") == {}
+        gate.set()
+        assert await first.get(Worker, "other").add(1) == 1  # whatever is sent again went before it
+        assert await states(second, Hirer, "h") == {}
