@@ -244,7 +244,7 @@ class ActorSystem:
 
     def _record(self, host: Host) -> NodeRecord:
         running = filter(host.can_run, kinds)
-        return node_record(host.node, host.timestamp(), runs=not self._is_client, tags=host.tags, kinds=running)
+        return node_record(host.node, host.started, runs=not self._is_client, tags=host.tags, kinds=running)
 
     def _pulse(self, host: Host, committer: Committer, sweep: Sweep | None) -> Pulse:
         lease = Lease(self._limits.lease, host.loop.time())

@@ -21,6 +21,7 @@ from tests.model.ownership import (
     broken_state,
     broken_transaction,
     disown,
+    kept,
     marked,
     release,
     settle,
@@ -30,7 +31,8 @@ Steps: TypeAlias = Iterator[Step[World]]
 
 ALL: Final = frozenset(Rule)
 FULL: Final = Bounds()
-OF_TURNS: Final = ("segment", "end", "release", "park")
+OF_OFFERS: Final = ("take", "decline", "withdraw")
+OF_TURNS: Final = ("segment", "end", "release", "park", "offer")
 
 
 class Ownership:
@@ -46,7 +48,8 @@ class Ownership:
     def first(self) -> World:
         """Two nodes have begun; nobody has sent anything."""
         nodes = ("live", "live") + ("",) * (2 * self.bounds.lives - 2)
-        return World(Row(), nodes, (Process(0), Process(1)), self.bounds.messages, self.bounds.failures)
+        messages, failures, *_, offers, withdrawals = self.bounds
+        return World(Row(), nodes, (Process(0), Process(1)), messages, failures, offers, withdrawals)
 
     def canonical(self, state: World) -> World:
         """Of two states that differ in nothing but which place is which, the same one, if symmetry is to be used.
@@ -58,7 +61,7 @@ class Ownership:
             return state
         row, nodes = state.row, state.nodes
         return state._replace(
-            row=row if row.owner == NOBODY else row._replace(owner=row.owner ^ 1),
+            row=row._replace(owner=_other(row.owner), offered=_other(row.offered)),
             nodes=tuple(nodes[name ^ 1] for name in range(len(nodes))),
             places=(_renamed(second), _renamed(first)),
         )
@@ -141,8 +144,26 @@ class Ownership:
         if w.unsent:
             sent = put(w, place, queued(process, Write("append")))
             yield Step(("node", process.name, "is given a message"), sent._replace(unsent=w.unsent - 1))
-        if w.row.marked and all(write.kind != "claim" for write in process.queue):
+        yield from self.offered(w, place, process)
+        if (
+            w.row.marked
+            and not kept(self.rules, w.row, process.name, w.nodes)
+            and all(write.kind != "claim" for write in process.queue)
+        ):
             yield Step(("node", process.name, "would claim"), put(w, place, queued(process, Write("claim"))))
+
+    def offered(self, w: World, place: int, process: Process) -> Steps:
+        """A node finds what it is offered, or that what it has offered is not taken."""
+        row, me = w.row, process.name
+        free = row.owner == NOBODY or Rule.TAKE_UNOWNED not in self.rules
+        if row.offered == NOBODY or not free or any(write.kind in OF_OFFERS for write in process.queue):
+            return
+        if row.offered == me:
+            for kind in ("take", "decline"):
+                yield Step(("node", me, "would", kind), put(w, place, queued(process, Write(kind))))
+        elif w.withdrawals:
+            withdrawn = put(w, place, queued(process, Write("withdraw", to=row.offered)))
+            yield Step(("node", me, "would withdraw"), withdrawn._replace(withdrawals=w.withdrawals - 1), failure=True)
 
     def committer(self, w: World, place: int, process: Process) -> Steps:
         """The first write of the queue is committed, or fails; then whoever submitted it is told."""
@@ -152,7 +173,7 @@ class Ownership:
         if answer is not None:
             yield from self.told(w, place, process, write, answer)
             return
-        row, answer = settle(self.rules, w.row, me, write, live=w.nodes[me] == "live")
+        row, answer = settle(self.rules, w.row, me, write, w.nodes)
         broken = broken_transaction(w.row, row, me, write)
         done = put(w._replace(row=row), place, process._replace(answer=answer))
         yield Step(("node", me, "commits:", write.kind, write.number), done, broken=broken)
@@ -210,10 +231,11 @@ class Ownership:
         if activation is None or said == "fenced":
             return orphaned(process, None)
         anew = orphaned(process, Activation(activation.epoch))
-        if write.kind in ("release", "park"):
+        if write.kind in ("release", "park", "offer"):
             if said == "done":  # a future has its result, and who awaits it runs later
                 return process._replace(activation=activation._replace(leaving=True))
-            return process if write.kind == "release" else anew
+            lost = write.kind == "park" or (write.kind == "offer" and said == "failed")
+            return anew if lost else process
         if said == "failed" and Rule.VOIDED in self.rules:
             return anew
         if write.kind == "segment":
@@ -238,6 +260,7 @@ class Ownership:
                 begun = process._replace(activation=a._replace(stage=stage, number=number))
                 yield Step((*who, "begins message", number), put(w, place, begun))
             yield from self.leaving(w, place, process, a, "release")
+            yield from self.offering(w, place, process, a)
         elif a.stage != "evicted":
             yield from self.turn(w, place, process, a)
 
@@ -270,6 +293,14 @@ class Ownership:
             elif a.number < w.row.tail:
                 return
             yield Step((*who, "would", kind), put(w, place, queued(process, write)._replace(activation=a)))
+
+    def offering(self, w: World, place: int, process: Process, a: Activation) -> Steps:
+        """An idle actor is offered to the node in the other place, whether there is mail or not."""
+        to = w.places[1 - place].name
+        busy = len(process.queue) >= self.bounds.queue or any(write.kind in OF_TURNS for write in process.queue)
+        if w.offers and to != NOBODY and not busy:
+            offers = put(w, place, queued(process, Write("offer", a.epoch, to=to)))
+            yield Step(("node", process.name, "epoch", a.epoch, "would offer"), offers._replace(offers=w.offers - 1))
 
 
 def put(world: World, place: int, process: Process) -> World:
@@ -305,4 +336,10 @@ def _rank(world: World, process: Process, place: int) -> tuple[object, ...]:
 
 
 def _renamed(process: Process) -> Process:
-    return process if process.name == NOBODY else process._replace(name=process.name ^ 1)
+    queue = tuple(write._replace(to=_other(write.to)) for write in process.queue)
+    return process._replace(name=_other(process.name), queue=queue)
+
+
+def _other(node: int) -> int:
+    """The node of the same life in the other place."""
+    return node if node == NOBODY else node ^ 1

@@ -1,4 +1,4 @@
-"""Who may write an actor: a model of claiming, releasing, committing, dying and adopting, small enough to see all.
+"""Who may write an actor: a model of claiming, releasing, offering, committing, dying and adopting, all of it seen.
 
     database   one actor's row, its journal, its outcomes and its state; a row for each node that ever was
     senders    send two messages, each through any node or from a process that runs no actor
@@ -13,11 +13,14 @@ A turn begins in memory, may write one segment (of the first message an ask, of 
 durable, and ends with a write. The next begins on what the first left in memory, before its end is durable. A turn that
 waits for the reply to its ask may leave memory; then the actor's status is `waiting`.
 
+An actor between two turns may be offered to the other place's node, which takes it, or declines. Whoever offered may
+withdraw, which is in the model as something that nothing may need: an offer to a node that does not live is void.
+
 What goes wrong is bounded by `Bounds.failures` in all, of any kind: a process is killed, a node is buried although it
 lives, a transaction fails, a COMMIT's answer is lost, a node leaves the deployment in the middle.
 
 The properties are the strings below and `STUCK`. The rules are in `Rule`; with one of them left out, a property breaks.
-`test_ownership.py` has the list. Four are doubled by others, and break nothing alone:
+`test_ownership.py` has the list. Six are doubled by others, and break nothing alone:
 
     BURY_RAISES      a row that was buried has no owner (FENCE_OWNER), and another epoch when it has one (CLAIM_RAISES)
     RELEASE_ORDERED  a release that overtakes the end of a turn finds mail in the row, one that overtakes the ask of a
@@ -25,9 +28,13 @@ The properties are the strings below and `STUCK`. The rules are in `Rule`; with 
     EXPECTED_NUMBER  the end of a message out of turn is refused (FOLLOWS_END), and so is its segment (FOLLOWS_SEGMENT)
     VOIDED           as to safety: what later turns write is refused (FOLLOWS_END, FOLLOWS_SEGMENT); but they would try
                      for ever
+    OFFER_TO_LIVE    an offer to a node that is gone is void (OFFER_VOID)
+    OFFER_CLEARED    nobody takes on an offer what somebody has (TAKE_UNOWNED), and the other way round
 
 A sweep finds by the row alone what has mail and no owner, so taking an unowned actor at the append, or refusing to
 release one with mail, saves time, and nothing rests on it; what rests on RELEASE_REFUSED is a turn that waits.
+That an offer keeps others away, and stands in the queue behind the turns before it, saves time alike: what it overtakes
+is refused by the fence, and done again by the taker.
 
 Not in it: batches of several writes, which have fewer places to die in than writes alone; a release is heard a pass of
 the loop later than what was committed with it, and that is in it (`leaving`).
@@ -45,6 +52,7 @@ ONE_WRITER: Final = "only the activation that owns the row, under its present ep
 EPOCH_RISES: Final = "the epoch rises at every claim"
 TRUE_ANSWER: Final = "who is told of a write is told the truth: acknowledged is durable, failed is not"
 NO_EARLY_REPLY: Final = "no reply leaves before the turn's end is durable"
+TAKEN_FROM_NOBODY: Final = "only its own node's write, or a burial, ends an owner's ownership"
 RESTS_ON_DURABLE: Final = "no segment is durable, and no step begins, before the turn below it has a durable end"
 
 
@@ -68,6 +76,13 @@ class Rule(Enum):
     FOLLOWS_END = "a turn's end is refused unless the cursor stands just before its message"
     FOLLOWS_SEGMENT = "any segment of a turn is refused unless the cursor stands just before its message"
     EXPECTED_NUMBER = "an activation takes only the number that it expects"
+    OFFER_FENCED = "an offer changes nothing unless its node owns the row, under the epoch of the activation offered"
+    OFFER_TO_LIVE = "an offer to a node that does not live is refused"
+    OFFER_VOID = "an offer to a node that does not live keeps nobody away"
+    OFFER_MARKS = "an actor that is offered with mail is one that sweeps find"
+    OFFER_CLEARED = "whoever gets an actor ends what is offered of it"
+    TAKE_UNOWNED = "an offered actor is taken only if nobody has it"
+    RECEIVER_LIVES = "a node that was buried takes nothing that it is offered"
     STALE_DROPPED = "an activation is dropped when its node is told that it has the actor under another epoch"
 
 
@@ -79,6 +94,8 @@ class Bounds(NamedTuple):
     lives: int = 2
     queue: int = 2
     epochs: int = 10
+    offers: int = 0
+    withdrawals: int = 0
 
 
 # what is stored -------------------------------------------------------------------------------------------------------
@@ -87,7 +104,10 @@ NOBODY: Final = -1
 
 
 class Row(NamedTuple):
-    """The actor in the database. `marked`: a sweep finds it. `ask`: the first message's. `state`, `ended`: numbers."""
+    """The actor in the database. `marked`: a sweep finds it. `ask`: the first message's. `state`, `ended`: numbers.
+
+    `offered`: the node that it is kept for.
+    """
 
     owner: int = NOBODY
     epoch: int = 1
@@ -99,16 +119,21 @@ class Row(NamedTuple):
     journal: int = 0
     state: tuple[int, ...] = ()
     ended: tuple[int, ...] = ()
+    offered: int = NOBODY
 
 
 class Write(NamedTuple):
-    """One write in a committer's queue; whoever submitted an `orphan` is gone and hears nothing of it."""
+    """One write in a committer's queue; whoever submitted an `orphan` is gone and hears nothing of it.
+
+    `to`: the node that is offered something.
+    """
 
     kind: str
     epoch: int = 0
     number: int = 0
     state: tuple[int, ...] = ()
     orphan: bool = False
+    to: int = NOBODY
 
 
 class Answer(NamedTuple):
@@ -144,13 +169,15 @@ class Process(NamedTuple):
 
 
 class World(NamedTuple):
-    """Everything. `nodes` are the rows of nodes by name; `unsent` messages; `failures` that may yet happen."""
+    """Everything. `nodes` are the rows of nodes by name; the last four count what may yet happen."""
 
     row: Row
     nodes: tuple[str, ...]
     places: tuple[Process, Process]
     unsent: int
     failures: int
+    offers: int = 0
+    withdrawals: int = 0
 
 
 # the store: one transaction -------------------------------------------------------------------------------------------
@@ -159,7 +186,8 @@ class World(NamedTuple):
 def own(rules: frozenset[Rule], row: Row, node: int) -> Row:
     """Give a row to a node."""
     epoch = row.epoch + (Rule.CLAIM_RAISES in rules)
-    return row._replace(owner=node, epoch=epoch, marked=False)
+    offered = NOBODY if Rule.OFFER_CLEARED in rules else row.offered
+    return row._replace(owner=node, epoch=epoch, marked=False, offered=offered)
 
 
 def disown(rules: frozenset[Rule], row: Row) -> Row:
@@ -173,27 +201,64 @@ def marked(row: Row) -> Row:
     return row._replace(marked=not row.waiting and row.cursor < row.tail)
 
 
-def settle(rules: frozenset[Rule], row: Row, me: int, write: Write, *, live: bool) -> tuple[Row, Answer]:
-    """What becomes of a node's write, and of the row. `live`: nobody has buried the node."""
+def kept(rules: frozenset[Rule], row: Row, me: int, nodes: tuple[str, ...]) -> bool:
+    """Whether a row is offered to another node."""
+    offered = row.offered not in (NOBODY, me)
+    return offered and (nodes[row.offered] == "live" or Rule.OFFER_VOID not in rules)
+
+
+def settle(rules: frozenset[Rule], row: Row, me: int, write: Write, nodes: tuple[str, ...]) -> tuple[Row, Answer]:
+    """What becomes of a node's write, and of the row."""
     if write.kind in ("release", "park"):
         return release(rules, row, me, write)
     if write.kind in ("segment", "end"):
         return turn(rules, row, me, write)
-    if not live and Rule.TAKER_LIVES in rules:
+    if write.kind == "offer":
+        return offer(rules, row, me, write, nodes)
+    must_live = Rule.RECEIVER_LIVES if write.kind == "take" else Rule.TAKER_LIVES
+    if nodes[me] != "live" and must_live in rules:
         return row, Answer("fenced")
-    return take(rules, row, me, write)
+    if write.kind in ("take", "decline", "withdraw"):
+        return end_offer(rules, row, me, write)
+    return take(rules, row, me, write, nodes)
 
 
-def take(rules: frozenset[Rule], row: Row, me: int, write: Write) -> tuple[Row, Answer]:
+def offer(rules: frozenset[Rule], row: Row, me: int, write: Write, nodes: tuple[str, ...]) -> tuple[Row, Answer]:
+    """Give a row up for another node."""
+    if nodes[write.to] != "live" and Rule.OFFER_TO_LIVE in rules:
+        return row, Answer("no", durable=True)
+    if (row.owner != me or row.epoch != write.epoch) and Rule.OFFER_FENCED in rules:
+        return row, Answer("done", durable=True)
+    free = row._replace(owner=NOBODY, offered=write.to)
+    return marked(free) if Rule.OFFER_MARKS in rules else free, Answer("done", durable=True)
+
+
+def end_offer(rules: frozenset[Rule], row: Row, me: int, write: Write) -> tuple[Row, Answer]:
+    """Take what this node is offered, leave it to anybody, or withdraw what another one did not take."""
+    to = write.to if write.kind == "withdraw" else me
+    if row.offered != to or (row.owner != NOBODY and Rule.TAKE_UNOWNED in rules):
+        return row, Answer("done", durable=True)
+    row = row._replace(offered=NOBODY)
+    has_work = not row.waiting and row.cursor < row.tail
+    wanted = {"take": not row.waiting, "decline": False, "withdraw": has_work}[write.kind]
+    row = own(rules, row, me) if wanted else row
+    return row, Answer("done", row.epoch if wanted else 0, durable=True)
+
+
+def take(rules: frozenset[Rule], row: Row, me: int, write: Write, nodes: tuple[str, ...]) -> tuple[Row, Answer]:
     """Append a message, or claim; the actor may become this node's by it."""
+    free = row.owner == NOBODY and not kept(rules, row, me, nodes)
     if write.kind == "append":
         row = row._replace(tail=row.tail + 1)
-        wanted = row.owner == NOBODY and not row.waiting and Rule.APPEND_MARKS in rules
+        wanted = free and not row.waiting and Rule.APPEND_MARKS in rules
     elif write.kind == "claim":
-        wanted = row.marked
+        wanted = row.marked and free
     else:
-        wanted = row.owner == NOBODY and not row.waiting
-    row = own(rules, row, me) if wanted else row
+        wanted = free and not row.waiting
+    if wanted:
+        row = own(rules, row, me)
+    elif row.owner == NOBODY and Rule.APPEND_MARKS in rules:
+        row = marked(row)
     mine = row.owner == me and (wanted or write.kind == "append")
     return row, Answer("done", row.epoch if mine else 0, durable=True)
 
@@ -237,6 +302,8 @@ def broken_transaction(before: Row, after: Row, me: int, write: Write) -> str | 
     """The property that a transaction breaks."""
     if after.owner not in (before.owner, NOBODY) and after.epoch <= before.epoch:
         return EPOCH_RISES
+    if before.owner not in (NOBODY, after.owner, me):
+        return TAKEN_FROM_NOBODY
     wrote = write.kind in ("segment", "end") and after != before
     if wrote and (before.owner != me or before.epoch != write.epoch):
         return ONE_WRITER

@@ -10,6 +10,8 @@ from tests.model.ownership import Bounds, Rule
 CALM = Bounds(failures=0)
 ONE_MESSAGE = Bounds(messages=1, failures=1)
 ONE_FAILURE = Bounds(failures=1)
+AN_OFFER = Bounds(messages=1, failures=0, queue=1, offers=1, withdrawals=1)
+AN_OFFER_FAILS = Bounds(messages=1, failures=1, queue=1, lives=1, offers=1)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +20,18 @@ ONE_FAILURE = Bounds(failures=1)
         pytest.param(Bounds(messages=2, failures=1), id="two messages, one failure"),
         pytest.param(Bounds(messages=1, failures=2), id="one message, two failures"),
         pytest.param(Bounds(messages=2, failures=0, queue=3), id="two messages, a longer queue"),
+        pytest.param(AN_OFFER, id="an offer, withdrawn or not"),
+        pytest.param(AN_OFFER_FAILS, id="an offer, one failure"),
+        pytest.param(Bounds(messages=2, failures=0, queue=1, offers=1), id="an offer, two messages"),
         pytest.param(Bounds(messages=2, failures=2), id="two of each", marks=pytest.mark.torture),
+        pytest.param(
+            Bounds(messages=1, failures=1, offers=1, withdrawals=1), id="one of each", marks=pytest.mark.torture
+        ),
+        pytest.param(
+            Bounds(messages=2, failures=1, queue=1, offers=1),
+            id="an offer, two messages, one failure",
+            marks=pytest.mark.torture,
+        ),
     ],
 )
 def test_every_state_keeps_every_property(bounds: Bounds) -> None:
@@ -45,6 +58,10 @@ def test_every_state_keeps_every_property(bounds: Bounds) -> None:
         (Rule.FOLLOWS_END, ONE_FAILURE, properties.IN_ORDER),
         (Rule.FOLLOWS_SEGMENT, ONE_FAILURE, properties.RESTS_ON_DURABLE),
         (Rule.STALE_DROPPED, CALM, STUCK),
+        (Rule.OFFER_FENCED, AN_OFFER_FAILS, properties.TAKEN_FROM_NOBODY),
+        (Rule.OFFER_VOID, AN_OFFER_FAILS, STUCK),
+        (Rule.OFFER_MARKS, AN_OFFER, STUCK),
+        (Rule.RECEIVER_LIVES, AN_OFFER_FAILS, STUCK),
     ],
 )
 def test_a_rule_left_out_breaks(rule: Rule, bounds: Bounds, broken: str) -> None:
@@ -66,6 +83,7 @@ def test_epochs_that_do_not_rise_leave_an_actor_to_nobody() -> None:
         (Rule.BURY_RAISES, ONE_MESSAGE, Rule.FENCE_OWNER, properties.ONE_WRITER),
         (Rule.EXPECTED_NUMBER, CALM, Rule.FOLLOWS_END, properties.IN_ORDER),
         (Rule.EXPECTED_NUMBER, CALM, Rule.FOLLOWS_SEGMENT, properties.RESTS_ON_DURABLE),
+        (Rule.OFFER_CLEARED, AN_OFFER, Rule.TAKE_UNOWNED, properties.TAKEN_FROM_NOBODY),
     ],
 )
 def test_a_rule_that_another_doubles(rule: Rule, bounds: Bounds, other: Rule, broken: str) -> None:
@@ -81,4 +99,10 @@ def test_a_rule_that_another_doubles(rule: Rule, bounds: Bounds, other: Rule, br
 def test_a_release_that_overtakes_its_turn_is_refused(bounds: Bounds) -> None:
     """Nothing rests on the release's place in the queue, as long as it is refused where there is work."""
     found = explore(Ownership(ALL - {Rule.RELEASE_ORDERED}, bounds, symmetric=True))
+    assert found.broken is None, str(found)
+
+
+def test_an_offer_to_a_node_that_is_gone_is_void() -> None:
+    """That such an offer is refused saves the actor a way through nobody's hands, and nothing rests on it."""
+    found = explore(Ownership(ALL - {Rule.OFFER_TO_LIVE}, AN_OFFER_FAILS, symmetric=True))
     assert found.broken is None, str(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +21,11 @@ from perdure import (
     Supervisor,
     handler,
 )
+from perdure.storage.records import Level
+from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.writes import Adopt, Bury, Settled, Write
 from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
-from tests.supervision.seeing import crash, states
+from tests.supervision.seeing import crash, is_in, states
 from tests.unit.observing import until
 
 
@@ -36,6 +39,37 @@ class Wanderer(Worker, kind="processes.wanderer", retry=Retry(1), passivate_afte
         raise ValueError(self.key)
 
 
+class Pondering(SQLiteStore):
+    """Has whoever judges an end wait, once the way up the tree is read, until the test lets it go on."""
+
+    async def lineage(self, actor: int) -> list[Level]:
+        """See `Store.lineage`."""
+        levels = await super().lineage(actor)
+        if "judge" in gates:
+            events.append("judging")
+            await gates["judge"].wait()
+        return levels
+
+
+class Hirer(Supervisor, kind="processes.hirer"):
+    """Starts a child for once."""
+
+    @handler
+    async def hire(self) -> None:
+        await self.start_child(Child(Worker, "w").options(restart="temporary"))
+
+
+class Standing(SQLiteStore):
+    """Stands still before a child is started at run time, until the test lets it go on."""
+
+    async def write(self, batch: Sequence[Write]) -> list[Settled]:
+        """See `Store.write`."""
+        if "adopt" in gates and any(isinstance(one, Adopt) for one in batch):
+            events.append("adopting")
+            await gates.pop("adopt").wait()
+        return await super().write(batch)
+
+
 @asynccontextmanager
 async def two(path: Path, root: type[Supervisor]) -> AsyncGenerator[tuple[ActorSystem, ActorSystem]]:
     """The process that runs the tree, and another one."""
@@ -43,14 +77,14 @@ async def two(path: Path, root: type[Supervisor]) -> AsyncGenerator[tuple[ActorS
         yield first, second
 
 
-async def moved(second: ActorSystem, key: str) -> Wanderer:
+async def moved(second: ActorSystem, key: str, *, crashing: bool = True) -> Wanderer:
     """A child that has left memory and lives in the second process, where it is busy."""
     gates[f"hold {key}"] = asyncio.Event()
     await until(lambda: f"-{key}" in events)
     await asyncio.sleep(0.1)
     child = second.get(Wanderer, key)
     events.clear()
-    await child.crash_when_told.tell()
+    await (child.crash_when_told if crashing else child.hold).tell()
     await until(lambda: f"holding {key}" in events)
     events.clear()
     return child
@@ -120,3 +154,41 @@ async def test_escalation_in_another_process_ends_the_one_that_runs_the_root(tmp
         with pytest.raises(EscalationError):
             await run_the_root()
     assert events.count("-b") == 1
+
+
+async def test_the_last_significant_children_end_at_once_in_two_processes(tmp_path: Path) -> None:
+    """Each process sees the other's child still running when it judges; their supervisor shuts down all the same."""
+    inner = crew(
+        Child(Wanderer, "a").options(restart="transient", significant=True),
+        *workers("b", restart="transient", significant=True),
+        *workers("c"),
+        auto_shutdown="all_significant",
+    )
+    root = crew(Child(inner, "inner").options(restart="transient"))
+    path = tmp_path / "a.db"
+    async with ActorSystem(Pondering(path), root=root) as first, ActorSystem(Pondering(path)) as second:
+        child = await moved(second, "a", crashing=False)
+        gates["judge"] = asyncio.Event()
+        await first.get(Worker, "b").leave.tell()
+        await child.leave.tell()
+        gates["hold a"].set()
+        await until(lambda: events.count("judging") == 2)
+        gates["judge"].set()
+        await until(lambda: is_in(first, root, "root", "inner", "stopped"))
+
+
+async def test_who_was_taken_for_dead_starts_no_child(tmp_path: Path) -> None:
+    """A child that was started elsewhere and has ended is not started again by a process that stood still."""
+    path = tmp_path / "a.db"
+    async with ActorSystem(Standing(path)) as first, ActorSystem(path) as second:
+        gate = gates["adopt"] = asyncio.Event()
+        hired = await first.get(Hirer, "h").hire.tell()
+        await until(lambda: "adopting" in events)
+        (peer,) = await second._store.peers()  # noqa: SLF001  # no public way to bury a node that lives
+        await second._store.write([Bury(peer.id, 5, 1.0)])  # noqa: SLF001  # see above
+        await second.receipt(hired.id).result(timeout=10)
+        await second.get(Worker, "w").leave()
+        assert await states(second, Hirer, "h") == {}
+        gate.set()
+        assert await first.get(Worker, "other").add(1) == 1  # whatever is sent again went before it
+        assert await states(second, Hirer, "h") == {}

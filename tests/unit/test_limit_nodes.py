@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -176,6 +177,24 @@ async def test_a_node_that_was_taken_for_dead_goes_on(tmp_path: Path) -> None:
             asked = [system.get(Turner, f"{id(system)}-{n}").quick(n) for n in range(3)]
             with anyio.fail_after(30):
                 assert await asyncio.gather(*asked) == [0, 1, 2]
+
+
+async def test_who_was_taken_for_dead_is_no_newer_for_that(tmp_path: Path) -> None:
+    """An old process that goes on under another name does not bring back what a deployment has changed."""
+    meter = meters["turn"]
+    async with AsyncExitStack() as stack:
+        first, second = await opened(stack, tmp_path / "a.db", 2)
+        with sqlite3.connect(tmp_path / "a.db") as database:
+            database.execute("INSERT INTO allowance VALUES ('nodes.turn', 3, NULL, 60, ?)", [time.time()])
+        database.close()
+        (peer,) = await second._store.peers()  # noqa: SLF001  # no public way to bury a node that lives
+        await second._store.write([Bury(peer.id, 5, 1.0)])  # noqa: SLF001  # see above
+        await first.get(Free, "learns that it is buried").free()
+        asked = [asyncio.ensure_future(first.get(Turner, str(n)).turn(n)) for n in range(5)]
+        with pytest.warns(LimitWarning, match=r"'nodes.turn' is concurrent=2 here, and concurrent=3"):
+            await until(lambda: meter.inside == 3)
+        meter.gate.set()
+        await asyncio.gather(*asked)
 
 
 async def test_a_busy_node_lets_others_have_their_share(tmp_path: Path) -> None:

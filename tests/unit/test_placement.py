@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 from perdure import Actor, ActorSystem, Child, OneForOne, Supervisor, handler
 from perdure.actors.names import kinds
 from perdure.errors import ActorDefinitionError, UnknownKindWarning
-from perdure.supervision.alarm import unrunnable
+from perdure.storage.records import NodeRecord
+from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.writes import Beat
+from perdure.supervision.alarm import Alarm, unrunnable
 from tests.unit.crashing import host_of
 from tests.unit.observing import until
 
@@ -78,6 +82,22 @@ async def test_nobody_has_what_it_needs(tmp_path: Path, monkeypatch: pytest.Monk
     assert told.category is UnknownKindWarning
     assert "'placement.render', which needs gpu, and no live process has it" in str(told.message)
     assert "ActorSystem(tags=['gpu'])" in str(told.message)
+
+
+async def test_no_alarm_for_what_another_process_runs(tmp_path: Path) -> None:
+    """A process without a class does not cry at mail that one with it is about to take."""
+    alone, running = SQLiteStore(tmp_path / "a.db"), SQLiteStore(tmp_path / "a.db")
+    await alone.open(NodeRecord("alone", 1, "here", "3.11", "0", 1.0), lambda _: False)
+    await running.open(NodeRecord("running", 1, "here", "3.11", "0", 1.0, kinds=("absent",)), lambda _: False)
+    alarm = Alarm(alone, lambda _: None)
+    await alarm.ring([("absent", 1)])
+    await asyncio.sleep(0)  # warnings are errors here
+    await running.write([Beat(0, draining=True)])
+    await alarm.ring([("absent", 1)])
+    with pytest.warns(UnknownKindWarning, match="'absent', which no imported module defines"):
+        await asyncio.sleep(0)
+    await running.close()
+    await alone.close()
 
 
 def test_what_nobody_can_run() -> None:

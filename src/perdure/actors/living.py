@@ -63,6 +63,11 @@ class Living:
         state = open_state(self._port.seal, snapshot, self._address, self.spec)
         if snapshot.version == self.spec.version:
             return split(state)
+        if snapshot.version > self.spec.version:
+            raise StateMisfit(
+                f"{self.name}: its state is of version {snapshot.version}, written by newer code; this process has "
+                f"version {self.spec.version} of {self.spec.cls.__name__}. It waits for a process with newer code."
+            )
         old = {name: msgspec.json.decode(raw) for name, raw in split(state).items()}
         fields = self.spec.cls.migrate(snapshot.version, old)
         return {name: msgspec.json.encode(value) for name, value in fields.items()}
@@ -130,6 +135,8 @@ class Living:
             if self._stored is not None:
                 self.fields, self._stored = self._open(self._stored), None
             return self._restored()
+        except StateMisfit:
+            raise
         except SEAL_ERRORS as error:
             raise StateMisfit(f"{self.name}: {error} The state is kept.") from error
         except Exception as error:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 from perdure.errors import NodeBuried, PerdureError, StorageError, SystemClosedError
-from perdure.storage.writes import Release, Segment
+from perdure.storage.writes import Adopt, Order, Release, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -187,8 +187,8 @@ class Committer:
         """Tell everybody concerned before anything else is committed.
 
         Activations run ahead of their commits: what one of them has queued rests on what was lost here, and is lost
-        with it. If the node was buried, it goes on as another one: every activation is lost, and what others have
-        written is tried again.
+        with it. If the node was buried, it goes on as another one: every activation is lost, with what was decided
+        for its children, which whoever has it by now decides anew; and what others have written is tried again.
         """
         again = False
         if isinstance(error, NodeBuried) and self._rejoin is not None:
@@ -204,6 +204,7 @@ class Committer:
         lost: list[tuple[Write, Told, asyncio.Future[Any] | None, Settled | PerdureError]] = []
         for number, (write, owner, future) in enumerate(queued):
             owned = isinstance(write, Segment | Release) and (again or (write.actor, write.epoch) in mine)
+            owned = owned or (again and isinstance(write, Adopt | Order))
             if owned or (number < before and not again):
                 lost.append((write, owner, future, error))
             else:

@@ -167,7 +167,7 @@ class PostgresStore(Reading):
 
     def _leave(self) -> None:
         with self._need(self._writer).transaction(self.me) as connection:
-            nodes.leave(connection, self.me)
+            nodes.leave(connection, self.me, time.time())
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None

@@ -179,7 +179,7 @@ class SQLiteStore(Reading):
 
     def _leave(self) -> None:
         with self._transaction() as connection:
-            nodes.leave(SQLiteConnection(connection), self.me)
+            nodes.leave(SQLiteConnection(connection), self.me, time.time())
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None

@@ -139,6 +139,14 @@ class Count(Struct, frozen=True, gc=False):
     since: float
 
 
+class Remaining(Struct, frozen=True, gc=False):
+    """How many other significant children of a supervisor still ran when one was judged."""
+
+    supervisor: int
+    child: int
+    others: int
+
+
 class Order(Struct, eq=False, gc=False):
     """What a supervisor decided. Each actor stands for itself and all it supervises.
 
@@ -146,6 +154,7 @@ class Order(Struct, eq=False, gc=False):
         about: The actor that ended; if it is not running any more, the order is refused with `StaleDecision`, for
             another one has come first.
         counts: The restarts it rests on; if any is otherwise by now, the order is refused alike.
+        remaining: The siblings it rests on, alike: of two that end at once, one must see that it is the last.
         cleared: Counts that begin from nothing; those of supervisors that are restarted do so anyway.
         restart: Actors to stop and to start again, not before `restart_at`. Those that had ended run again, too.
         terminate: Actors to stop; their mail is kept.
@@ -158,6 +167,7 @@ class Order(Struct, eq=False, gc=False):
     now: float
     about: int | None = None
     counts: Sequence[Count] = ()
+    remaining: Sequence[Remaining] = ()
     cleared: Sequence[int] = ()
     restart: Sequence[int] = ()
     terminate: Sequence[int] = ()

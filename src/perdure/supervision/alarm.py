@@ -37,8 +37,13 @@ class Alarm:
     async def ring(self, left: Iterable[tuple[str, int]]) -> None:
         """Tell of kinds that this node leaves alone, and of how many of their actors have mail."""
         fresh = [(kind, count) for kind, count in left if kind not in self._told]
-        tags = [self._tags, *(peer.tags for peer in await self._store.peers())] if fresh else []
+        peers = await self._store.peers() if fresh else []
+        tags = [self._tags, *(peer.tags for peer in peers)]
+        # Who runs it is about to take what was free for a moment.
+        taken = {kind for peer in peers if peer.takes for kind in peer.kinds}
         for kind, count in fresh:
+            if kind in taken:
+                continue
             why = unrunnable(self._needs(kind), tags)
             if why:
                 self._told.add(kind)

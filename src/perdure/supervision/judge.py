@@ -16,11 +16,11 @@ from attrs import frozen
 from perdure.errors import StaleDecision
 from perdure.storage.failure import failure_fields
 from perdure.storage.records import FailureRecord
-from perdure.storage.writes import Count, Order
+from perdure.storage.writes import Count, Order, Remaining
 from perdure.supervision.strategy import Directive, Ended, OneForOne, Rung, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from perdure.actors.actor import Actor
     from perdure.storage.records import Level
@@ -115,6 +115,7 @@ class Judge:
         rungs = [self._rung(level) for level in levels]
         verdict = judge(rungs, ended.how, ended.message, now, decide)
         order = Order(now, ended.actor, counts=[_count(tally) for tally in verdict.tallies])
+        order.remaining = _remaining(rungs[: verdict.at + 1])
         order.reason = _reason(ended, verdict)
         here = await self._aim(order, verdict, levels, rungs, ended)
         order.failure = _record(ended, now, _said(verdict, levels))
@@ -197,6 +198,15 @@ def _count(tally: Tally) -> Count:
     supervisor = -rung.child if rung.supervisor is None else rung.supervisor
     last = rung.restarts[-1].number if rung.restarts else 0
     return Count(supervisor, last, tally.add, rung.child, tally.message, tally.at, tally.since)
+
+
+def _remaining(rungs: Sequence[Rung]) -> list[Remaining]:
+    """The siblings that a decision about these rungs rests on."""
+    return [
+        Remaining(rung.supervisor, rung.child, rung.others)
+        for rung in rungs
+        if rung.significant and rung.supervisor is not None and rung.auto_shutdown == "all_significant"
+    ]
 
 
 def _reason(ended: Ended, verdict: Verdict) -> str:

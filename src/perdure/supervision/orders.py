@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from perdure.errors import ActivationError, ChildError, PerdureError, StartError
+from perdure.errors import ActivationError, ChildError, FencedError, PerdureError, StartError
 from perdure.storage.committer import settle
 from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed, Yield
 from perdure.supervision.strategy import Ended, OneForOne
@@ -130,8 +130,11 @@ class Orders:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None and not self._closing:
-            _LOG.error("an order was not carried out. This is a bug; start again", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, FencedError):
+            return  # this node was buried: whoever finds the actors free goes on
+        if error is not None and not self._closing:
+            _LOG.error("an order was not carried out. This is a bug; start again", exc_info=error)
 
     async def _carry_out(self, members: Sequence[Member], serial: int) -> None:
         try:

@@ -119,13 +119,19 @@ def lineage(connection: Connection, actor: int) -> list[Level]:
         if above is not None:
             ((kind, key),) = connection.fetch("SELECT kind, key FROM actor WHERE id = ?", above)
             address = Address(kind, key)
-            sql = "SELECT count(*) FROM child JOIN actor ON id = child.actor WHERE supervisor = ? AND significant = 1 \
-                   AND id <> ? AND status <> 'stopped' AND life IN ('running', 'restarting')"
-            ((others,),) = connection.fetch(sql, above, child.actor)
+            others = others_of(connection, above, child.actor)
         levels.append(Level(child, address, restarts, others))
     if above is not None:
         raise StorageError(f"actor row {actor}: more than {_DEEPEST} supervisors above it. This is a bug.")
     return levels
+
+
+def others_of(connection: Connection, supervisor: int, child: int) -> int:
+    """How many other significant children of a supervisor run."""
+    sql = "SELECT count(*) FROM child JOIN actor ON id = child.actor WHERE supervisor = ? AND significant = 1 \
+           AND id <> ? AND status <> 'stopped' AND life IN ('running', 'restarting')"
+    ((others,),) = connection.fetch(sql, supervisor, child)
+    return int(others)
 
 
 # who is a child -------------------------------------------------------------------------------------------------------

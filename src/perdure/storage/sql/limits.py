@@ -38,15 +38,16 @@ if TYPE_CHECKING:
 
 _DEFINE = """
 INSERT INTO allowance (name, concurrent, rate, per, defined)
-VALUES (?, ?, ?, ?, (SELECT started FROM node WHERE id = ?)) ON CONFLICT (name) DO NOTHING
+VALUES (?, ?, ?, ?, coalesce((SELECT started FROM node WHERE id = ?), 0)) ON CONFLICT (name) DO NOTHING
 """
 _DEFINED = """
-SELECT concurrent, rate, per, defined, (SELECT started FROM node WHERE id = ?) FROM allowance WHERE name = ?
-/* lock, limit */
+SELECT concurrent, rate, per, defined, coalesce((SELECT started FROM node WHERE id = ?), 0) FROM allowance
+WHERE name = ? /* lock, limit */
 """
 _REDEFINE = "UPDATE allowance SET concurrent = ?, rate = ?, per = ?, defined = ? WHERE name = ?"
+# Who has left is buried by nobody, so a slot of his would be freed by nobody if he was killed.
 _PUT_SLOT = """
-INSERT INTO slot (name, node, has, wants, waiting) VALUES (?, ?, ?, ?, ?)
+INSERT INTO slot (name, node, has, wants, waiting) SELECT ?, id, ?, ?, ? FROM node WHERE id = ? AND status = 'live'
 ON CONFLICT (name, node) DO UPDATE SET has = excluded.has, wants = excluded.wants, waiting = excluded.waiting
 """
 _PUT_STARTS = """
@@ -75,7 +76,7 @@ def _grant(transaction: Gathering, want: Want) -> Granted:
         able = max(0, allotment.has - want.uses - (want.waits - want.starts))  # who goes on comes first
         needs = min(needs, allowance.concurrent)
     starts, again = _start(connection, want.name, allowance, min(want.starts, able), now)
-    connection.execute(_PUT_SLOT, want.name, me, allotment.has, needs, json.dumps(want.waiting))
+    connection.execute(_PUT_SLOT, want.name, allotment.has, needs, json.dumps(want.waiting), me)
     if changed or allotment.has < needs:
         transaction.news.nodes.update(slot.node for slot in others)
     elif allotment.has < before:

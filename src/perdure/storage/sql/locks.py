@@ -69,6 +69,7 @@ def _order(found: Named, write: Order) -> None:
         found.actors.update(actors)
     if write.about is not None:
         found.actors.add(write.about)
+    found.actors.update(one.supervisor for one in write.remaining)
 
 
 def _claim(found: Named, write: Claim) -> None:

@@ -31,17 +31,30 @@ def enter(connection: Connection, node: NodeRecord, *, resumes: bool) -> None:
         json.dumps(node.tags, ensure_ascii=False), json.dumps(node.kinds, ensure_ascii=False),
     )  # fmt: skip
     if resumes:
-        sql = "SELECT id FROM actor WHERE status = 'parked' ORDER BY id /* lock, skip */"
-        parked = [actor for (actor,) in connection.fetch(sql)]
-        sql = "UPDATE actor SET status = 'ready', reason = NULL WHERE id IN (SELECT value FROM numbers(?) AS parked)"
-        connection.execute(sql, parked)
+        resume(connection)
 
 
-def leave(connection: Connection, node: str) -> int:
-    """End a node's presence and its ownership; how many actors it still had."""
-    connection.execute("UPDATE node SET status = 'left' WHERE id = ?", node)
+def resume(connection: Connection) -> None:
+    """Have turns that are parked tried again: the code that runs them is another one now."""
+    sql = "SELECT id FROM actor WHERE status = 'parked' ORDER BY id /* lock, skip */"
+    parked = [actor for (actor,) in connection.fetch(sql)]
+    sql = "UPDATE actor SET status = 'ready', reason = NULL WHERE id IN (SELECT value FROM numbers(?) AS parked)"
+    connection.execute(sql, parked)
+
+
+def leave(connection: Connection, node: str, now: float) -> int:
+    """End a node's presence and its ownership; how many actors it still had.
+
+    What is parked is tried again by those that stay: it may be the leaver's older code that it did not fit.
+    """
+    sql = "UPDATE node SET status = 'left', ended = ? WHERE id = ? AND status = 'live' RETURNING runs"
+    left = connection.fetch(sql, now, node)
     connection.execute("DELETE FROM slot WHERE node = ?", node)
-    return disown(connection, node)
+    actors = disown(connection, node)
+    others = "SELECT 1 FROM node WHERE status = 'live' AND runs = 1 LIMIT 1"
+    if left == [(1,)] and connection.fetch(others):
+        resume(connection)
+    return actors
 
 
 def disown(connection: Connection, node: str) -> int:
@@ -58,7 +71,7 @@ def resign(transaction: Gathering, _: Leave) -> int:
     owned = "SELECT id FROM actor WHERE owner = ?"
     while transaction.hold(actor for (actor,) in transaction.connection.fetch(owned, transaction.node)):
         pass  # it may have been given more meanwhile
-    actors = leave(transaction.connection, transaction.node)
+    actors = leave(transaction.connection, transaction.node, transaction.now)
     transaction.forget()
     transaction.news.nodes.add(ANYBODY)
     return actors
@@ -72,8 +85,8 @@ def departed(connection: Connection) -> list[str]:
 def beat(transaction: Gathering, write: Beat) -> int:
     """Settle a heartbeat: the counter."""
     sql = "UPDATE node SET beats = beats + 1, load = ?, draining = ? WHERE id = ? RETURNING beats"
-    ((beats,),) = transaction.connection.fetch(sql, write.load, int(write.draining), transaction.node)
-    return int(beats)
+    found = transaction.connection.fetch(sql, write.load, int(write.draining), transaction.node)
+    return int(found[0][0]) if found else 0  # it was buried and forgotten, which the transaction finds out
 
 
 def check(connection: Connection, node: str) -> None:

@@ -19,7 +19,7 @@ from perdure.errors import ActorFailed, ActorStopped, StaleDecision
 from perdure.storage.failure import encode_failure, storable
 from perdure.storage.hints import ANYBODY
 from perdure.storage.records import Envelope, Outcome
-from perdure.storage.sql.family import children, member, subtrees
+from perdure.storage.sql.family import children, member, others_of, subtrees
 from perdure.storage.sql.rare import dead_letter_rest
 from perdure.storage.writes import Appended, Committed, Monitor, Order
 
@@ -43,7 +43,7 @@ _KEPT_FAILURES = 20
 
 
 def stale(transaction: Transaction, write: Order) -> StaleDecision | None:
-    """Whether something else was decided of the same actor, or counted, since this was decided."""
+    """Whether something else was decided of the same actor, counted, or ended beside it, since this was decided."""
     row = None if write.about is None else transaction.row(write.about)
     if row is not None and row.life != "running":
         return StaleDecision(f"{row.kind}/{row.key} is {row.life} by now. Decide anew.")
@@ -53,6 +53,19 @@ def stale(transaction: Transaction, write: Order) -> StaleDecision | None:
         if last != count.last:
             return StaleDecision(
                 f"supervisor row {count.supervisor} has counted {last}, not {count.last}. Decide anew."
+            )
+    return _stale_of_others(transaction, write)
+
+
+def _stale_of_others(transaction: Transaction, write: Order) -> StaleDecision | None:
+    if write.remaining:
+        transaction.flush()  # a sibling may have ended in this very transaction
+    for one in write.remaining:  # their supervisor's row is held, so siblings end one after the other
+        others = others_of(transaction.connection, one.supervisor, one.child)
+        if others != one.others:
+            return StaleDecision(
+                f"supervisor row {one.supervisor} has {others} other significant children, not {one.others}. "
+                "Decide anew."
             )
     return None
 

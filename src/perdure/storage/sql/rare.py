@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from perdure.errors import ActorStopped
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Completion, Mail, Outcome
+from perdure.storage.sql.nodes import resume
 from perdure.storage.writes import Appended, Buried, Committed, Fired
 
 if TYPE_CHECKING:
@@ -130,9 +131,10 @@ def bury(transaction: Gathering, write: Bury, ended: Callable[[int, Outcome], No
         completions.extend(_complete_callers(transaction, seq, error, write.now))
         ended(seq, Outcome("dead", error=error))
     actors = connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
-    connection.execute("UPDATE node SET status = 'dead' WHERE id = ?", node)
+    connection.execute("UPDATE node SET status = 'dead', ended = ? WHERE id = ?", write.now, node)
     connection.execute("DELETE FROM query WHERE asker = ?", node)
     connection.execute("DELETE FROM slot WHERE node = ?", node)
+    resume(connection)  # it may be its code, and not that of who lives, that something does not fit
     return Buried(actors, tuple(row[0] for row in blamed), tuple(row[0] for row in dead), tuple(completions))
 
 
@@ -162,7 +164,7 @@ ORDER BY outcome.message LIMIT ?4
 
 def purge(connection: Connection, write: Purge) -> int:
     """Remove handled messages; how many there were. Processes that are gone as long go, too."""
-    connection.execute("DELETE FROM node WHERE status <> 'live' AND started < ?", write.history)
+    connection.execute("DELETE FROM node WHERE status <> 'live' AND coalesce(ended, started) < ?", write.history)
     connection.execute("DELETE FROM query WHERE deadline < ?", write.history)
     old = connection.fetch(_PURGEABLE, write.ids, write.history, write.keep, write.limit)
     return remove(connection, [seq for (seq,) in old])

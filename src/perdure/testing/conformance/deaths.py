@@ -6,9 +6,38 @@ import pytest
 
 from perdure.errors import FencedError, NodeBuried
 from perdure.storage.failure import failure_fields
+from perdure.storage.limit_writes import Allowance, Demand, Want
+from perdure.storage.query_writes import Inquire
 from perdure.storage.records import NodeRecord, Outcome, Record, TurnRecord
-from perdure.storage.writes import Append, Appended, Beat, Buried, Bury, Claim, Claimed, Segment, Watch
-from perdure.testing.conformance.nodes import SENT, Node, asks, ended, message, on, segment, sleeps, started, want
+from perdure.storage.writes import (
+    Append,
+    Appended,
+    Beat,
+    Buried,
+    Bury,
+    Claim,
+    Claimed,
+    Due,
+    Leave,
+    Purge,
+    Segment,
+    Watch,
+)
+from perdure.testing.conformance.nodes import (
+    LATER,
+    SENT,
+    Node,
+    asks,
+    ended,
+    message,
+    on,
+    segment,
+    sleeps,
+    spawn,
+    started,
+    till,
+    want,
+)
 from perdure.testing.conformance.places import Place
 
 
@@ -41,6 +70,27 @@ async def test_bury_frees_the_actors(living: Node, dying: Node) -> None:
     loaded = await living.look(second.place.actor)
     assert loaded.epoch > want(int, second.place.epoch)
     assert [mail.id for mail in loaded.mail] == [second.mail.id]
+
+
+async def test_who_was_buried_and_forgotten_is_told_so(living: Node, dying: Node) -> None:
+    """A process that stood still for days learns that it was buried, whatever it writes first."""
+    first = await dying.append("a")
+    await bury(living, dying)
+    await living.settle(Purge(LATER, LATER, 0))
+    assert await living.store.departed() == []
+    for write in (
+        Beat(1),
+        Demand((Want("llm", Allowance(5, 5, 60.0), 1, 1, 1),)),
+        Append(message("c")),
+        spawn("d"),
+        Inquire("q", till("a"), "look", "{}", LATER),
+        Claim(("Till",)),
+        ended(first),
+        Due(SENT),
+        Leave(),
+    ):
+        with pytest.raises(NodeBuried, match=dying.id):
+            await dying.write(write)
 
 
 async def test_who_was_buried_goes_on_as_another(living: Node, dying: Node) -> None:

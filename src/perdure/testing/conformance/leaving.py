@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from perdure.errors import FencedError
-from perdure.storage.records import Record, TurnRecord
-from perdure.storage.writes import Append, Appended, Begin, Bury, Claim, Claimed, Leave, Order, Placed, Release
+from perdure.storage.records import Found, NodeRecord, Record, TurnRecord
+from perdure.storage.writes import Append, Appended, Begin, Bury, Claim, Claimed, Leave, Order, Placed, Purge, Release
 from perdure.testing.conformance.nodes import LATER, SENT, Node, asks, ended, message, on, segment, sleeps, want
 from perdure.testing.conformance.places import Place
 
@@ -57,6 +57,38 @@ async def test_a_parked_turn_stays_parked(node: Node) -> None:
     assert (await node.find(first.mail.id)).status == "parked"
 
 
+async def park(node: Node, key: str) -> Appended:
+    """A turn that does not fit the code of its node."""
+    first = await node.append(key)
+    await node.commit(segment(first, status="parked", reason="the code changed"))
+    return first
+
+
+@pytest.mark.parametrize("ends", [Leave, Bury, None], ids=["left", "dead", "closed"])
+async def test_what_is_parked_is_tried_by_those_that_stay(shared: Place, ends: type | None) -> None:
+    """In a rolling deployment it may be the old process's code that did not fit; when that ends, nobody need look."""
+    async with on(shared) as staying:
+        async with on(shared) as ending:
+            first = await park(ending, "a")
+            if ends is Leave:
+                await ending.settle(Leave())
+            elif ends is Bury:
+                await staying.settle(Bury(ending.id, 5, SENT))
+        assert (await staying.find(first.mail.id)).status == "ready"
+        (place,) = want(Claimed, await staying.settle(Claim(("Till",)))).actors
+        assert place.actor == first.place.actor
+
+
+async def test_what_is_parked_stays_so_where_nobody_stays(shared: Place) -> None:
+    """Whoever looks at a system that does not run sees what is to be mended."""
+    store = shared.store()
+    await store.open(NodeRecord("client", 1, "here", "3.11", "0", SENT, runs=False), lambda _: False)
+    async with on(shared) as last:
+        first = await park(last, "a")
+    assert want(Found, await store.find(first.mail.id)).status == "parked"
+    await store.close()
+
+
 async def test_leaving_gives_up_the_rest(shared: Place) -> None:
     """The node is gone for the others, although its process goes on; it is not to be buried, and nobody is blamed."""
     async with on(shared) as leaving, on(shared) as other:
@@ -71,6 +103,20 @@ async def test_leaving_gives_up_the_rest(shared: Place) -> None:
         loaded = await other.look(place.actor)
         assert want(TurnRecord, loaded.turn).executing is None
         assert await leaving.settle(Leave()) == 0
+
+
+async def test_who_ran_for_long_is_remembered_as_long_as_others(shared: Place) -> None:
+    """That a process left or died is known as long as history is kept from then on, not from its start."""
+    async with on(shared) as leaving, on(shared) as dying, on(shared) as other:
+        yesterday = SENT + 1  # all of them were started before
+        leaving.foreign.add("Till")
+        await leaving.settle(Leave())
+        await other.settle(Bury(dying.id, 5, SENT + 2))
+        await other.settle(Purge(yesterday, yesterday, 0))
+        assert sorted(await other.store.departed()) == sorted([leaving.id, dying.id])
+        want(Appended, await leaving.settle(Append(message())))
+        await other.settle(Purge(LATER, LATER, 0))
+        assert await other.store.departed() == []
 
 
 async def test_who_has_left_still_sends(shared: Place) -> None:

@@ -72,6 +72,17 @@ async def test_who_is_short_wakes_who_has_some(shared: Place) -> None:
         assert await two.store.wait(PATIENCE)
 
 
+async def test_who_has_left_has_no_slots(shared: Place) -> None:
+    """Nobody buries a node that left: one that is killed afterwards keeps nothing that it asked for in between."""
+    async with on(shared) as leaving, on(shared) as other:
+        await demand(leaving, wanted(3))
+        await leaving.settle(Leave())
+        await demand(leaving, wanted(2, uses=3))
+        assert await slots(other) == {}
+        (found,) = await demand(other, wanted(5))
+        assert found.has == 5
+
+
 async def test_a_dead_nodes_slots_come_free(living: Node, dying: Node) -> None:
     """With its actors, in the same commit, and not before."""
     await demand(dying, wanted(5))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from perdure.storage.writes import Begin, Bury, Committed, Order, Placed, Yield
-from perdure.testing.conformance.nodes import SENT, on, want
+import asyncio
+
+from perdure.errors import StaleDecision
+from perdure.storage.records import Address, ChildSpec
+from perdure.storage.writes import Adopt, Adopted, Begin, Bury, Committed, Order, Placed, Remaining, Spawn, Yield
+from perdure.testing.conformance.nodes import SENT, Node, on, want
 from perdure.testing.conformance.places import Place
 
 
@@ -45,3 +49,29 @@ async def test_an_order_of_a_node_that_died_is_anybodys(shared: Place) -> None:
         assert await other.store.restarting() == []
         await other.settle(Bury(mine.id, 5, SENT))
         assert [one.actor for one in await other.store.restarting()] == [actor]
+
+
+async def child_of(node: Node, supervisor: int, key: str) -> int:
+    """A significant child of a kind of its own, that runs on this node."""
+    spec = ChildSpec("transient", 5.0, significant=True)
+    adopted = await node.settle(Adopt(supervisor, Spawn(Address("Clerk", key), 1, "json", "{}", SENT), spec, None))
+    (member,) = want(Adopted, adopted).children
+    return member.actor
+
+
+async def test_two_siblings_that_each_take_the_other_for_alive(shared: Place) -> None:
+    """Of two significant children that end at once in two nodes, one is judged anew, and sees that it was the last."""
+    async with on(shared) as mine, on(shared) as other:
+        supervisor = (await mine.append("supervisor")).place.actor
+        ends: list[Order] = []
+        for node, key in ((mine, "a"), (other, "b")):
+            actor = await child_of(node, supervisor, key)
+            ends.append(Order(SENT, actor, remaining=[Remaining(supervisor, actor, 1)], end=[actor]))
+        assert [(await mine.store.lineage(one.remaining[0].child))[0].others for one in ends] == [1, 1]
+        settled = await asyncio.gather(mine.settle(ends[0]), other.settle(ends[1]), return_exceptions=True)
+        assert sorted(type(one).__name__ for one in settled) == ["Committed", "StaleDecision"]
+        (late,) = (order for order, one in zip(ends, settled, strict=True) if isinstance(one, StaleDecision))
+        child = late.remaining[0].child
+        assert (await mine.store.lineage(child))[0].others == 0
+        alone = Order(SENT, child, remaining=[Remaining(supervisor, child, 0)], end=[supervisor])
+        want(Committed, await mine.settle(alone))

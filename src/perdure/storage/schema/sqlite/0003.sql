@@ -6,6 +6,8 @@ ALTER TABLE node ADD COLUMN beats INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE node ADD COLUMN load INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE node ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE node ADD COLUMN kinds TEXT NOT NULL DEFAULT '[]';
+-- When it left or was buried: it is remembered as long as history is, however long it had run.
+ALTER TABLE node ADD COLUMN ended REAL;
 
 -- The node that starts a `restarting` actor; if there is none, or it has left or died, whoever finds the actor free does.
 ALTER TABLE actor ADD COLUMN carrier TEXT;
