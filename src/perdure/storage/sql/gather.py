@@ -202,8 +202,8 @@ class Gathering:
 
     def load_awaited(self, messages: Sequence[int]) -> None:
         """Learn which records await the outcomes of these messages."""
-        sql = "SELECT target, message.actor, journal.message, journal.key FROM numbers(?) AS wanted \
-               CROSS JOIN journal ON target = wanted.value AND journal.status = 'started' \
+        sql = "SELECT awaits, message.actor, journal.message, journal.key FROM numbers(?) AS wanted \
+               CROSS JOIN journal ON awaits = wanted.value \
                JOIN message ON message.seq = journal.message"
         callers: set[int] = set()
         for target, actor, message, key in self.connection.fetch(sql, list(messages)):

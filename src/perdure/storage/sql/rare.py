@@ -29,7 +29,7 @@ WHERE number IS NULL AND due <= ? ORDER BY due, seq LIMIT ?
 _SLEEPERS = """
 SELECT DISTINCT actor.id FROM journal CROSS JOIN message ON message.seq = journal.message
 JOIN actor ON actor.id = message.actor AND message.number = actor.cursor + 1
-WHERE journal.status = 'started' AND journal.due <= ? AND actor.status = 'waiting' LIMIT ?
+WHERE wakes <= ? AND actor.status = 'waiting' LIMIT ?
 """
 
 
@@ -106,7 +106,7 @@ JOIN actor ON actor.id = message.actor WHERE message.number = actor.cursor + 1
 """
 _CALLERS = """
 SELECT journal.message, journal.key, message.actor FROM journal JOIN message ON message.seq = journal.message
-WHERE target = ? AND journal.status = 'started'
+WHERE awaits = ?
 """
 
 

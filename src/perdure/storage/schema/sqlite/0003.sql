@@ -62,3 +62,11 @@ CREATE TABLE starts (
 -- What died last, for people who look: numbers are no order of time where processes are given blocks of them.
 DROP INDEX finished;
 CREATE INDEX finished ON outcome (finished, message) WHERE status = 'dead';
+
+-- The message that an open record awaits, and when it is to be looked at again; none once it is complete.
+ALTER TABLE journal ADD COLUMN awaits INTEGER GENERATED ALWAYS AS (CASE status WHEN 'started' THEN target END) VIRTUAL;
+ALTER TABLE journal ADD COLUMN wakes REAL GENERATED ALWAYS AS (CASE status WHEN 'started' THEN due END) VIRTUAL;
+DROP INDEX awaited;
+DROP INDEX timer;
+CREATE INDEX awaited ON journal (awaits) WHERE awaits IS NOT NULL;
+CREATE INDEX timer ON journal (wakes) WHERE wakes IS NOT NULL;
