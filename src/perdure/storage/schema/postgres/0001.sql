@@ -18,7 +18,8 @@ CREATE TABLE node (
     runs    bigint NOT NULL DEFAULT 1,
     draining bigint NOT NULL DEFAULT 0,
     tags    text NOT NULL DEFAULT '[]',
-    kinds   text NOT NULL DEFAULT '[]'
+    kinds   text NOT NULL DEFAULT '[]',
+    undertaker text COLLATE "C"
 ) WITH (fillfactor = 20);
 
 CREATE TABLE actor (

@@ -17,6 +17,8 @@ CREATE INDEX unwanted ON actor (owner) WHERE owner IS NOT NULL AND (life <> 'run
 -- Whether it runs actors: a client (0) only sends and asks, and is given none. Whether it gives them up, and is offered none.
 ALTER TABLE node ADD COLUMN runs INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE node ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+-- The node that frees what a dead one had, some at a time; none once all of it is. If it leaves or dies, another goes on.
+ALTER TABLE node ADD COLUMN undertaker TEXT;
 
 -- A query on its way to whoever has the actor, and its answer on the way back. No message: it is gone within seconds, and
 -- nothing rests on it. Whoever asked removes it; or whoever buries him.
