@@ -128,7 +128,7 @@ class SQLiteConnection:
                max((SELECT coalesce(max(seq), 0) FROM message), (SELECT max(seq) FROM removed))"
         actor, seq = self._connection.execute(sql).fetchone()
         cache.actors, cache.seqs, cache.numbered = count(actor + 1), count(seq + 1), True
-        sql = "SELECT target FROM journal WHERE status = 'started' AND target IS NOT NULL"
+        sql = "SELECT awaits FROM journal WHERE awaits IS NOT NULL"
         cache.awaited = {target for (target,) in self._connection.execute(sql)}
 
 

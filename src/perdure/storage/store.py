@@ -153,7 +153,11 @@ class Store(Protocol):
         ...
 
     async def departed(self) -> list[str]:
-        """Nodes that have left, or were buried: whoever has not seen one among them looks for what it ran."""
+        """Nodes that left, or were buried to the end: whoever has not seen one among them looks for what it ran."""
+        ...
+
+    async def unburied(self) -> list[str]:
+        """Nodes whose burial this one has begun and not ended, or nobody goes on with: `Bury` them again."""
         ...
 
     async def buried(self, node: str) -> None:

@@ -261,14 +261,16 @@ class Beat(Struct, frozen=True, gc=False):
 class Bury(Struct, frozen=True, gc=False):
     """The end of a dead node: its actors lose their owner, and the messages it was executing take the blame.
 
-    With `beats`, that is the counter it was judged by; if it has risen since, or somebody buried it, nothing is done.
-    Without, the kernel says that its process is gone.
+    With `beats`, that is the counter it was judged by; if it has risen since, or somebody buries it, nothing is done.
+    Without, the kernel says that its process is gone. It can write nothing from the first of these on; each frees no
+    more actors than `limit`, and has to be repeated while there are more.
     """
 
     node: str
     deaths: int
     now: float
     beats: int | None = None
+    limit: int = 1000
 
 
 class Purge(Struct, frozen=True, gc=False):
@@ -426,12 +428,16 @@ class Fired(Struct, frozen=True, gc=False):
 
 
 class Buried(Struct, frozen=True, gc=False):
-    """What a dead node left: how many actors, and the messages that took its blame or became dead letters by it."""
+    """What a dead node left: how many actors, and the messages that took its blame or became dead letters by it.
+
+    If there is `more`, that was a part of it.
+    """
 
     actors: int
     blamed: tuple[str, ...]
     dead: tuple[str, ...]
     completions: tuple[Completion, ...] = ()
+    more: bool = False
 
 
 Settled: TypeAlias = (

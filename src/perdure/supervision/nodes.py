@@ -103,6 +103,8 @@ class Sweep:
         self._anew = True
         self._adopted: asyncio.Event = asyncio.Event()
         self._departed: set[str] = set()
+        self._burying: set[str] = set()
+        self._owes_burial = False
         self._owed = False
         self._thorough_from = 0.0
         self._due: asyncio.Event = asyncio.Event()
@@ -117,26 +119,50 @@ class Sweep:
         were any.
         """
         buried = False
-        departed, dead = await asyncio.gather(self._store.departed(), self._store.dead_nodes())
+        looks = (self._store.departed(), self._store.dead_nodes(), self._store.unburied())
+        departed, dead, unburied = await asyncio.gather(*looks)
         self._anew = self._anew or not self._departed.issuperset(departed)
         self._departed = set(departed)
+        self._owes_burial = False
         for node, beats in (*((node, None) for node in dead), *judged):
-            settled = await self._committer.write(Bury(node, self._deaths, self._timestamp(), beats))
-            if beats is not None and not isinstance(settled, Buried):
-                continue  # it lives after all, or another node was first
-            self._anew = True
-            self._departed.add(node)
-            await self._store.buried(node)
-            if isinstance(settled, Buried):
-                buried = True
-                self._residents.completions(settled.completions)
-                _LOG.info(
-                    "node %s is dead; %d actors adopted, blamed: %s, dead letters: %s",
-                    node, settled.actors, settled.blamed, settled.dead,
-                )  # fmt: skip
+            buried = await self._bury(node, beats, is_dead=beats is None) or buried
+        for node in await self._store.unburied() if buried else unburied:  # one of them may have been burying others
+            if node not in self._burying:
+                buried = await self._bury(node, None, is_dead=False) or buried
         if self._anew:
             await self._orders.expect()
         return buried
+
+    async def _bury(self, node: str, beats: int | None, *, is_dead: bool) -> bool:
+        """End a node, in parts, so that others write between them; whether this node did.
+
+        That nothing was done means of one that `is_dead` that another node has ended it, of others nothing at all: it
+        lives after all, or another node was first and may not be at the end.
+        """
+        parts: list[Buried] = []
+        self._burying.add(node)
+        try:
+            while not parts or parts[-1].more:
+                settled = await self._committer.write(Bury(node, self._deaths, self._timestamp(), beats))
+                if not isinstance(settled, Buried):
+                    break
+                parts.append(settled)
+                self._residents.completions(settled.completions)
+        except PerdureError:
+            self._owes_burial = True  # nobody else has a reason to look
+            raise
+        finally:
+            self._burying.discard(node)
+        if (parts and not parts[-1].more) or (is_dead and not parts):
+            self._anew = True
+            self._departed.add(node)
+            await self._store.buried(node)
+        if parts:
+            blamed = [id_ for part in parts for id_ in part.blamed]
+            letters = [id_ for part in parts for id_ in part.dead]
+            actors = sum(part.actors for part in parts)
+            _LOG.info("node %s is dead; %d actors adopted, blamed: %s, dead letters: %s", node, actors, blamed, letters)
+        return bool(parts)
 
     async def adopt(self, judged: Sequence[tuple[str, int]] = ()) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
@@ -210,7 +236,7 @@ class Sweep:
         """Take up what other nodes have committed, if they have, and what dead ones left."""
         if await self._store.changed():
             await self._look_at_all()
-        elif await self._store.dead_nodes():
+        elif self._owes_burial or await self._store.dead_nodes():
             await self.adopt()
 
     async def _look_at_all(self) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 from perdure.storage.postgres_connection import PostgresConnection
 from perdure.storage.postgres_link import Link
 from perdure.storage.postgres_open import place, prepare
-from perdure.storage.sql import claims, family, queries, read
+from perdure.storage.sql import claims, family, queries, rare, read
+from perdure.storage.sql.cache import Cache
 from perdure.storage.sql.connection import Connection, Parameter
+from perdure.storage.sql.gather import Gathering
+from perdure.storage.writes import Due
 
 ACTORS = 20_000
 FILL = (
@@ -33,7 +36,13 @@ LOOKS: dict[str, Callable[[Connection], object]] = {
     "orders for this node": lambda connection: family.unwanted(connection, "me"),
     "orders for anybody": lambda connection: family.restarting(connection, "me"),
     "timers": read.next_due,
+    "what falls due": lambda connection: rare.due(_gathering(connection), Due(1.0)),
+    "who awaits a message": lambda connection: _gathering(connection).load_awaited([1, 2]),
 }
+
+
+def _gathering(connection: Connection) -> Gathering:
+    return Gathering(connection, Cache(), "me", bool)
 
 
 class Explaining(PostgresConnection):

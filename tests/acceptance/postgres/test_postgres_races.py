@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import psycopg
 import pytest
 
+from perdure.errors import IdReusedError
 from perdure.storage.postgres import PostgresStore
-from perdure.storage.writes import Append, Appended, Bury, Committed, Order
-from perdure.testing.conformance.nodes import SENT, Node, message, started, want
+from perdure.storage.writes import Append, Appended, Bury, Committed, Order, Settled
+from perdure.testing.conformance.nodes import SENT, Node, message, started, want, wants
 from tests.unit.observing import until
 
 pytestmark = pytest.mark.anyio
@@ -77,20 +78,19 @@ async def test_a_reason_that_the_database_cannot_hold(mine: Node, text: str) -> 
     want(Appended, sent)
 
 
-async def test_the_same_actors_made_in_opposite_orders(postgres: str) -> None:
-    """Two nodes that are sent mail for the same new actors do not stand in each other's way until one is refused."""
+async def write_in_opposite_orders(postgres: str, between: str, *batches: Sequence[Append]) -> list[list[Settled]]:
+    """Have each node begin with what the other ends with; `between` writes what both come to in the middle.
+
+    Raises:
+        TimeoutError: They wait for each other: their server does not look for circles, so that takes no luck.
+    """
     dsn, _, options = postgres.partition("?")
     schema = options.rpartition("=")[2]
-    # whoever waits in a circle waits for good
     stubborn = f"{postgres}&options=-c%20deadlock_timeout%3D10min"
-    one, another = await started(PostgresStore(stubborn)), await started(PostgresStore(stubborn))
+    nodes = [await started(PostgresStore(stubborn)) for _ in batches]
     async with await psycopg.AsyncConnection.connect(dsn) as raw, asyncio.timeout(20):
-        sql = f"INSERT INTO {schema}.actor (id, kind, key, status, created) VALUES (-1, 'Till', 'm', 'ready', 0)"
-        await raw.execute(sql.encode())
-        mails = [Append(message(key)) for key in "amz"]
-        writing = [
-            asyncio.create_task(node.store.write(batch)) for node, batch in ((one, mails), (another, mails[::-1]))
-        ]
+        await raw.execute(f"INSERT INTO {schema}.{between}".encode())
+        writing = [asyncio.create_task(node.store.write(batch)) for node, batch in zip(nodes, batches, strict=True)]
 
         async def both_wait() -> bool:
             waiting = "application_name LIKE 'perdure%' AND wait_event_type = 'Lock'"
@@ -100,7 +100,25 @@ async def test_the_same_actors_made_in_opposite_orders(postgres: str) -> None:
 
         await until(both_wait)
         await raw.rollback()
-        for settled in await asyncio.gather(*writing):
-            assert len(settled) == 3
-    await one.store.close()
-    await another.store.close()
+        settled = await asyncio.gather(*writing)
+    for node in nodes:
+        await node.store.close()
+    return settled
+
+
+async def test_the_same_actors_made_in_opposite_orders(postgres: str) -> None:
+    """Two nodes that are sent mail for the same new actors do not stand in each other's way until one is refused."""
+    between = "actor (id, kind, key, status, created) VALUES (-1, 'Till', 'm', 'ready', 0)"
+    first, second = [[Append(message(key)) for key in "amz"] for _ in range(2)]
+    for settled in await write_in_opposite_orders(postgres, between, first, second[::-1]):
+        assert len(wants(Appended, settled)) == 3
+
+
+async def test_the_same_ids_in_opposite_orders(postgres: str) -> None:
+    """Two nodes that are given the same ids for different messages do not stand in each other's way, either."""
+    between = """message (seq, id, actor, number, handler, args, codec, sent, chosen)
+                 VALUES (-1, 'm', -1, 1, 'add', '{}', 'json', 0, 1)"""
+    first, second = [[Append(message(f"{id_}{n}", id=id_)) for id_ in "amz"] for n in range(2)]
+    told = await write_in_opposite_orders(postgres, between, first, second[::-1])
+    one_of_each = [{Appended}, {IdReusedError}]  # for who is first at one id is first at all of them
+    assert [{type(one) for one in settled} for settled in told] in [one_of_each, one_of_each[::-1]]

@@ -354,7 +354,7 @@ class Transaction(Gathering):
     def bury(self, write: Bury) -> Settled:
         """Settle a dead node's estate."""
         self.flush()
-        if not nodes.is_to_be_buried(self.connection, write):
+        if not nodes.is_to_be_buried(self, write):
             return False
         self.news.nodes.add(ANYBODY)
         buried = bury(self, write, self._ended.__setitem__)

@@ -36,9 +36,8 @@ ORDER BY actor.id /* lock */"""  # noqa: S608  # constant columns
 _ROWS_FIRST = _ROWS_BY_ID.replace("/* lock */", "/* lock, wait */")
 _IDS_BY_ADDRESS = "SELECT id, kind, actor.key FROM pairs(?) AS wanted CROSS JOIN actor ON kind = a AND actor.key = b"
 
-_AWAITED = """SELECT target, message.actor, journal.message, journal.key FROM numbers(?) AS wanted
-CROSS JOIN journal ON target = wanted.value AND journal.status = 'started'
-JOIN message ON message.seq = journal.message"""
+_AWAITED = """SELECT awaits, message.actor, journal.message, journal.key FROM numbers(?) AS wanted
+CROSS JOIN journal ON awaits = wanted.value JOIN message ON message.seq = journal.message"""
 
 
 class Gathering:
@@ -383,7 +382,7 @@ class Gathering:
         records = [_record_row(seq, record) for (seq, _), record in self._records.items()]
         with connection.together():
             self._flush_actors()
-            connection.put(rows.INSERT_MESSAGES, self._messages)
+            connection.put(rows.INSERT_MESSAGES, sorted(self._messages, key=_unique))
             connection.put(rows.INSERT_PLAIN_MESSAGES, self._plain_messages)
             connection.put(rows.INSERT_OUTCOMES, self._outcomes)
             connection.put(rows.INSERT_SUCCESSES, self._successes)
@@ -419,15 +418,17 @@ class Gathering:
                     (r.id, r.kind, r.key, r.owner, r.epoch, r.tail, r.cursor, r.status, r.reason, r.parent, r.created)
                 )
             r.stored, r.moved, r.restated = True, False, False
-        # Two transactions that create the same actors wait for each other's, so all begin with the same one.
-        self.connection.put(rows.INSERT_ACTORS, sorted(fresh, key=_address))
+        self.connection.put(rows.INSERT_ACTORS, sorted(fresh, key=_unique))
         self.connection.put(rows.MOVE_ACTORS, moved, exact=True)
         self.connection.put(rows.UPDATE_ACTORS, restated, exact=True)
         self.connection.put(rows.ADVANCE_ACTORS, advanced, self.node, exact=True)
 
 
-def _address(row: Sequence[Value]) -> tuple[Value, ...]:
-    """Kind and key of a new actor's row."""
+def _unique(row: Sequence[Value]) -> tuple[Value, ...]:
+    """Kind and key of a new actor's row, or the id of a message, chosen by its sender, and its receiver.
+
+    Two transactions that put the same down wait for each other, so all begin with the same one.
+    """
     return tuple(row[1:3])
 
 

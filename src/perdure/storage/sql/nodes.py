@@ -79,7 +79,18 @@ def resign(transaction: Gathering, _: Leave) -> int:
 
 def departed(connection: Connection) -> list[str]:
     """See `Store.departed`."""
-    return [node for (node,) in connection.fetch("SELECT id FROM node WHERE status <> 'live' AND runs = 1")]
+    sql = "SELECT id FROM node WHERE status <> 'live' AND runs = 1 AND undertaker IS NULL"
+    return [node for (node,) in connection.fetch(sql)]
+
+
+_UNBURIED = """undertaker IS NOT NULL
+AND (undertaker = ? OR undertaker NOT IN (SELECT id FROM node WHERE status = 'live'))"""
+
+
+def unburied(connection: Connection, me: str) -> list[str]:
+    """See `Store.unburied`."""
+    sql = f"SELECT id FROM node WHERE {_UNBURIED} ORDER BY id"  # noqa: S608  # constant parts
+    return [node for (node,) in connection.fetch(sql, me)]
 
 
 def beat(transaction: Gathering, write: Beat) -> int:
@@ -101,12 +112,14 @@ def is_buried(found: Sequence[Sequence[object]]) -> bool:
     return not found or found[0][0] == "dead"
 
 
-def is_to_be_buried(connection: Connection, write: Bury) -> bool:
-    """Whether a node has still not given a sign of life, and gives none while it is buried."""
+def is_to_be_buried(transaction: Gathering, write: Bury) -> bool:
+    """Whether a node has still given no sign of life, and gives none while it is buried; or nobody ends its burial."""
+    connection = transaction.connection
     if not connection.holds_still(write.node):
         return False
-    found = connection.fetch("SELECT beats FROM node WHERE id = ? AND status = 'live'", write.node)
-    return bool(found) and write.beats in {None, found[0][0]}
+    sql = f"SELECT beats, status FROM node WHERE id = ? AND (status = 'live' OR {_UNBURIED})"  # noqa: S608  # constant parts
+    found = connection.fetch(sql, write.node, transaction.node)
+    return any(status == "dead" or write.beats in {None, beats} for beats, status in found)
 
 
 def peers(connection: Connection, me: str) -> list[Peer]:

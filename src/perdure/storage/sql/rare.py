@@ -30,7 +30,7 @@ WHERE number IS NULL AND due <= ? ORDER BY due, seq LIMIT ?
 _SLEEPERS = """
 SELECT DISTINCT actor.id FROM journal CROSS JOIN message ON message.seq = journal.message
 JOIN actor ON actor.id = message.actor AND message.number = actor.cursor + 1
-WHERE journal.status = 'started' AND journal.due <= ? AND actor.status = 'waiting' LIMIT ?
+WHERE wakes <= ? AND actor.status = 'waiting' LIMIT ?
 """
 
 
@@ -94,11 +94,20 @@ def _to_stopped(row: ActorRow, handler: str) -> Outcome:
     return Outcome("dead", error=encode_failure(error, with_traceback=False))
 
 
-_EXECUTING = "UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1 WHERE executing = ? RETURNING message"
+_EXECUTING = """
+SELECT turn.message, message.actor FROM turn JOIN message ON message.seq = turn.message WHERE executing = ?
+"""
+_BLAME = """
+UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1
+WHERE message IN (SELECT value FROM numbers(?) AS executing)
+"""
 _SUSPECT = """
-INSERT INTO turn (message, suspect) SELECT seq, 1 FROM actor
+INSERT INTO turn (message, suspect) SELECT seq, 1 FROM numbers(?) AS freed CROSS JOIN actor ON actor.id = freed.value
 JOIN message ON message.actor = actor.id AND message.number = actor.cursor + 1
-WHERE actor.owner = ? AND actor.status = 'ready' ON CONFLICT (message) DO UPDATE SET suspect = 1
+WHERE actor.status = 'ready' ON CONFLICT (message) DO UPDATE SET suspect = 1
+"""
+_FREE = """
+UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ? AND id IN (SELECT value FROM numbers(?) AS freed)
 """
 _BLAMED = """
 SELECT message.id, message.seq, actor.id, actor.kind, actor.key, blame FROM numbers(?) AS blamed
@@ -107,18 +116,22 @@ JOIN actor ON actor.id = message.actor WHERE message.number = actor.cursor + 1
 """
 _CALLERS = """
 SELECT journal.message, journal.key, message.actor FROM journal JOIN message ON message.seq = journal.message
-WHERE target = ? AND journal.status = 'started'
+WHERE awaits = ?
 """
 
 
 def bury(transaction: Gathering, write: Bury, ended: Callable[[int, Outcome], None]) -> Buried:
-    """End a dead node: blame what it was executing, suspect its mailboxes' heads, free its actors."""
+    """End a dead node, or go on with that: blame what it was executing, suspect its mailboxes' heads, free its actors.
+
+    It writes nothing after the first part of it, and so is given no actor either.
+    """
     connection, node = transaction.connection, write.node
-    owned = "SELECT id FROM actor WHERE owner = ?"
-    while transaction.hold(actor for (actor,) in connection.fetch(owned, node)):
-        pass  # it may have been given more meanwhile
-    executing = [seq for (seq,) in connection.fetch(_EXECUTING, node)]
-    connection.execute(_SUSPECT, node)
+    owned = connection.fetch("SELECT id FROM actor WHERE owner = ? LIMIT ?", node, write.limit)
+    actors, more = [actor for (actor,) in owned], len(owned) == write.limit
+    transaction.hold(actors)
+    executing = [seq for seq, actor in connection.fetch(_EXECUTING, node) if not more or actor in {*actors}]
+    connection.execute(_BLAME, executing)
+    connection.execute(_SUSPECT, actors)
     blamed = connection.fetch(_BLAMED, executing)
     dead = [row for row in blamed if row[5] >= write.deaths]
     completions: list[Completion] = []
@@ -130,12 +143,15 @@ def bury(transaction: Gathering, write: Bury, ended: Callable[[int, Outcome], No
         connection.execute("UPDATE actor SET cursor = cursor + 1 WHERE id = ?", actor)
         completions.extend(_complete_callers(transaction, seq, error, write.now))
         ended(seq, Outcome("dead", error=error))
-    actors = connection.execute("UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ?", node)
-    connection.execute("UPDATE node SET status = 'dead', ended = ? WHERE id = ?", write.now, node)
+    freed = connection.execute(_FREE, node, actors)
+    undertaker = transaction.node if more else None
+    sql = "UPDATE node SET status = 'dead', ended = ?, undertaker = ? WHERE id = ?"
+    connection.execute(sql, write.now, undertaker, node)
     connection.execute("DELETE FROM query WHERE asker = ?", node)
     connection.execute("DELETE FROM slot WHERE node = ?", node)
-    resume(connection)  # it may be its code, and not that of who lives, that something does not fit
-    return Buried(actors, tuple(row[0] for row in blamed), tuple(row[0] for row in dead), tuple(completions))
+    if not more:
+        resume(connection)  # it may be its code, and not that of who lives, that something does not fit
+    return Buried(freed, tuple(row[0] for row in blamed), tuple(row[0] for row in dead), tuple(completions), more)
 
 
 def _complete_callers(transaction: Gathering, seq: int, error: str, now: float) -> Iterator[Completion]:
@@ -164,7 +180,8 @@ ORDER BY outcome.message LIMIT ?4
 
 def purge(connection: Connection, write: Purge) -> int:
     """Remove handled messages; how many there were. Processes that are gone as long go, too."""
-    connection.execute("DELETE FROM node WHERE status <> 'live' AND coalesce(ended, started) < ?", write.history)
+    sql = "DELETE FROM node WHERE status <> 'live' AND undertaker IS NULL AND coalesce(ended, started) < ?"
+    connection.execute(sql, write.history)
     connection.execute("DELETE FROM query WHERE deadline < ?", write.history)
     old = connection.fetch(_PURGEABLE, write.ids, write.history, write.keep, write.limit)
     return remove(connection, [seq for (seq,) in old])

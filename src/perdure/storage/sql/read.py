@@ -113,9 +113,9 @@ def completed(connection: Connection, messages: Collection[int]) -> Callable[[],
 def next_due(connection: Connection) -> float | None:
     """See `Store.next_due`."""
     sql = "SELECT min(due) FROM (SELECT min(due) AS due FROM message WHERE number IS NULL UNION ALL \
-           SELECT min(journal.due) FROM actor CROSS JOIN message ON message.actor = actor.id AND number = cursor + 1 \
+           SELECT min(wakes) FROM actor CROSS JOIN message ON message.actor = actor.id AND number = cursor + 1 \
            JOIN journal ON journal.message = message.seq \
-           WHERE actor.status = 'waiting' AND journal.status = 'started' AND journal.due IS NOT NULL) AS timer"
+           WHERE actor.status = 'waiting' AND wakes IS NOT NULL) AS timer"
     ((due,),) = connection.fetch(sql)
     return None if due is None else float(due)
 

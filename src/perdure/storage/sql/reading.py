@@ -151,6 +151,10 @@ class Reading:
         """See `Store.departed`."""
         return await self._read(nodes.departed)
 
+    async def unburied(self) -> list[str]:
+        """See `Store.unburied`."""
+        return await self._read(lambda connection: nodes.unburied(connection, self.me))
+
     async def unknown_kinds(self, kinds: Collection[str]) -> list[tuple[str, int]]:
         """See `Store.unknown_kinds`."""
         return await self._read(lambda connection: read.unknown_kinds(connection, self.me, kinds))

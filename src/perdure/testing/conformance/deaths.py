@@ -182,6 +182,89 @@ async def test_bury_ends_the_killer(living: Node, dying: Node) -> None:
     assert (loaded.cursor, [mail.id for mail in loaded.mail]) == (1, [following.mail.id])
 
 
+# in parts -------------------------------------------------------------------------------------------------------------
+
+
+async def part(node: Node, dead: Node, *, limit: int = 2) -> Buried:
+    """End a part of another node."""
+    return want(Buried, await node.settle(Bury(dead.id, 2, SENT + 5, limit=limit)))
+
+
+async def test_bury_in_parts(living: Node, dying: Node) -> None:
+    """A process that had many actors does not hold up all that is sent to any of them until the last one is free."""
+    mails = [await dying.append(key) for key in "abcde"]
+    parts = [await part(living, dying) for _ in range(3)]
+    assert [(one.actors, one.more) for one in parts] == [(2, True), (2, True), (1, False)]
+    for of in mails:
+        loaded = await living.look(of.place.actor)
+        assert loaded.epoch > want(int, of.place.epoch)
+        assert want(TurnRecord, loaded.turn).suspect
+    assert await living.settle(Bury(dying.id, 2, SENT + 5)) is False
+
+
+async def test_a_part_of_a_burial_ends_the_dead(living: Node, dying: Node) -> None:
+    """Of what is free, the dead process can write nothing any more, nor of what is still to come; the rest waits."""
+    mails = [await dying.append(key) for key in "abc"]
+    await part(living, dying)
+    for of in mails:
+        with pytest.raises(NodeBuried, match=dying.id):
+            await dying.finish(of)
+    assert await living.store.peers() == []
+    freed = await keys_claimed(living)
+    assert len(freed) == 2
+    assert (await living.append(({*"abc"} - {*freed}).pop())).place.epoch is None
+    assert not (await part(living, dying)).more
+    assert sorted([*freed, *await keys_claimed(living)]) == ["a", "b", "c"]
+
+
+async def test_parts_blame_what_was_executing_once(living: Node, dying: Node) -> None:
+    """However many parts there are, each message that was executing takes the blame once, and a killer ends."""
+    killer, *others = [await dying.append(key) for key in "abcde"]
+    await dying.commit(runs(killer, dying, blame=1))
+    await dying.write(*(runs(of, dying) for of in others))
+    parts = [await part(living, dying, limit=1) for _ in range(6)]
+    assert sorted(id_ for one in parts for id_ in one.blamed) == sorted(of.mail.id for of in (killer, *others))
+    assert [id_ for one in parts for id_ in one.dead] == [killer.mail.id]
+    blames = [want(TurnRecord, (await living.look(of.place.actor)).turn).blame for of in others]
+    assert blames == [1] * 4
+    assert want(Outcome, await living.outcome(killer)).status == "dead"
+
+
+async def test_nobody_looks_for_what_is_not_free_yet(living: Node, dying: Node) -> None:
+    """A tree of which some members are still the dead process's is not started in parts; history keeps its node."""
+    for key in "abc":
+        await dying.append(key)
+    await part(living, dying)
+    await living.settle(Purge(SENT * 4, SENT * 4, 0))
+    assert await living.store.departed() == []
+    assert await living.store.unburied() == [dying.id]
+    await part(living, dying)
+    assert await living.store.departed() == [dying.id]
+    assert await living.store.unburied() == []
+
+
+@pytest.mark.parametrize("ends", ["kills", "leaves"])
+async def test_whoever_is_left_ends_a_burial(shared: Place, ends: str) -> None:
+    """If the process that buries another ends as well, what it had not come to is freed by the next one that looks."""
+    dying, burying = await started(shared.store()), await started(shared.store())
+    async with on(shared) as node:
+        for key in "abc":
+            await dying.append(key)
+        await shared.kill(dying.store)
+        await part(burying, dying)
+        assert await node.store.unburied() == []
+        assert await node.settle(Bury(dying.id, 2, SENT + 5)) is False
+        if ends == "kills":
+            await shared.kill(burying.store)
+            await bury(node, burying)
+        else:
+            await burying.store.close()
+        assert await node.store.unburied() == [dying.id]
+        rest = await part(node, dying)
+        assert (rest.actors, rest.more) == (1, False)
+        assert await keys_claimed(node) == ["a", "b", "c"]
+
+
 # deaths ---------------------------------------------------------------------------------------------------------------
 
 

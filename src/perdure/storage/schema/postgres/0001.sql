@@ -1,7 +1,7 @@
 -- One application's actors, in a schema of its own. Times are seconds since the Unix epoch. JSON is text, as it was written.
 -- What a table or a column is for stands in schema/sqlite/0001.sql and after; here stands what is otherwise.
 --
--- Rows that are updated in place (actor, node) have free space on their pages and no index over what changes at every
+-- Rows that are updated in place (actor, node, journal) have free space on their pages and no index over what changes at every
 -- turn, so that an update leaves no work for vacuum: PostgreSQL then prunes a page when it is next read.
 
 CREATE TABLE node (
@@ -19,7 +19,8 @@ CREATE TABLE node (
     draining bigint NOT NULL DEFAULT 0,
     tags    text NOT NULL DEFAULT '[]',
     kinds   text NOT NULL DEFAULT '[]',
-    ended   double precision
+    ended   double precision,
+    undertaker text COLLATE "C"
 ) WITH (fillfactor = 20);
 
 CREATE TABLE actor (
@@ -117,10 +118,14 @@ CREATE TABLE journal (
     due      double precision,
     started  double precision NOT NULL,
     finished double precision,
+    -- What indexes are over. None but where something waits, and so the same before and after the end of a step; indexes
+    -- with `status` in their conditions would be touched by it.
+    awaits   bigint GENERATED ALWAYS AS (CASE status WHEN 'started' THEN target END) STORED,
+    wakes    double precision GENERATED ALWAYS AS (CASE status WHEN 'started' THEN due END) STORED,
     PRIMARY KEY (message, key)
-);
-CREATE INDEX awaited ON journal (target) WHERE status = 'started' AND target IS NOT NULL;
-CREATE INDEX timer ON journal (due) WHERE status = 'started' AND due IS NOT NULL;
+) WITH (fillfactor = 70);
+CREATE INDEX awaited ON journal (awaits) WHERE awaits IS NOT NULL;
+CREATE INDEX timer ON journal (wakes) WHERE wakes IS NOT NULL;
 
 CREATE TABLE child (
     actor       bigint PRIMARY KEY,

@@ -19,6 +19,8 @@ CREATE INDEX unwanted ON actor (owner) WHERE owner IS NOT NULL AND (life <> 'run
 -- Whether it runs actors: a client (0) only sends and asks, and is given none. Whether it gives them up, and is offered none.
 ALTER TABLE node ADD COLUMN runs INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE node ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+-- The node that frees what a dead one had, some at a time; none once all of it is. If it leaves or dies, another goes on.
+ALTER TABLE node ADD COLUMN undertaker TEXT;
 
 -- A query on its way to whoever has the actor, and its answer on the way back. No message: it is gone within seconds, and
 -- nothing rests on it. Whoever asked removes it; or whoever buries him.
@@ -64,3 +66,11 @@ CREATE TABLE starts (
 -- What died last, for people who look: numbers are no order of time where processes are given blocks of them.
 DROP INDEX finished;
 CREATE INDEX finished ON outcome (finished, message) WHERE status = 'dead';
+
+-- The message that an open record awaits, and when it is to be looked at again; none once it is complete.
+ALTER TABLE journal ADD COLUMN awaits INTEGER GENERATED ALWAYS AS (CASE status WHEN 'started' THEN target END) VIRTUAL;
+ALTER TABLE journal ADD COLUMN wakes REAL GENERATED ALWAYS AS (CASE status WHEN 'started' THEN due END) VIRTUAL;
+DROP INDEX awaited;
+DROP INDEX timer;
+CREATE INDEX awaited ON journal (awaits) WHERE awaits IS NOT NULL;
+CREATE INDEX timer ON journal (wakes) WHERE wakes IS NOT NULL;
