@@ -32,6 +32,11 @@ async def slots(node: Node, name: str = "llm") -> dict[str, tuple[int, int]]:
     return {slot.node: (slot.has, slot.wants) for slot in state.slots}
 
 
+async def held(node: Node, name: str) -> int:
+    """How many slots of a limit the nodes have together."""
+    return sum(has for has, _ in (await slots(node, name)).values())
+
+
 async def test_a_node_is_granted_slots(node: Node) -> None:
     """Who is alone gets what it wants, no more than there is, and keeps it."""
     (found,) = await demand(node, wanted(2))
@@ -113,8 +118,13 @@ async def test_nodes_that_ask_at_once_have_no_more_than_there_is(shared: Place) 
         wants = [wanted(4, name=name, allowance=Allowance(5, 7, 3600.0)) for name in names]
         nodes = (one, two, three)
         found = await asyncio.gather(*(demand(node, *wants) for node in nodes for _ in range(4)))
-        for at, name in enumerate(names):
-            assert sum(has for has, _ in (await slots(one, name)).values()) == 5
+        given = [await held(one, name) for name in names]
+        assert max(given) <= 5
+        while min(given) < 5:  # whoever asked last, and gave some back, may have been the last to ask at all
+            found += [await demand(node, *wants) for node in nodes]
+            given = [await held(one, name) for name in names]
+        assert given == [5] * 5
+        for at in range(5):
             assert sum(granted[at].starts for granted in found) <= 7
 
 
