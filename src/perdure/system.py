@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
@@ -77,7 +78,7 @@ class ActorSystem:
             `EscalationError`.
         tags: What this process has that actors may need: it runs those whose class is imported here and whose
             ``needs=`` are among them. Mail for others waits for a process that may have it.
-        clock: Where it takes its time from.
+        clock: Where it takes its time from, for tests; else the machine, or the PostgreSQL server it is on.
 
     Nothing is read or written before ``async with``. Raises there:
         TargetError: The target cannot be used.
@@ -172,13 +173,15 @@ class ActorSystem:
         committer = Committer(self._store, self._store.checkpoint, self._rejoin)
         retry, rule = Retry(self._limits.attempts), BlameRule(self._limits.deaths)
         host = Host(self, self._store, committer, self._limits, retry, rule)
-        if not isinstance(self._clock, SystemClock):
-            host.timestamp = lambda: self._clock.now().timestamp()
-        host.started = host.timestamp()
+        own = not isinstance(self._clock, SystemClock)
+        host.timestamp = (lambda: self._clock.now().timestamp()) if own else self._store.timestamp
+        host.started, then = host.timestamp(), time.monotonic()
         host.node = host.ids.prefix
         host.seal = self._seal
         host.client, host.tags = self._is_client, self._tags
         await self._store.open(self._record(host), host.runs)
+        if not own:
+            host.started = host.timestamp() - (time.monotonic() - then)  # by now it knows the time
         committer.start()
         self._closing = None
         self._ending = asyncio.Event()

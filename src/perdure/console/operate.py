@@ -221,7 +221,8 @@ class Operator:
             _check_restartable(member, [level.child for level in await store.lineage(member.actor)][1:])
             now = self._clock()
             me = member.actor
-            order = Order(now, restart=[me], cleared=[-me, me], restart_at=now, reason=_REASON)
+            at = store.timestamp()  # as they have it who are to obey
+            order = Order(at, restart=[me], cleared=[-me, me], restart_at=at, reason=_REASON)
             (settled,) = await store.write([order])
             if not isinstance(settled, Committed):
                 _refuse(settled)

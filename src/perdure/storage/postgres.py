@@ -21,9 +21,11 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
+from msgspec.structs import replace
 
 from perdure.errors import NodeBuried, OutcomeUnknownError, PerdureError, StorageError
 from perdure.storage.hints import ANYBODY, News
+from perdure.storage.postgres_clock import ServerClock
 from perdure.storage.postgres_link import OUTAGE_SECONDS, Link, away, said
 from perdure.storage.postgres_open import place, prepare, refuse
 from perdure.storage.postgres_wake import Notices
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
 
     from perdure.storage.hints import Heard
-    from perdure.storage.records import NodeRecord
+    from perdure.storage.records import NodeRecord, Peer
     from perdure.storage.writes import Settled, Write
 
 R = TypeVar("R")
@@ -83,6 +85,7 @@ class PostgresStore(Reading):
         self._news = News()
         self._doubt: tuple[str, Value, Value] | None = None
         """The evidence of a transaction of which nobody knows whether it was committed."""
+        self._clock = ServerClock(self._place.name, time.time, time.monotonic)
         self._committed = self._begun = 0
         self._seen = (0, 0)
         """How many transactions this node at most, and everybody, had committed when somebody last looked."""
@@ -94,6 +97,10 @@ class PostgresStore(Reading):
     def location(self) -> str:
         """The database and the schema, without user and password."""
         return self._place.name
+
+    def timestamp(self) -> float:
+        """See `Store.timestamp`: the server's time."""
+        return self._clock.now()
 
     # opening and closing ----------------------------------------------------------------------------------------------
 
@@ -133,7 +140,12 @@ class PostgresStore(Reading):
 
     def _enter(self) -> None:
         with self._need(self._writer).transaction(self.me) as connection:
-            nodes.enter(connection, self._need(self._node), resumes=self._resumes)
+            by_machine = not self._clock.known
+            self._clock.compare(connection.clock)
+            node = self._need(self._node)
+            if by_machine:
+                node = self._node = replace(node, started=node.started + self._clock.ahead)
+            nodes.enter(connection, node, resumes=self._resumes)
 
     def _enter_again(self) -> None:
         """Enter, whatever has become of the connection meanwhile."""
@@ -167,7 +179,7 @@ class PostgresStore(Reading):
 
     def _leave(self) -> None:
         with self._need(self._writer).transaction(self.me) as connection:
-            nodes.leave(connection, self.me, time.time())
+            nodes.leave(connection, self.me, self._clock.now())
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
@@ -296,7 +308,7 @@ class PostgresStore(Reading):
         with self._counted(), self._need(self._writer).transaction(self.me) as connection:
             status = connection.send("SELECT status FROM node WHERE id = ?", self.me)
             transaction = Transaction(connection, self._cache, self.me, self._runs, thorough=thorough)
-            self._settled.extend(transaction.run(batch, time.time(), also))
+            self._settled.extend(transaction.run(batch, self._clock.now(), also))
             if nodes.is_buried(status.fetchall()):
                 raise NodeBuried(self.me)
             if transaction.evidence is None:
@@ -375,6 +387,14 @@ class PostgresStore(Reading):
         if self._notices is not None:
             self._notices.meet(others)
         return others
+
+    async def peers(self) -> list[Peer]:
+        """See `Store.peers`; every node asks for them all the time, and then the server's clock is read as well."""
+        return await self._read(self._peers)
+
+    def _peers(self, connection: Connection) -> list[Peer]:
+        self._clock.compare(connection.clock)
+        return nodes.peers(connection, self.me)
 
     async def dead_nodes(self) -> list[str]:
         """Nothing outside the database tells; but the living ones are known from now on."""

@@ -68,6 +68,7 @@ class Link:
         self.committing = False
         """Whether the transaction before was lost in the middle of COMMIT."""
         self._given_up = False
+        self._rollbacks = 0
 
     def __repr__(self) -> str:
         return f"<Link to {self._where.name}>"
@@ -183,7 +184,10 @@ class Link:
     def _roll_back(self, raw: Bounded) -> None:
         with suppress(psycopg.Error):
             if raw.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
-                raw.execute("ROLLBACK")
+                # The server skips what follows an error in a pipeline, and so never hears of what was prepared there.
+                # The driver forgets all that it has prepared when it sees a rollback, unless it saw the same before.
+                self._rollbacks += 1
+                raw.execute(f"ROLLBACK -- {self._rollbacks}".encode())
         if raw.info.transaction_status != TransactionStatus.IDLE:
             raw.close()
 

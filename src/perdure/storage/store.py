@@ -72,6 +72,13 @@ class Store(Protocol):
         """
         ...
 
+    def timestamp(self) -> float:
+        """The present, in seconds since the Unix epoch, as all nodes of the database have it.
+
+        Never ahead of the database's clock, once it is open; before, it is the machine's time.
+        """
+        ...
+
     async def close(self) -> None:
         """End `node`'s presence and every connection. Safe to call twice."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
@@ -58,6 +59,10 @@ class Reading:
     def me(self) -> str:
         """The id of the node that this store was opened for."""
         return self._need(self._node).id
+
+    def timestamp(self) -> float:
+        """See `Store.timestamp`: the machine's time, where all nodes are on one."""
+        return time.time()
 
     def _need(self, part: R | None) -> R:
         """A part that is there while the store is open. Raises `SystemClosedError` where it is not, or not usable."""
