@@ -230,7 +230,7 @@ def test_with_different_kinds_they_come_to_rest(nodes: list[tuple[str, dict[str,
         assert {one.kind for one in held} <= deployment.peers[node].kinds
         for other, load in after.items():
             if any(one.may_run_on(deployment.peers[other]) for one in held):
-                rank = sum(each > after[node] for each in after.values())
+                rank = sum((each, name) > (after[node], node) for name, each in after.items())
                 assert not differ(after[node], load, TOLERANCE) or (after[node] - load < len(after) and rank > 0)
 
 

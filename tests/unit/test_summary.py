@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pydoc_data.topics import topics
+from types import FrameType
 
 import pytest
 
@@ -101,11 +101,21 @@ def test_summaries_are_the_same_in_every_process() -> None:
     assert len(said) == 1
 
 
-def test_the_largest_topic_takes_less_than_a_second() -> None:
-    """The demo's steps last as long as they say, not as long as the summariser."""
-    started = time.perf_counter()
-    assert summarise(topics[LARGEST], focus="What is a descriptor?")
-    assert time.perf_counter() - started < 1.0
+def test_the_largest_topic_takes_no_more_than_it_should() -> None:
+    """The demo's steps last as long as they say, not as long as the summariser: calls are counted, for clocks lie."""
+    calls = 0
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        assert summarise(topics[LARGEST], focus="What is a descriptor?")
+    finally:
+        sys.setprofile(before)
+    assert calls < 1_500_000
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,11 @@ def find_all(connection: Connection, ids: Collection[str]) -> Callable[[], list[
            FROM texts(?) AS wanted CROSS JOIN message ON message.id = wanted.value \
            JOIN actor ON actor.id = message.actor LEFT JOIN outcome ON outcome.message = seq"
     rows = connection.ahead(sql, list(ids))
-    return lambda: [_found(*row) for row in rows()]
+    return lambda: [_found(row) for row in rows()]
 
 
-def _found(id_: str, seq: int, kind: str, key: str, handler: str, number: int | None, *rest: Any) -> tuple[str, Found]:  # noqa: ANN401  # columns
-    status, result, error, cursor, actor_status, begun, life, reason = rest
+def _found(columns: Sequence[Any]) -> tuple[str, Found]:
+    id_, seq, kind, key, handler, number, status, result, error, cursor, actor_status, begun, life, reason = columns
     outcome = Outcome(status, result, error) if status is not None else None
     actor = Address(kind, key)
     return id_, Found(seq, actor, handler, number, outcome, cursor, actor_status, bool(begun), life, reason)
