@@ -14,7 +14,7 @@ from perdure import Actor, ActorSystem, DeadLetterError, Limits, Retry, handler,
 from perdure.errors import DuplicateWorkWarning, LargeStateWarning
 from perdure.storage.records import Loaded
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.writes import Purge
+from perdure.storage.writes import Purge, Purged
 from tests.unit.crashing import crashing, host_of
 from tests.unit.observing import until
 
@@ -73,11 +73,14 @@ async def test_history_is_bounded(tmp_path: Path) -> None:
         host = host_of(system)
         now = host.timestamp()
         removed = await host.committer.write(Purge(history=now + 1, ids=now - 1, keep=1000))
-        assert removed == 1
+        assert isinstance(removed, Purged)
+        assert removed.removed == 1
         assert await host.store.find(plain.id) is None
         assert await ref.add.options(id="chosen")(1) == 2
         assert await dead.status() == "dead"
-        assert await host.committer.write(Purge(history=now + 1, ids=now + 1, keep=1000)) == 1
+        removed = await host.committer.write(Purge(history=now + 1, ids=now + 1, keep=1000))
+        assert isinstance(removed, Purged)
+        assert removed.removed == 1
         gate.set()
         assert await held.result() == 5
         assert await ref.value() == 2

@@ -12,7 +12,7 @@
     Due      delayed messages, ended sleeps    -> Fired
     Beat     a sign of life                    -> int, this node's counter
     Bury     a dead node's ownership ended     -> Buried | False: it lives after all, or is not to be told yet
-    Purge    history past its retention        -> int, the rows removed
+    Purge    history past its retention        -> Purged, the messages removed
     Order    what a supervisor decided         -> Committed | StaleDecision
     Begin    an actor that is to run           -> Placed | False: it is not to run after all
     Declare  a supervisor's declared children  -> Adopted
@@ -274,12 +274,17 @@ class Bury(Struct, frozen=True, gc=False):
 
 
 class Purge(Struct, frozen=True, gc=False):
-    """Removal of handled messages, below their cursor: ended before `history`, or `ids` if the id was chosen."""
+    """Removal of handled messages, below their cursor: ended before `history`, or `ids` if the id was chosen.
+
+    No more than `limit`, of the next `looks` outcomes `after` a message.
+    """
 
     history: float
     ids: float
     keep: int
     limit: int = 1000
+    after: int = 0
+    looks: int = 10_000
 
 
 class Begin(Struct, frozen=True, gc=False):
@@ -427,6 +432,13 @@ class Fired(Struct, frozen=True, gc=False):
     completions: tuple[Completion, ...] = ()
 
 
+class Purged(Struct, frozen=True, gc=False):
+    """How many messages were removed, and after which one to look on; none where what follows is too young."""
+
+    removed: int
+    after: int | None
+
+
 class Buried(Struct, frozen=True, gc=False):
     """What a dead node left: how many actors, and the messages that took its blame or became dead letters by it.
 
@@ -440,6 +452,7 @@ class Buried(Struct, frozen=True, gc=False):
     more: bool = False
 
 
+Swept: TypeAlias = "Fired | Buried | Purged"
 Settled: TypeAlias = (
-    "Appended | Existing | Placed | Committed | Adopted | Claimed | Fired | Buried | Grants | bool | int | PerdureError"
+    "Appended | Existing | Placed | Committed | Adopted | Claimed | Swept | Grants | bool | int | PerdureError"
 )

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.errors import PerdureError
-from perdure.storage.writes import Buried, Bury, Claim, Claimed, Due, Fired, Purge
+from perdure.storage.writes import Buried, Bury, Claim, Claimed, Due, Fired, Purge, Purged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -306,8 +306,11 @@ class Sweep:
         while True:
             await asyncio.sleep(every_seconds)
             now = self._timestamp()
+            after: int | None = 0
             try:
-                while await self._committer.write(Purge(now - retention, now - results, history)):  # noqa: ASYNC110  # chunk by chunk
+                while after is not None:
+                    purged = await self._committer.write(Purge(now - retention, now - results, history, after=after))
+                    after = purged.after if isinstance(purged, Purged) else None
                     await asyncio.sleep(0.05)
             except PerdureError as error:
                 _LOG.error("old history could not be removed, and will be: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from itertools import chain
 
 import psycopg
 import pytest
@@ -122,3 +123,24 @@ async def test_the_same_ids_in_opposite_orders(postgres: str) -> None:
     told = await write_in_opposite_orders(postgres, between, first, second[::-1])
     one_of_each = [{Appended}, {IdReusedError}]  # for who is first at one id is first at all of them
     assert [{type(one) for one in settled} for settled in told] in [one_of_each, one_of_each[::-1]]
+
+
+async def test_two_clients_that_choose_alike_never_deadlock(postgres: str) -> None:
+    """Front ends that name the same work alike cost each other a refusal, and not a second."""
+    one, two = await started(PostgresStore(postgres)), await started(PostgresStore(postgres))
+    for turn in range(5):
+        first, second = [[Append(message(f"{n}", id=f"{turn}.{id_}")) for id_ in range(2_000)] for n in range(2)]
+        told = await asyncio.gather(one.store.write(first), two.store.write(second[::-1]))
+        assert sum(isinstance(settled, Appended) for settled in chain(*told)) == 2_000
+    for node in (one, two):
+        await node.store.close()
+    async with await psycopg.AsyncConnection.connect(postgres.partition("?")[0], autocommit=True) as looking:
+
+        async def both_have_ended() -> bool:  # a session tells what it has counted before it ends
+            names = [f"perdure {node.id}" for node in (one, two)]
+            sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = ANY(%s)"
+            return await (await looking.execute(sql, [names])).fetchone() == (0,)
+
+        await until(both_have_ended, 30)
+        sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert await (await looking.execute(sql)).fetchone() == (0,)

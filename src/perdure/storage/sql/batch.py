@@ -47,6 +47,7 @@ from perdure.storage.writes import (
     Order,
     Placed,
     Purge,
+    Purged,
     Release,
     Resend,
     Segment,
@@ -361,7 +362,7 @@ class Transaction(Gathering):
         self.forget()
         return buried
 
-    def purge(self, write: Purge) -> int:
+    def purge(self, write: Purge) -> Purged:
         """Settle history past its retention."""
         self.flush()
         return purge(self.connection, write)

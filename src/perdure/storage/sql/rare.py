@@ -12,7 +12,7 @@ from perdure.errors import ActorStopped
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Completion, Mail, Outcome
 from perdure.storage.sql.nodes import resume
-from perdure.storage.writes import Appended, Buried, Committed, Fired
+from perdure.storage.writes import Appended, Buried, Committed, Fired, Purged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -167,24 +167,41 @@ def _complete_callers(transaction: Gathering, seq: int, error: str, now: float) 
         yield Completion(actor, message, key, Outcome("dead", error=error))
 
 
+# What is looked at: without a bound, whoever finds less than it may remove reads every message that is kept.
+_WINDOW = """
+SELECT count(*), max(message), min(finished), (SELECT max(message) FROM outcome) FROM
+(SELECT message, finished FROM outcome WHERE message > ? AND status <> 'dead' ORDER BY message LIMIT ?) AS looked_at
+"""
 # Handled, below its actor's cursor, not a dead letter, and old enough or beyond what is kept.
 _PURGEABLE = """
 SELECT outcome.message FROM outcome JOIN message ON message.seq = outcome.message
 JOIN actor ON actor.id = message.actor
-WHERE outcome.status <> 'dead' AND message.number <= actor.cursor
+WHERE outcome.message > ?5 AND outcome.message <= ?6 AND message.seq > ?5 AND message.seq <= ?6
+  AND outcome.status <> 'dead' AND message.number <= actor.cursor
   AND CASE chosen WHEN 1 THEN finished < ?1
-      ELSE finished < ?2 OR outcome.message <= (SELECT max(message) FROM outcome) - ?3 END
+      ELSE finished < ?2 OR outcome.message <= ?3 END
 ORDER BY outcome.message LIMIT ?4
 """
 
 
-def purge(connection: Connection, write: Purge) -> int:
-    """Remove handled messages; how many there were. Processes that are gone as long go, too."""
+def purge(connection: Connection, write: Purge) -> Purged:
+    """Remove handled messages, of those that are next. Processes that are gone as long go, too.
+
+    Later messages end later, more or less: where none of those that are looked at is old, none of the rest is searched.
+    """
     sql = "DELETE FROM node WHERE status <> 'live' AND undertaker IS NULL AND coalesce(ended, started) < ?"
     connection.execute(sql, write.history)
     connection.execute("DELETE FROM query WHERE deadline < ?", write.history)
-    old = connection.fetch(_PURGEABLE, write.ids, write.history, write.keep, write.limit)
-    return remove(connection, [seq for (seq,) in old])
+    ((count, last, oldest, newest),) = connection.fetch(_WINDOW, write.after, write.looks)
+    if count == 0:
+        return Purged(0, None)
+    beyond = newest - write.keep
+    old = connection.fetch(_PURGEABLE, write.ids, write.history, beyond, write.limit, write.after, last)
+    removed = remove(connection, [seq for (seq,) in old])
+    if len(old) == write.limit:
+        return Purged(removed, write.after)
+    ends = count < write.looks or (oldest >= write.history and last > beyond)
+    return Purged(removed, None if ends else last)
 
 
 def remove(connection: Connection, messages: Iterable[int]) -> int:

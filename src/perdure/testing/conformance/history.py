@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import to_builtins
 
 from perdure.storage.records import Completion, Found, OpenAsk, Outcome, Record, TurnRecord
-from perdure.storage.writes import Append, Appended, Existing, Purge, Send, Settled
+from perdure.storage.writes import Append, Appended, Existing, Purge, Purged, Send
 from perdure.testing.conformance.nodes import (
     DONE,
     LATER,
@@ -28,8 +28,7 @@ ALL = 10**9
 
 async def purge(node: Node, *, history: float = LATER, ids: float = LATER, keep: int = ALL, limit: int = 1_000) -> int:
     """Remove what has passed its retention; everything that has ended, unless told otherwise."""
-    removed: Settled = await node.settle(Purge(history, ids, keep, limit))
-    return want(int, removed)
+    return want(Purged, await node.settle(Purge(history, ids, keep, limit))).removed
 
 
 # retention ------------------------------------------------------------------------------------------------------------
@@ -46,6 +45,27 @@ async def test_purge_takes_what_has_ended(node: Node) -> None:
     loaded = await node.look(mails[0].place.actor)
     assert (loaded.cursor, loaded.tail, [mail.id for mail in loaded.mail]) == (2, 3, [mails[2].mail.id])
     assert await purge(node) == 0
+
+
+async def test_purge_looks_at_some(node: Node) -> None:
+    """A long history that is not to go yet costs no more than a look at its beginning; what is old behind it goes."""
+    mails = [await node.append() for _ in range(8)]
+    times = [20, 10, 20, 20, 20, 10, 20, 20]
+    await node.write(*(ended(of, finished=SENT + at) for of, at in zip(mails, times, strict=True)))
+
+    async def look(after: int, *, history: float, keep: int = ALL) -> tuple[int, int | None]:
+        write = Purge(SENT + history, SENT + history, keep, after=after, looks=2)
+        purged = want(Purged, await node.settle(write))
+        return purged.removed, purged.after
+
+    seqs = [of.mail.seq for of in mails]
+    assert await look(0, history=5) == (0, None)
+    assert await look(0, history=15) == (1, seqs[1])
+    assert await look(seqs[1], history=15) == (0, None)
+    assert await look(seqs[3], history=15) == (1, seqs[5])
+    assert await look(seqs[5], history=25) == (2, seqs[7])
+    assert await look(seqs[7], history=25) == (0, None)
+    assert [await node.store.find(of.mail.id) is None for of in mails] == [at in {1, 5, 6, 7} for at in range(8)]
 
 
 async def test_purge_goes_by_age(node: Node) -> None:
