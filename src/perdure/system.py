@@ -230,7 +230,7 @@ class ActorSystem:
             await self._sweep.bury()
             if self._root is not None:
                 await overseer.boot(host.spawning(self._root, "root", {}, None))
-            await self._sweep.adopt()
+            await self._sweep.begin()
         except BaseException:
             await self._close()
             raise
