@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
+import anyio
 from attrs import evolve
 
 from perdure.actors.actor import Actor, SpawnCall
@@ -199,6 +200,7 @@ class ActorSystem:
 
     async def _run_actors(self, host: Host, committer: Committer, overseer: Overseer) -> None:
         """Begin to run actors: those that nobody has, and the trees."""
+        anyio.current_time()  # imports its half for asyncio now: 50 ms, for which a first step would hold all actors up
         limits = self._limits
         balancer = Balancer(self._store, committer, host.giving, host.wake, limits.imbalance)
         self._sweep = Sweep(
