@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.acceptance.children import PATIENCE_SECONDS, ROOT
 
-_PROGRAMS = ("tests.acceptance.many.node", "tests.acceptance.torture.workload", "tests.acceptance.tree.program")
+_PROGRAMS = ("tests.acceptance.many.holder", "tests.acceptance.torture.workload", "tests.acceptance.tree.program")
 _LATER = ("perdure.storage.postgres", "perdure.storage.sqlite", "anyio._backends._asyncio")
 """What is imported only when it is needed, otherwise."""
 _FORKS = multiprocessing.get_context("forkserver")
