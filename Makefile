@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+TORTURERS ?= 3
 POSTGRES ?= $(patsubst /usr/lib/postgresql/%/bin/postgres,%,$(wildcard /usr/lib/postgresql/15/bin/postgres)) 16 18
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -34,8 +35,8 @@ check: lint format-check pyright mypy ty imports  ## lint, format, types and imp
 bench: $(VENV)/.dev  ## measure
 	$(BIN)/python -m benchmarks
 
-torture: $(VENV)/.dev  ## run the long tests, with no time limit
-	$(BIN)/python -m pytest -n $(WORKERS) -m torture -o faulthandler_timeout=0
+torture: $(VENV)/.dev  ## run the long tests, with no time limit, and tell what they showed (TORTURERS=3)
+	$(BIN)/python -m pytest -n $(TORTURERS) -m torture -o faulthandler_timeout=0 -rP
 
 clean:  ## remove everything that the other doors made
 	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

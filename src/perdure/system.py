@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
+import anyio
 from attrs import evolve
 
 from perdure.actors.actor import Actor, SpawnCall
@@ -175,13 +175,13 @@ class ActorSystem:
         host = Host(self, self._store, committer, self._limits, retry, rule)
         own = not isinstance(self._clock, SystemClock)
         host.timestamp = (lambda: self._clock.now().timestamp()) if own else self._store.timestamp
-        host.started, then = host.timestamp(), time.monotonic()
+        host.started, then = host.timestamp(), host.loop.time()
         host.node = host.ids.prefix
         host.seal = self._seal
         host.client, host.tags = self._is_client, self._tags
         await self._store.open(self._record(host), host.runs)
         if not own:
-            host.started = host.timestamp() - (time.monotonic() - then)  # by now it knows the time
+            host.started = host.timestamp() - (host.loop.time() - then)  # by now it knows the time
         committer.start()
         self._closing = None
         self._ending = asyncio.Event()
@@ -202,6 +202,7 @@ class ActorSystem:
 
     async def _run_actors(self, host: Host, committer: Committer, overseer: Overseer) -> None:
         """Begin to run actors: those that nobody has, and the trees."""
+        anyio.current_time()  # imports its half for asyncio now: 50 ms, for which a first step would hold all actors up
         limits = self._limits
         balancer = Balancer(self._store, committer, host.giving, host.wake, limits.imbalance)
         self._sweep = Sweep(
@@ -233,7 +234,7 @@ class ActorSystem:
             await self._sweep.bury()
             if self._root is not None:
                 await overseer.boot(host.spawning(self._root, "root", {}, None))
-            await self._sweep.adopt()
+            await self._sweep.begin()
         except BaseException:
             await self._close()
             raise

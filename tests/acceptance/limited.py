@@ -1,7 +1,7 @@
-"""The processes of the tests of limits: `python -m tests.acceptance.limited DATABASE LEDGER NAME COUNT`.
+"""The processes of the tests of limits: `limited DATABASE LEDGER NAME COUNT SECONDS LEASE [stays]`.
 
 Each sends itself so many messages, whose steps and turns write their beginnings and ends into one ledger, and ends when
-all are handled.
+all are handled, unless it stays for those of others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from perdure import Actor, ActorSystem, Limit, handler, step
+from perdure import Actor, ActorSystem, Limit, Limits, handler, step
 
 SLOTS = 3
 _LEDGER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(os.devnull)
@@ -64,14 +64,17 @@ def most(lines: Iterable[str], what: str) -> int:
     return found
 
 
-async def main(database: str, name: str, count: int, seconds: float) -> None:
+async def main(database: str, name: str, count: int, seconds: float, *, lease: float, stays: bool) -> None:
     """Handle so many messages of each kind."""
-    async with ActorSystem(database) as system:
+    async with ActorSystem(database, limits=Limits(lease=lease, heartbeat=lease / 10)) as system:
         note("up")
         kinds = (Worker, Turner)
         asked = [system.get(kind, f"{name}-{n}").work(seconds) for kind in kinds for n in range(count)]
         await asyncio.gather(*asked)
+        if stays:
+            await system.serve()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])))
+    amount, length, patience = int(sys.argv[4]), float(sys.argv[5]), float(sys.argv[6])
+    asyncio.run(main(sys.argv[1], sys.argv[3], amount, length, lease=patience, stays=len(sys.argv) > 7))

@@ -1,6 +1,8 @@
 """A system inside other people's programs: cancelled callers, closing in the midst of work, any task, any framework."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -293,3 +295,31 @@ async def test_in_a_fastapi_lifespan(tmp_path: Path) -> None:
     ):
         replies = await asyncio.gather(*(client.post("/add/1") for _ in range(30)))
     assert sorted(reply.json() for reply in replies) == list(range(1, 31))
+
+
+FIRST_STEP = """
+import asyncio, sys
+from perdure import Actor, ActorSystem, handler, step
+
+@step
+async def work() -> None: ...
+
+class Worker(Actor):
+    @handler
+    async def run(self) -> list[str]:
+        before = set(sys.modules)
+        await work()
+        return sorted(set(sys.modules) - before)
+
+async def main() -> None:
+    async with ActorSystem(sys.argv[1]) as system:
+        print(await system.get(Worker, "w").run())
+
+asyncio.run(main())
+"""
+
+
+def test_a_first_step_imports_nothing(tmp_path: Path) -> None:
+    """No turn holds the event loop up for what could have been imported before."""
+    command = [sys.executable, "-c", FIRST_STEP, str(tmp_path / "a.db")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout == "[]\n"

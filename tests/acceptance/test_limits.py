@@ -12,16 +12,28 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.limited import SLOTS, most
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 60.0
+_LEASE_SECONDS = 5.0
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the processes of a test work."""
+    on_postgres = request.param == "postgres"
+    return request.getfixturevalue("postgres") if on_postgres else str(tmp_path / "app.db")
 
 
 @contextmanager
-def _process(folder: Path, name: str, count: int, seconds: float) -> Generator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.acceptance.limited", str(folder / "app.db"), str(folder / "ledger")]
-    with subprocess.Popen([*command, name, str(count), str(seconds)], cwd=ROOT) as process:
+def _process(
+    folder: Path, database: str, name: str, count: int, seconds: float, *more: str
+) -> Generator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.acceptance.limited", database, str(folder / "ledger"), name]
+    with subprocess.Popen([*command, str(count), str(seconds), str(_LEASE_SECONDS), *more], cwd=ROOT) as process:
         try:
             yield process
         finally:
@@ -40,12 +52,12 @@ def _await(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_processes_share_a_limit(tmp_path: Path) -> None:
+def test_processes_share_a_limit(tmp_path: Path, database: str) -> None:
     """Three processes together call no more at once than one may, and as many; each gets to the end."""
     with (
-        _process(tmp_path, "a", 8, 0.1) as one,
-        _process(tmp_path, "b", 8, 0.1) as two,
-        _process(tmp_path, "c", 8, 0.1) as three,
+        _process(tmp_path, database, "a", 8, 0.1) as one,
+        _process(tmp_path, database, "b", 8, 0.1) as two,
+        _process(tmp_path, database, "c", 8, 0.1) as three,
     ):
         assert [process.wait(_PATIENCE_SECONDS) for process in (one, two, three)] == [0, 0, 0]
     lines = _lines(tmp_path)
@@ -54,12 +66,12 @@ def test_processes_share_a_limit(tmp_path: Path) -> None:
     assert (most(lines, "step"), most(lines, "turn")) == (SLOTS, SLOTS)
 
 
-def test_a_killed_process_frees_its_slots(tmp_path: Path) -> None:
+def test_a_killed_process_frees_its_slots(tmp_path: Path, database: str) -> None:
     """What it had is the others' as soon as its actors are, and no sooner; nobody waits for it for ever."""
-    with _process(tmp_path, "killed", SLOTS, 600) as killed:
+    with _process(tmp_path, database, "killed", SLOTS, 600) as killed:
         _await(lambda: _lines(tmp_path).count(f"+step {killed.pid}") == SLOTS)
         _await(lambda: _lines(tmp_path).count(f"+turn {killed.pid}") == SLOTS)
-        with _process(tmp_path, "other", 1, 0.01) as other:
+        with _process(tmp_path, database, "other", 1, 0.01, "stays") as other:
             _await(lambda: f"up {other.pid}" in _lines(tmp_path))
             time.sleep(1.5)  # it would have begun by now; it asks once a second
             assert f"+step {other.pid}" not in _lines(tmp_path)

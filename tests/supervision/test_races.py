@@ -14,6 +14,7 @@ from perdure.actors.activation import Activation
 from perdure.actors.stops import Drained
 from tests.supervision.family import AT_ONCE, Worker, crew, events, failures, gates, workers
 from tests.supervision.seeing import crash, is_in, states
+from tests.unit.crashing import crashing, host_of
 from tests.unit.observing import until
 
 cancelled: Counter[str] = Counter()
@@ -282,3 +283,53 @@ async def test_a_step_whose_turn_was_stopped_begins_nothing(tmp_path: Path, monk
         assert await system.get(Slow, "a").run_errand.options(timeout=5)() == "a"
         assert stopped == [0]
         assert [event for event in events if event.endswith("n a")] == ["begun a"]
+
+
+# starts ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_tree_that_starts_slowly_starts_in_order(tmp_path: Path) -> None:
+    """Work that a crash left does not begin before its actor's elders run, however long the system takes to open."""
+    root = crew(Child(Slow, "a"), *workers("b", "c"))
+    gates["hold c"] = asyncio.Event()
+    async with crashing(tmp_path / "a.db", root=root) as system:
+        await system.get(Worker, "c").hold.tell()
+        await until(lambda: events[-1:] == ["holding c"])
+    events.clear()
+    gates["start a"] = asyncio.Event()
+    system = ActorSystem(tmp_path / "a.db", root=root)
+    opening = asyncio.create_task(system.__aenter__())
+    await until(lambda: events == ["+root", "+a"])
+    await asyncio.sleep(1)  # several looks at what nobody has
+    assert events == ["+root", "+a"]
+    gates["start a"].set()
+    await opening
+    gates["hold c"].set()
+    await until(lambda: events == ["+root", "+a", "+b", "+c", "holding c"])
+    await system.__aexit__(None, None, None)
+
+
+async def test_a_death_while_a_tree_starts_after_another(tmp_path: Path) -> None:
+    """A tree that is being started goes on in its order, whoever dies meanwhile."""
+    branch = crew(Child(Slow, "a"), *workers("b"))
+    gates["hold b"] = asyncio.Event()
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(branch, "branch").start_child(Child(Worker, "c"))
+        await system.get(Worker, "b").hold.tell()
+        await until(lambda: events[-1:] == ["holding b"])
+    events.clear()
+    gates["start a"] = asyncio.Event()
+    async with ActorSystem(tmp_path / "a.db") as system:
+        await until(lambda: events == ["+branch", "+a"])
+        async with crashing(tmp_path / "a.db") as other:
+            dead = host_of(other).node
+
+        async def buried() -> bool:
+            return dead not in {peer.id for peer in await host_of(system).store.peers()}
+
+        await until(buried)
+        await asyncio.sleep(0.2)
+        assert events == ["+branch", "+a"]
+        gates["start a"].set()
+        gates["hold b"].set()
+        await until(lambda: events == ["+branch", "+a", "+b", "+c", "holding b"])

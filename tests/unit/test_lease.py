@@ -197,6 +197,41 @@ async def test_nothing_begins_on_a_node_that_may_be_buried(tmp_path: Path) -> No
         assert await clerk.add("end") == ["first", "second", "later", "end"]
 
 
+class LateHeartbeat(Committer):
+    """One heartbeat takes half a lease and more to commit; what comes after it does not."""
+
+    def __init__(self, honest: Committer, lease: Lease) -> None:
+        self._honest = honest
+        self._lease = lease
+        self.commits: asyncio.Event = asyncio.Event()
+
+    async def write(self, write: Write, *, first: bool = False) -> Settled:
+        if not self.commits.is_set():
+            self._lease.sent -= self._lease.seconds  # so long ago is the last one that is durable, by now
+            await self.commits.wait()
+        return await self._honest.write(write, first=first)
+
+
+async def test_a_heartbeat_that_comes_late_is_heard_by_all_who_wait_for_it(tmp_path: Path) -> None:
+    """What had to wait only while it was being committed goes on with it, and not when something else comes."""
+    path, limits = tmp_path / "a.db", Limits(lease=60, heartbeat=0.1)
+    async with ActorSystem(path, limits=limits) as system, ActorSystem(path, limits=limits):
+        host, clerk = host_of(system), system.get(Clerk, "a")
+        pulse = cast("Pulse", cast("MethodType", host.stale).__self__)
+        gates["first"] = asyncio.Event()
+        receipt = await clerk.steps.tell(["first", "second"])
+        await until(lambda: ran == ["first"])
+        pulse._committer = late = LateHeartbeat(pulse._committer, pulse._lease)
+        await until(host.stale)
+        gates["first"].set()
+        other = await system.get(Clerk, "b").add.tell("new")
+        await asyncio.sleep(0.2)
+        assert ran == ["first"]
+        late.commits.set()
+        assert await receipt.result(timeout=10) == ["first", "second"]
+        assert await other.result(timeout=10) == ["new"]
+
+
 # what runs ahead ------------------------------------------------------------------------------------------------------
 
 

@@ -101,6 +101,7 @@ class Sweep:
         self._deaths = deaths
         self._orders = orders
         self._anew = True
+        self._begun = False
         self._adopted: asyncio.Event = asyncio.Event()
         self._departed: set[str] = set()
         self._burying: set[str] = set()
@@ -164,9 +165,18 @@ class Sweep:
             _LOG.info("node %s is dead; %d actors adopted, blamed: %s, dead letters: %s", node, actors, blamed, letters)
         return bool(parts)
 
+    async def begin(self) -> None:
+        """The root's tree stands: what nobody has is taken up, now and whenever it comes about."""
+        self._begun = True
+        await self.adopt()
+        self._adopted.set()
+
     async def adopt(self, judged: Sequence[tuple[str, int]] = ()) -> None:
         """Bury the dead, claim what has work, and go on with orders that nobody carries out."""
         if self._residents.draining:
+            return
+        if not self._begun:
+            await self.bury(judged)
             return
         buried, unowned = await asyncio.gather(self.bury(judged), self._is_unowned())
         # Looked for before it is claimed: a claim is a commit, and two idle nodes would answer each other's for ever.
@@ -180,7 +190,6 @@ class Sweep:
         await self._orders.recover(everything=everything)
         if everything:
             await self._residents.look()  # whoever asks what the dead had is not told to ask again
-        self._adopted.set()
 
     async def begin_anew(self) -> None:
         """This node has entered under another identity: what nobody has is taken up."""
@@ -190,9 +199,7 @@ class Sweep:
     async def run(self, every_seconds: float) -> None:
         """Look around, for ever: at once when another node may have done something, and now and then all the same."""
         loop = asyncio.get_running_loop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(every_seconds):
-                await self._adopted.wait()  # a wake-up must not overtake the system that opens
+        await self._until_begun(every_seconds)
         turn, regular = -1, loop.time() + every_seconds
         ahead, end = 0.0, loop.time()
         while True:
@@ -209,6 +216,21 @@ class Sweep:
             ahead, end = max(ahead + end - loop.time(), 0.0) + _APART_SECONDS, loop.time()
             if ahead > _AT_ONCE * _APART_SECONDS:
                 await asyncio.sleep(ahead - _AT_ONCE * _APART_SECONDS)
+
+    async def _until_begun(self, every_seconds: float) -> None:
+        """Wait for the system that opens, however long: its tree is started in order, and nobody is to overtake it.
+
+        What `started()` asks of others is answered meanwhile.
+        """
+        while not self._adopted.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every_seconds):
+                    await self._adopted.wait()
+                    return
+            try:
+                await self._residents.look()
+            except PerdureError as error:
+                _LOG.error("a look failed and is made again: %s", error)
 
     async def _regularly(self, turn: int) -> None:
         self._residents.passivate()

@@ -83,6 +83,8 @@ class Orders:
         """Supervisors that came into memory by themselves while an order was about them."""
         self._awaited: set[int] = set()
         """Actors that are started with a tree that does not stand yet; until then they handle nothing."""
+        self._rising: set[asyncio.Task[None]] = set()
+        """What starts these trees."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self.escalated: Callable[[str], None] = _LOG.critical
@@ -357,17 +359,19 @@ class Orders:
                 families.setdefault(one.supervisor or -one.actor, []).append(one)
         tasks = [self._spawn(self._recover(family, self._mark(family))) for family in families.values()]
         if everything:
-            _ = self._spawn(self._let_go(tasks))
+            self._rising.update(tasks)
+            _ = self._spawn(self._let_go())
 
     async def expect(self) -> None:
         """Know who is to be started with its supervisor, before mail brings one of them into memory."""
         found = await trees(self._store, self._starts_children)
         self._awaited = {one.actor for one in found if runs(one) and self._floor.instance(one.actor) is None}
 
-    async def _let_go(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Wait for no tree any more: what did not come about is another order's."""
-        if tasks:
-            await asyncio.wait(tasks)
+    async def _let_go(self) -> None:
+        """Wait for no tree any more, once all stand: what did not come about is another order's."""
+        while self._rising:
+            done, _ = await asyncio.wait(self._rising)
+            self._rising -= done
         awaited, self._awaited = self._awaited, set()
         for actor in awaited - self._newest.keys():
             self._floor.go(actor)

@@ -87,11 +87,10 @@ class Pulse:
     async def _once(self) -> bool:
         """One beat, and a look; whether the next is due at once, for somebody has come."""
         loop = asyncio.get_running_loop()
-        was_stale = self.stale()
         sent = loop.time()
         if self._others:
             await self._committer.write(self._beat(), first=True)
-            self._lease.beaten(sent)
+            self._renew(self._lease.beaten, sent)
         looked = loop.time()
         peers = await self._store.peers()
         came = bool(peers) and not self._others
@@ -103,12 +102,15 @@ class Pulse:
             if dead and self.dead is not None:
                 await self.dead(dead)
         else:
-            self._lease.alone(looked)
-        if was_stale and not self.stale():
-            self._renew()
+            self._renew(self._lease.alone, looked)
         return came
 
-    def _renew(self) -> None:
+    def _renew(self, shown: Callable[[float], None], at: float) -> None:
+        """Note what was shown; whoever had to wait goes on, if only while that was under way, as with a slow commit."""
+        was_stale = self.stale()
+        shown(at)
+        if not was_stale or self.stale():
+            return
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from perdure import ActorSystem, Limits, Receipt
-from tests.acceptance.many.fleet import PATIENCE_SECONDS, check_steps, fleet
-from tests.acceptance.many.node import LEASE_SECONDS, LIMITS, Accountant
+from perdure import ActorSystem, Receipt
+from tests.acceptance.children import PATIENCE_SECONDS
+from tests.acceptance.many.fleet import check_steps, fleet
+from tests.acceptance.many.node import LEASE_SECONDS, Accountant, shared
 from tests.unit.crashing import host_of
 from tests.unit.observing import until
 
@@ -48,8 +49,10 @@ async def test_killed_while_actors_move(
 ) -> None:
     """Wherever an actor is on its way, it is found, and its mail with it."""
     target = f"sqlite:///{tmp_path / 'a.db'}" if store == "sqlite" else request.getfixturevalue("postgres")
-    limits = Limits(lease=LIMITS.lease, heartbeat=LIMITS.heartbeat)
-    async with ActorSystem.client(target, limits=limits) as client, fleet(target, tmp_path, 1, 2) as nodes:
+    async with (
+        ActorSystem.client(target, limits=shared(LEASE_SECONDS)) as client,
+        fleet(target, tmp_path, 1, 2) as nodes,
+    ):
         await asyncio.gather(*(client.get(Accountant, key).confirm(0) for key in IDLE))
         sender = Sender(client)
         sending = asyncio.create_task(sender.run())

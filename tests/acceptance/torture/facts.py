@@ -49,12 +49,27 @@ class FactFile:
         os.write(self._descriptor, f"{line}\n".encode())
 
 
+class FactReader:
+    """Reads a file of facts as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def news(self) -> list[Fact]:
+        """What came since the last look, in the order it was written; what is being written just now comes later."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            *lines, _ = file.read().split(b"\n")
+        self._offset += sum(len(line) + 1 for line in lines)
+        return [Fact(*json.loads(line)) for line in lines]
+
+
 def read_facts(path: Path) -> list[Fact]:
-    """Every fact of a file, in the order it was written; one that is being written just now is not one yet."""
-    if not path.exists():
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")
-    return [Fact(*json.loads(line)) for line in lines]
+    """Every fact of a file."""
+    return FactReader(path).news()
 
 
 class World:

@@ -7,10 +7,6 @@ How a run unfolds depends on the machine too, so a seed repeats the work and the
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,12 +16,11 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
-from tests.acceptance.torture import checker
+from tests.acceptance.forked import Forked
+from tests.acceptance.torture import checker, workload
 from tests.acceptance.torture.disk import count_unfinished, read_disk
 from tests.acceptance.torture.facts import read_facts
 
-ROOT = Path(__file__).parents[3]
-_START_SECONDS = 60.0
 _LEAVE_SECONDS = 20.0
 _FINISH_SECONDS = 120.0
 _POLL_SECONDS = 0.1
@@ -78,55 +73,30 @@ class Program:
     """The child, from its start to its end."""
 
     def __init__(self, directory: Path, options: Options, run: int, *, finish: bool) -> None:
-        command = [sys.executable, "-m", "tests.acceptance.torture.workload", str(directory)]
-        command += ["--seed", str(options.seed), "--run", str(run)]
-        command += ["--finish"] if finish else []
-        command += ["--sabotage", options.sabotage] if options.sabotage else []
-        path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-        with (directory / "errors").open("ab") as errors:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env={**os.environ, "PYTHONPATH": path},
-            )
+        arguments = [str(directory), "--seed", str(options.seed), "--run", str(run)]
+        arguments += ["--finish"] if finish else []
+        arguments += ["--sabotage", options.sabotage] if options.sabotage else []
+        self._process = Forked(workload.main, *arguments, errors=directory / "errors")
 
     def wait_until_ready(self) -> None:
         """Wait for the moment before the database is opened."""
-        assert self._process.stdout is not None
-        if not self._process.stdout.readline():
+        if not self._process.read():
             raise RuntimeError("the program ended before it began")
 
     def ends_within(self, seconds: float) -> bool:
         """Whether the program ends by itself in that time."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return self._process.ends_within(seconds)
 
     def kill(self) -> None:
         """End it as a power cut of one process would."""
-        self._process.send_signal(signal.SIGKILL)
-        self._close()
+        self._process.kill()
 
     def leave(self, patience_seconds: float = _LEAVE_SECONDS) -> int | None:
         """Ask it to leave; its exit status, or none if it has not left in time and was killed."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        ended = self.ends_within(patience_seconds)
-        status = self._process.returncode
-        if not ended:
-            self._process.kill()
-        self._close()
-        return status if ended else None
-
-    def _close(self) -> None:
-        self._process.wait(_START_SECONDS)
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        self._process.close_input()
+        ended = self._process.ends_within(patience_seconds)
+        self._process.kill()
+        return self._process.status if ended else None
 
 
 class Run:

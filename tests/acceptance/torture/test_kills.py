@@ -24,4 +24,5 @@ def test_no_promise_breaks_under_kill_9(seed: int) -> None:
 def test_no_promise_breaks_under_ten_thousand_kills(seed: int) -> None:
     """What two hundred kills do not find, ten thousand may."""
     report = torture(Options(seed, _LONG_KILLS))
+    print(report)  # noqa: T201  # `make torture` tells what it showed
     assert not report.violations, str(report)

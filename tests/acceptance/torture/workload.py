@@ -1,4 +1,4 @@
-"""The program that is killed: `python -m torture.workload DIRECTORY --seed S --run R [--finish] [--sabotage NAME]`.
+"""The program that is killed: `torture.workload DIRECTORY --seed S --run R [--finish] [--sabotage NAME]`.
 
 It prints a line when it is about to open its database, works until its standard input ends, and then leaves.
 """
@@ -59,15 +59,15 @@ async def _drive(driver: Driver, seen: Seen, diary: FactFile, *, finish: bool) -
         raise
 
 
-def main() -> None:
-    """Run the program."""
+def main(*arguments: str) -> None:
+    """Run the program in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--run", type=int, required=True)
     parser.add_argument("--finish", action="store_true")
     parser.add_argument("--sabotage", choices=sorted(sabotage.WAYS))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     WORLD.open(options.directory, options.run)
     seen = Seen.in_diary(read_facts(options.directory / "diary"))
     diary = FactFile(options.directory / "diary", options.run)
@@ -75,7 +75,3 @@ def main() -> None:
         sabotage.WAYS[options.sabotage](options.run)
     print("ready", flush=True)  # noqa: T201  # the harness waits for it
     asyncio.run(_work(options, diary, seen))
-
-
-if __name__ == "__main__":
-    main()

@@ -131,7 +131,7 @@ def judge_end(directory: Path) -> list[str]:
     wrong = [f"{name} is {life}" for name, life in lives.items() if life != "running"]
     if open_:
         wrong.append(f"{open_} messages have no outcome")
-    sent = (directory / "sent").read_text(encoding="utf-8").split()
+    sent = [line.split()[0] for line in (directory / "sent").read_text(encoding="utf-8").splitlines()]
     done = [message for messages in states.values() for message in messages]
     wrong += [f"message {one} was lost" for one in sorted(set(sent) - set(done))[:5]]
     wrong += [f"message {one} changed the state twice" for one in sorted(set(done)) if done.count(one) > 1]

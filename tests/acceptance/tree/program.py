@@ -6,14 +6,12 @@
                            │                                       └─ right
                            └─ last
 
-`python -m tests.acceptance.tree.program DIRECTORY SEED RUN` sends work until it is killed; with
-`finish`, it waits until all of it is done.
+`main` sends work until its process is killed; to `finish`, it waits until all of it is done.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +24,7 @@ from perdure import (
     Child,
     Limits,
     OneForAll,
+    Receipt,
     RestForOne,
     Retry,
     Supervisor,
@@ -39,6 +38,7 @@ NAMES = ("first", "left", "middle", "right", "last")
 _QUICK = Retry(attempts=10_000, backoff=Backoff(first=0.001, most=0.004))
 _SOON = Backoff(first=0.001, most=0.01)
 _BURST = 12
+_LIMITS = Limits(restarts=1_000_000, deaths=1_000_000)  # the innocent are killed here
 
 
 @step
@@ -92,30 +92,48 @@ class Forest(Supervisor, kind="forest", strategy=RestForOne(max_restarts=1_000_0
         yield Child(Tree, "last").options(shutdown=2)
 
 
-async def main(directory: Path, seed: int, run: int, *, finish: bool) -> None:
+def main(directory: Path, seed: int, run: int, finish: bool) -> None:  # noqa: FBT001  # as a process is started
     """Send work; what an earlier process left unfinished goes on by itself."""
+    WORLD.open(directory, run)
+    sent = directory / "sent"
+    asyncio.run(_finish(directory, sent.read_text("utf-8").splitlines()) if finish else _work(directory, seed, run))
+
+
+async def _work(directory: Path, seed: int, run: int) -> None:
     chance = Random(f"{seed} {run}")
-    async with ActorSystem(directory / "app.db", root=Forest, limits=Limits(restarts=1_000_000)) as system:
+    number = 0
+    async with _forest(directory) as system:
         WORLD.write("open")
-        if finish:
-            receipts = [system.receipt(line) for line in (directory / "sent").read_text().split()]
-            for receipt in receipts:
-                await receipt.result(timeout=60)
-            WORLD.write("finished")
-            return
-        number = 0
         while True:
             for _ in range(_BURST):
                 number += 1
                 name, id_ = chance.choice(NAMES), f"{run}-{number}"
                 failures = chance.choice((0, 0, 0, 1, 2))
-                grow = system.get(Tree, name).grow.options(id=id_)
-                await grow.tell(id_, failures)
                 with (directory / "sent").open("a") as sent:
-                    sent.write(f"{id_}\n")
+                    sent.write(f"{id_} {name} {failures}\n")
+                await system.get(Tree, name).grow.options(id=id_).tell(id_, failures)
             await asyncio.sleep(0.05)
 
 
-if __name__ == "__main__":
-    WORLD.open(Path(sys.argv[1]), int(sys.argv[3]))
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), finish=len(sys.argv) > 4))
+async def _finish(directory: Path, sent: list[str]) -> None:
+    """Send everything again, for whoever was killed may not have come to it, and wait until all of it is done."""
+    async with _forest(directory) as system:
+        WORLD.write("open")
+        receipts: list[Receipt[int]] = []
+        for line in sent:
+            id_, name, failures = line.split()
+            receipts.append(await system.get(Tree, name).grow.options(id=id_).tell(id_, int(failures)))
+        for receipt in receipts:
+            await receipt.result(timeout=60)
+        async with asyncio.timeout(60):
+            while not await _stands(system):  # noqa: ASYNC110  # the last restart of a group may still be under way
+                await asyncio.sleep(0.05)
+
+
+def _forest(directory: Path) -> ActorSystem:
+    return ActorSystem(directory / "app.db", root=Forest, limits=_LIMITS)
+
+
+async def _stands(system: ActorSystem) -> bool:
+    found = [*await system.get(Forest, "root").which_children(), *await system.get(Grove, "grove").which_children()]
+    return all(child.state == "running" for child in found)

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.acceptance.torture.facts import read_facts
+from tests.acceptance.forked import Forked
+from tests.acceptance.torture.facts import FactReader
+from tests.acceptance.tree import program
 from tests.acceptance.tree.judging import judge, judge_end, read
 
-ROOT = Path(__file__).parents[3]
 _ROUNDS = 30  # a seed: 60 in all
 _LONG_ROUNDS = 125  # a seed: 500 in all
 _START_SECONDS = 30.0
 _FINISH_SECONDS = 90.0
 
 
-def _start(directory: Path, seed: int, run: int, *more: str) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    command = [sys.executable, "-m", "tests.acceptance.tree.program", str(directory), str(seed), str(run), *more]
-    with (directory / "errors").open("ab") as errors:
-        return subprocess.Popen(command, stderr=errors, env={**os.environ, "PYTHONPATH": path})
+def _start(directory: Path, seed: int, run: int, *, finish: bool = False) -> Forked:
+    return Forked(program.main, directory, seed, run, finish, errors=directory / "errors")
 
 
 def _kill_at_random(directory: Path, seed: int, run: int, chance: Random) -> None:
+    ledger = FactReader(directory / "ledger")
     process = _start(directory, seed, run)
     try:
         end = time.monotonic() + _START_SECONDS
-        while not any(fact.run == run for fact in read_facts(directory / "ledger")):
-            assert process.poll() is None, (directory / "errors").read_text()[-3000:]
+        while not any(fact.run == run for fact in ledger.news()):
+            assert not process.ends_within(0), (directory / "errors").read_text()[-3000:]
             assert time.monotonic() < end, "the program did not begin"
             time.sleep(0.005)
         time.sleep(chance.uniform(0.0, 0.5))
-        assert process.poll() is None, (directory / "errors").read_text()[-3000:]
+        assert not process.ends_within(0), (directory / "errors").read_text()[-3000:]
     finally:
         process.kill()
-        process.wait()
 
 
 def _rounds(directory: Path, seed: int, rounds: int) -> None:
@@ -51,13 +46,14 @@ def _rounds(directory: Path, seed: int, rounds: int) -> None:
         wrong = judge(directory)
         assert not wrong, f"seed {seed}, death {run}: {wrong[:10]}"
         half_way += "restarting" in read(directory / "app.db")[0].values()
+    print(f"seed {seed}: {rounds} kills, {half_way} in the middle of a group restart")  # noqa: T201  # `make torture` tells it
     assert half_way, "no kill came in the middle of a group restart"
-    process = _start(directory, seed, rounds + 1, "finish")
+    process = _start(directory, seed, rounds + 1, finish=True)
     try:
-        assert process.wait(_FINISH_SECONDS) == 0, (directory / "errors").read_text()[-3000:]
+        assert process.ends_within(_FINISH_SECONDS)
+        assert process.status == 0, (directory / "errors").read_text()[-3000:]
     finally:
         process.kill()
-        process.wait()
     wrong = judge(directory) + judge_end(directory)
     assert not wrong, f"seed {seed}, in the end: {wrong[:10]}"
 
