@@ -12,9 +12,9 @@ import pytest
 
 from perdure import Actor, ActorSystem, DeadLetterError, Limits, Retry, handler, query, step
 from perdure.errors import DuplicateWorkWarning, LargeStateWarning
+from perdure.storage.history_writes import Purge, Purged
 from perdure.storage.records import Loaded
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.writes import Purge, Purged
 from tests.unit.crashing import crashing, host_of
 from tests.unit.observing import until
 

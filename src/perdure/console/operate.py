@@ -27,9 +27,10 @@ from perdure.console.reading import Reading
 from perdure.console.targets import database_of
 from perdure.console.why import held
 from perdure.errors import ActorError, ActorStopped, NoSuchMessage, NotADeadLetter, PerdureError
+from perdure.storage.history_writes import Forget, Resend
 from perdure.storage.records import Address
 from perdure.storage.targets import store_of
-from perdure.storage.writes import Appended, Committed, Forget, Order, Resend
+from perdure.storage.writes import Appended, Committed, Order
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence

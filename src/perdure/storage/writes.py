@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
+from perdure.storage.history_writes import Forget, Purge, Purged, Resend
 from perdure.storage.limit_writes import Demand, Grants
 from perdure.storage.offer_writes import Offer, Take, Withdraw
 from perdure.storage.query_writes import Answer, Heard, Inquire
@@ -273,20 +274,6 @@ class Bury(Struct, frozen=True, gc=False):
     limit: int = 1000
 
 
-class Purge(Struct, frozen=True, gc=False):
-    """Removal of handled messages, below their cursor: ended before `history`, or `ids` if the id was chosen.
-
-    No more than `limit`, of the next `looks` outcomes `after` a message.
-    """
-
-    history: float
-    ids: float
-    keep: int
-    limit: int = 1000
-    after: int = 0
-    looks: int = 10_000
-
-
 class Begin(Struct, frozen=True, gc=False):
     """An actor that was to be restarted runs from now on; it becomes this node's if nobody has it.
 
@@ -317,23 +304,6 @@ class Adopt(Struct, frozen=True, gc=False):
     child: Spawn
     spec: ChildSpec
     cause: int | None
-
-
-class Resend(Struct, frozen=True, gc=False):
-    """A dead letter, named by its id, that goes to the end of its mailbox as the same message.
-
-    Its attempts, deaths and latest start are forgotten. Its journal is kept, without the steps whose errors its handler
-    let out the last time: they begin anew, and what was complete is not done again. Refused with `NoSuchMessage`,
-    `NotADeadLetter`, or `ActorStopped` if nobody will ever handle it.
-    """
-
-    message: str
-
-
-class Forget(Struct, frozen=True, gc=False):
-    """Dead letters, named by their ids, that are removed with all that belongs to them; other messages stay."""
-
-    messages: tuple[str, ...]
 
 
 Write: TypeAlias = (
@@ -430,13 +400,6 @@ class Fired(Struct, frozen=True, gc=False):
     woken: tuple[Placed, ...]
     more: bool
     completions: tuple[Completion, ...] = ()
-
-
-class Purged(Struct, frozen=True, gc=False):
-    """How many messages were removed, and after which one to look on; none where what follows is too young."""
-
-    removed: int
-    after: int | None
 
 
 class Buried(Struct, frozen=True, gc=False):

@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.errors import PerdureError
-from perdure.storage.writes import Buried, Bury, Claim, Claimed, Due, Fired, Purge, Purged
+from perdure.storage.history_writes import Purge, Purged
+from perdure.storage.writes import Buried, Bury, Claim, Claimed, Due, Fired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

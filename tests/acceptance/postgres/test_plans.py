@@ -54,8 +54,12 @@ class Explaining(PostgresConnection):
 
     def fetch(self, sql: str, *parameters: Parameter) -> list[Any]:
         """All rows of a query, and its plan."""
+        return self.ahead(sql, *parameters)()
+
+    def ahead(self, sql: str, *parameters: Parameter) -> Callable[[], list[Any]]:
+        """The same, rows and plan."""
         self.plans += [line for (line,) in self.send(f"EXPLAIN {sql}", *parameters).fetchall()]
-        return super().fetch(sql, *parameters)
+        return super().ahead(sql, *parameters)
 
 
 def test_looks_use_indexes(postgres: str) -> None:

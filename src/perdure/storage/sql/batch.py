@@ -23,6 +23,7 @@ from perdure.errors import (
 )
 from perdure.storage.failure import encode_failure, outcome_status, storable
 from perdure.storage.hints import ANYBODY
+from perdure.storage.history_writes import Forget, Purge, Purged, Resend
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.seal_text import may_be_same, may_be_same_state
 from perdure.storage.sql import claims, family, letters, limits, nodes, orders, queries
@@ -41,15 +42,11 @@ from perdure.storage.writes import (
     Due,
     Existing,
     Fired,
-    Forget,
     Leave,
     Monitor,
     Order,
     Placed,
-    Purge,
-    Purged,
     Release,
-    Resend,
     Segment,
     Send,
     Spawn,

@@ -18,9 +18,9 @@ from perdure.storage.writes import Appended
 
 if TYPE_CHECKING:
     from perdure.errors import PerdureError
+    from perdure.storage.history_writes import Forget, Resend
     from perdure.storage.sql.batch import Transaction
     from perdure.storage.sql.connection import Connection
-    from perdure.storage.writes import Forget, Resend
 
 _MESSAGE = """
 SELECT seq, actor, handler, args, codec, sent, cause, chain, status

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING
 
 from perdure.errors import ActorStopped
 from perdure.storage.failure import encode_failure
+from perdure.storage.history_writes import Purged
 from perdure.storage.records import Completion, Mail, Outcome
 from perdure.storage.sql.nodes import resume
-from perdure.storage.writes import Appended, Buried, Committed, Fired, Purged
+from perdure.storage.writes import Appended, Buried, Committed, Fired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from perdure.storage.history_writes import Purge
     from perdure.storage.sql.cache import ActorRow
     from perdure.storage.sql.connection import Connection
     from perdure.storage.sql.gather import Gathering
-    from perdure.storage.writes import Bury, Due, Purge
+    from perdure.storage.writes import Bury, Due
 
 
 _DELAYED = """

@@ -6,23 +6,11 @@ import pytest
 
 from perdure.errors import FencedError, NodeBuried
 from perdure.storage.failure import failure_fields
+from perdure.storage.history_writes import Purge
 from perdure.storage.limit_writes import Allowance, Demand, Want
 from perdure.storage.query_writes import Inquire
 from perdure.storage.records import NodeRecord, Outcome, Record, TurnRecord
-from perdure.storage.writes import (
-    Append,
-    Appended,
-    Beat,
-    Buried,
-    Bury,
-    Claim,
-    Claimed,
-    Due,
-    Leave,
-    Purge,
-    Segment,
-    Watch,
-)
+from perdure.storage.writes import Append, Appended, Beat, Buried, Bury, Claim, Claimed, Due, Leave, Segment, Watch
 from perdure.testing.conformance.nodes import (
     LATER,
     SENT,

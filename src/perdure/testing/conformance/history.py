@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec import to_builtins
 
+from perdure.storage.history_writes import Purge, Purged
 from perdure.storage.records import Completion, Found, OpenAsk, Outcome, Record, TurnRecord
-from perdure.storage.writes import Append, Appended, Existing, Purge, Purged, Send
+from perdure.storage.writes import Append, Appended, Existing, Send
 from perdure.testing.conformance.nodes import (
     DONE,
     LATER,

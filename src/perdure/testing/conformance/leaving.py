@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from perdure.errors import FencedError
+from perdure.storage.history_writes import Purge
 from perdure.storage.records import Found, NodeRecord, Record, TurnRecord
-from perdure.storage.writes import Append, Appended, Begin, Bury, Claim, Claimed, Leave, Order, Placed, Purge, Release
+from perdure.storage.writes import Append, Appended, Begin, Bury, Claim, Claimed, Leave, Order, Placed, Release
 from perdure.testing.conformance.nodes import LATER, SENT, Node, asks, ended, message, on, segment, sleeps, want
 from perdure.testing.conformance.places import Place
 

@@ -8,23 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from perdure.errors import ActorStopped, NoSuchMessage, NotADeadLetter
+from perdure.storage.history_writes import Forget, Purge, Purged, Resend
 from perdure.storage.records import FailureRecord, Outcome, Record, RecordStatus, TurnRecord
-from perdure.storage.writes import (
-    Append,
-    Appended,
-    Begin,
-    Claim,
-    Claimed,
-    Committed,
-    End,
-    Existing,
-    Forget,
-    Order,
-    Placed,
-    Purge,
-    Purged,
-    Resend,
-)
+from perdure.storage.writes import Append, Appended, Begin, Claim, Claimed, Committed, End, Existing, Order, Placed
 from perdure.testing.conformance.nodes import (
     DONE,
     LATER,

@@ -8,8 +8,9 @@ import pytest
 from msgspec import to_builtins
 
 from perdure.errors import FencedError
+from perdure.storage.history_writes import Purge
 from perdure.storage.records import Outcome, Record, Snapshot, TurnRecord
-from perdure.storage.writes import Append, Appended, Claim, Claimed, Existing, Purge, Release
+from perdure.storage.writes import Append, Appended, Claim, Claimed, Existing, Release
 from perdure.testing.conformance.nodes import DONE, SENT, Node, asks, ended, message, on, segment, spawn, started, want
 from perdure.testing.conformance.places import Place
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from perdure.errors import ActorFailed, ActorStopped
+from perdure.storage.history_writes import Purge
 from perdure.storage.query_writes import Answer, Heard, Inquire
 from perdure.storage.records import Answered, NodeRecord, OpenQuery
-from perdure.storage.writes import Append, Appended, Bury, Order, Placed, Purge
+from perdure.storage.writes import Append, Appended, Bury, Order, Placed
 from perdure.testing.conformance.nodes import LATER, SENT, Node, message, on, segment, till, want
 from perdure.testing.conformance.places import Place
 from perdure.testing.conformance.wakes import PATIENCE, quiet
