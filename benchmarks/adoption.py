@@ -9,26 +9,21 @@ until the next step begins in the other one. Each round has its own database. SQ
 from __future__ import annotations
 
 import asyncio
-import logging
-import multiprocessing
-import os
 import signal
 import statistics
 import tempfile
 import time
 from collections import deque
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.processes import other_process
 from perdure import Actor, ActorSystem, Limits, handler, step
 from perdure.testing.postgres import PostgresServer, fresh_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from multiprocessing.connection import Connection
-    from multiprocessing.process import BaseProcess
 
 LIMITS = Limits(lease=2.0, heartbeat=0.2, deaths=1_000)
 _ROUNDS = 10
@@ -53,34 +48,13 @@ class Reader(Actor, kind="bench.reader"):
             await effect()
 
 
-async def _serve(target: str, *, works: bool) -> None:
+async def _serve(pipe: Connection, target: str, works: bool) -> None:  # noqa: FBT001  # a process passes by position
+    _said.append(pipe)
     async with ActorSystem(target, limits=LIMITS) as system:
         if works:
             await system.get(Reader, "a").read.tell()
-        _said[0].send(0.0)
+        pipe.send(0.0)
         await system.serve()
-
-
-def _run(pipe: Connection, target: str, works: bool) -> None:  # noqa: FBT001  # Process passes by position
-    logging.disable(logging.CRITICAL)
-    _said.append(pipe)
-    asyncio.run(_serve(target, works=works))
-
-
-@contextmanager
-def _started(target: str, *, works: bool) -> Generator[tuple[BaseProcess, Connection]]:
-    """A process, and what it says."""
-    context = multiprocessing.get_context("spawn")
-    near, far = context.Pipe()
-    process = context.Process(target=_run, args=(far, target, works), daemon=True)
-    process.start()
-    far.close()
-    try:
-        _next(near)
-        yield process, near
-    finally:
-        process.kill()
-        process.join()
 
 
 def _next(pipe: Connection) -> float:
@@ -89,15 +63,19 @@ def _next(pipe: Connection) -> float:
     return float(pipe.recv())
 
 
-def _round(target: str, number: int) -> float:
+def _round(target: str, kind: signal.Signals) -> float:
     """For how long nothing begins."""
-    with _started(target, works=True) as (first, _), _started(target, works=False) as (_, second):
+    with other_process(_serve, target, True) as (first, one), other_process(_serve, target, False) as (second, two):
+        for pipe in (one, two):
+            _next(pipe)
         time.sleep(_SETTLE_SECONDS)
-        if first.pid is None:
-            raise RuntimeError("a process that was started has no id")
         at = time.monotonic()
-        os.kill(first.pid, number)
-        return _next(second) - at
+        strike = first.kill if kind == signal.SIGKILL else first.terminate
+        strike()
+        took = _next(two) - at
+        second.kill()
+        second.join()
+        return took
 
 
 def _print(store: str, rounds: dict[signal.Signals, list[float]]) -> None:

@@ -9,23 +9,21 @@ process starts. TARGET is a file of its own if it is left out; any that is named
 from __future__ import annotations
 
 import asyncio
-import logging
-import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.processes import other_process
 from perdure import Actor, ActorSystem, handler
 from perdure.storage.targets import store_of
 from perdure.supervision.balance import differ
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
 _ACTORS = 500
@@ -51,27 +49,6 @@ async def _serve(pipe: Connection, target: str, keys: list[str]) -> None:
         await asyncio.to_thread(pipe.recv)
 
 
-def _work(pipe: Connection, target: str, keys: list[str]) -> None:
-    logging.disable(logging.CRITICAL)
-    asyncio.run(_serve(pipe, target, keys))
-
-
-@contextmanager
-def _process(target: str, keys: list[str]) -> Generator[Connection]:
-    """Another process, with these actors."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_work, args=(there, target, keys), daemon=True)
-    process.start()
-    there.close()
-    try:
-        yield here
-    finally:
-        here.send(None)
-        process.join(30)
-        process.kill()
-
-
 async def _call(client: ActorSystem, keys: Iterator[str], took: list[float]) -> None:
     while True:
         begin = time.perf_counter()
@@ -83,7 +60,7 @@ async def _measured(target: str) -> None:
     keys = [[f"{name}{number}" for number in range(_ACTORS)] for name in "ab"]
     store = store_of(target, client=True)
     async with ActorSystem.client(store) as client:
-        with _process(target, keys[0]) as a, _process(target, keys[1]) as b:
+        with other_process(_serve, target, keys[0]) as (_, a), other_process(_serve, target, keys[1]) as (_, b):
             for pipe in (a, b):
                 await asyncio.to_thread(pipe.recv)
             took: list[float] = []
@@ -91,7 +68,7 @@ async def _measured(target: str) -> None:
             callers = [asyncio.create_task(_call(client, rota, took)) for _ in range(_CALLERS)]
             await asyncio.sleep(_BEFORE_SECONDS)
             before, began = list(took), time.perf_counter()
-            with _process(target, []) as c:
+            with other_process(_serve, target, list[str]()) as (_, c):
                 await asyncio.to_thread(c.recv)
                 came = time.perf_counter()
                 took.clear()

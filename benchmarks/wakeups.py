@@ -9,22 +9,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import multiprocessing
 import statistics
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from benchmarks.processes import other_process
 from perdure import Actor, ActorSystem, handler
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from multiprocessing.connection import Connection
-    from multiprocessing.process import BaseProcess
     from pathlib import Path
 
 _ASKS, _QUICK_ASKS = 500, 100
@@ -52,28 +48,6 @@ async def _serve(pipe: Connection, path: Path, key: str) -> None:
             pipe.send(time.process_time() - before)
 
 
-def _work(pipe: Connection, path: Path, key: str) -> None:
-    logging.disable(logging.CRITICAL)
-    asyncio.run(_serve(pipe, path, key))
-
-
-@contextmanager
-def _other(path: Path, key: str) -> Generator[tuple[Connection, BaseProcess]]:
-    """Another process that has an actor."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_work, args=(there, path, key), daemon=True)
-    process.start()
-    there.close()
-    try:
-        yield here, process
-        if process.is_alive():
-            here.send(None)
-    finally:
-        process.join(10)
-        process.kill()
-
-
 async def _took(neighbour: Neighbour) -> float:
     begin = time.perf_counter()
     await neighbour.ask()
@@ -88,7 +62,7 @@ async def _measured(folder: Path, asks: int, idle_seconds: float, deaths: int) -
     async with ActorSystem(path) as system:
         here = system.get(Neighbour, "here")
         await here.ask()
-        with _other(path, "there") as (pipe, _):
+        with other_process(_serve, path, "there") as (_, pipe):
             await asyncio.to_thread(pipe.recv)
             there = system.get(Neighbour, "there")
             for _ in range(asks):
@@ -99,7 +73,7 @@ async def _measured(folder: Path, asks: int, idle_seconds: float, deaths: int) -
             pipe.send(idle_seconds)
             idle = float(await asyncio.to_thread(pipe.recv)) + time.process_time() - before
         for n in range(deaths):
-            with _other(path, f"dying{n}") as (pipe, process):
+            with other_process(_serve, path, f"dying{n}") as (process, pipe):
                 await asyncio.to_thread(pipe.recv)
                 process.kill()
                 dying.append(await _took(system.get(Neighbour, f"dying{n}")))

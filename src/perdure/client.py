@@ -60,9 +60,11 @@ async def attend(store: Store, host: Host) -> None:
     met = loop.time()
     while True:
         try:
-            await store.wait(_LOOK_SECONDS)
+            heard = await store.wait(_LOOK_SECONDS)
             begin = loop.time()
-            if await store.changed():
+            if heard and not heard.anything:
+                await host.look_at(heard)
+            elif await store.changed():
                 await asyncio.gather(host.outcomes.look(), host.queries.look())
             if begin > met + _MEET_SECONDS:
                 met = begin

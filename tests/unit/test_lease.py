@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from perdure import Actor, ActorSystem, Limits, handler, step
+from perdure import Actor, ActorSystem, Limits, Receipt, handler, step
 from perdure.errors import FencedError, NodeBuried, StorageError
 from perdure.storage.committer import Committer
 from perdure.storage.records import Peer
@@ -177,18 +177,24 @@ class NoHeartbeat(Committer):
         raise StorageError("the database is away")
 
 
+async def in_first_step(system: ActorSystem) -> tuple[Pulse, Receipt[list[str]]]:
+    """A turn of the actor `a` whose first step waits for its gate, and the pulse of the node that has it."""
+    pulse = cast("Pulse", cast("MethodType", host_of(system).stale).__self__)
+    gates["first"] = asyncio.Event()
+    receipt = await system.get(Clerk, "a").steps.tell(["first", "second"])
+    await until(lambda: ran == ["first"])
+    return pulse, receipt
+
+
 async def test_nothing_begins_on_a_node_that_may_be_buried(tmp_path: Path) -> None:
     """Half a lease without a heartbeat that is durable, its turns wait; with the next one they go on."""
     path = tmp_path / "a.db"
     async with ActorSystem(path, limits=QUICK) as system, ActorSystem(path, limits=QUICK):
-        host, clerk = host_of(system), system.get(Clerk, "a")
-        pulse = cast("Pulse", cast("MethodType", host.stale).__self__)
-        gates["first"] = asyncio.Event()
-        receipt = await clerk.steps.tell(["first", "second"])
-        await until(lambda: ran == ["first"])
-        committer, pulse._committer = pulse._committer, NoHeartbeat(host.store)
-        await until(host.stale)
+        pulse, receipt = await in_first_step(system)
+        committer, pulse._committer = pulse._committer, NoHeartbeat(host_of(system).store)
+        await until(pulse.stale)
         gates["first"].set()
+        clerk = system.get(Clerk, "a")
         await clerk.add.tell("later")
         await asyncio.sleep(0.2)
         assert ran == ["first"]
@@ -216,13 +222,9 @@ async def test_a_heartbeat_that_comes_late_is_heard_by_all_who_wait_for_it(tmp_p
     """What had to wait only while it was being committed goes on with it, and not when something else comes."""
     path, limits = tmp_path / "a.db", Limits(lease=60, heartbeat=0.1)
     async with ActorSystem(path, limits=limits) as system, ActorSystem(path, limits=limits):
-        host, clerk = host_of(system), system.get(Clerk, "a")
-        pulse = cast("Pulse", cast("MethodType", host.stale).__self__)
-        gates["first"] = asyncio.Event()
-        receipt = await clerk.steps.tell(["first", "second"])
-        await until(lambda: ran == ["first"])
+        pulse, receipt = await in_first_step(system)
         pulse._committer = late = LateHeartbeat(pulse._committer, pulse._lease)
-        await until(host.stale)
+        await until(pulse.stale)
         gates["first"].set()
         other = await system.get(Clerk, "b").add.tell("new")
         await asyncio.sleep(0.2)

@@ -203,8 +203,10 @@ class Committer:
         self._queue, self._owners, self._futures = [], [], []
         lost: list[tuple[Write, Told, asyncio.Future[Any] | None, Settled | PerdureError]] = []
         for number, (write, owner, future) in enumerate(queued):
-            owned = isinstance(write, Segment | Release) and (again or (write.actor, write.epoch) in mine)
-            owned = owned or (again and isinstance(write, Adopt | Order))
+            if again:
+                owned = isinstance(write, Segment | Release | Adopt | Order)
+            else:
+                owned = isinstance(write, Segment | Release) and (write.actor, write.epoch) in mine
             if owned or (number < before and not again):
                 lost.append((write, owner, future, error))
             else:

@@ -29,6 +29,8 @@ SLOWEST_SECONDS = 0.25
 """How long a database is left in peace that has to be asked."""
 _FASTEST_SECONDS = 0.005
 REMEMBERED = 10_000
+MANY = 1_000
+"""Past so many actors and ends for a node at once, it may as well look at everything."""
 
 
 @frozen

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from perdure.storage.hints import ANYBODY, Ear, remember
+from perdure.storage.hints import ANYBODY, MANY, Ear, remember
 from perdure.storage.postgres_link import Link, said
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ _SOMEBODY = "*"
 """Who may have said something while nobody listened."""
 _TOGETHER = 300
 """Words of one notification, which has room for 8,000 bytes."""
-_AT_ONCE = 1_000
-"""Past so many words for a node at once, it may as well look at everything."""
 
 
 class Notices:
@@ -191,7 +189,7 @@ class Notices:
     def _payloads(self, words: Collection[str]) -> list[str]:
         """What is said in one channel: "look" by itself, which says all but what is waited for."""
         waits = [word for word in words if word[:1] == "w"]
-        look = "" in words or len(words) - len(waits) > _AT_ONCE
+        look = "" in words or len(words) - len(waits) > MANY
         left = waits if look else list(words)
         parts = [left[start : start + _TOGETHER] for start in range(0, len(left), _TOGETHER)]
         return [self._node] * look + [" ".join([self._node, *part]) for part in parts]

@@ -172,9 +172,7 @@ class SQLiteStore(Reading):
             with suppress(sqlite3.Error, ValueError):
                 await hop(self._writer, self._locked, self._leave)
                 if self._presence is not None:
-                    self._presence.wakes.tell(
-                        News({ANYBODY})
-                    )  # closing may take a while, and they need not wait for it
+                    self._presence.wakes.tell(News({ANYBODY}))  # they need not wait for the rest of it
         await self._disconnect()
 
     def _leave(self) -> None:

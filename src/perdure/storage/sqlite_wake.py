@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from perdure.storage.hints import ANYBODY, REMEMBERED, SLOWEST_SECONDS, Ear, remember
+from perdure.storage.hints import ANYBODY, MANY, REMEMBERED, SLOWEST_SECONDS, Ear, remember
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator
@@ -56,8 +56,6 @@ _LOG = logging.getLogger("perdure.storage")
 _HINT = b"\0" * 8
 _ACTOR, _END, _WAIT = (kind << 56 for kind in (1, 2, 3))
 _NUMBER = (1 << 56) - 1
-_AT_ONCE = 1_000
-"""Past so many numbers for a peer at once, it may as well look at everything."""
 _PATH_BYTES = 103  # of macOS; Linux has 107
 _BACKLOG = 128
 _READ_BYTES = 1 << 16
@@ -317,7 +315,7 @@ class Wakes:
 
 
 def _packed(kind: int, numbers: Collection[int]) -> bytes:
-    if len(numbers) > _AT_ONCE:
+    if len(numbers) > MANY:
         return _HINT
     return struct.pack(f">{len(numbers)}Q", *(kind | number for number in numbers))
 

@@ -103,7 +103,9 @@ class Sweep:
         self._orders = orders
         self._anew = True
         self._begun = False
+        """Whether the root's tree stands; nothing is claimed before."""
         self._adopted: asyncio.Event = asyncio.Event()
+        """Set once what nobody had was taken up for the first time."""
         self._departed: set[str] = set()
         self._burying: set[str] = set()
         self._owes_burial = False
