@@ -18,7 +18,6 @@ from perdure.errors import (
     ActorStopped,
     AskTimeout,
     BlockedLoopError,
-    BlockedLoopWarning,
     ChildError,
     ClientError,
     DeadLetterError,
@@ -27,7 +26,6 @@ from perdure.errors import (
     EscalationError,
     IdReusedError,
     LimitError,
-    LimitWarning,
     MailboxFull,
     MessageCancelled,
     MessageExpired,
@@ -55,6 +53,15 @@ from perdure.storage.seal_keys import environment_keys
 from perdure.supervision.strategy import Backoff, Directive, Failure, OneForAll, OneForOne, RestForOne, Retry, Strategy
 from perdure.supervision.supervisor import ChildCounts, ChildStatus, Supervisor
 from perdure.system import ActorSystem
+from perdure.warning_types import (
+    BlockedLoopWarning,
+    DuplicateWorkWarning,
+    IdleTurnWarning,
+    LargeStateWarning,
+    LimitWarning,
+    PerdureWarning,
+    UnknownKindWarning,
+)
 
 __all__ = [
     "ActivationError",
@@ -76,11 +83,14 @@ __all__ = [
     "DeadLetterError",
     "DeadlockError",
     "Directive",
+    "DuplicateWorkWarning",
     "EncodingError",
     "Encrypted",
     "EscalationError",
     "Failure",
     "IdReusedError",
+    "IdleTurnWarning",
+    "LargeStateWarning",
     "Limit",
     "LimitError",
     "LimitWarning",
@@ -94,6 +104,7 @@ __all__ = [
     "OneForOne",
     "OutcomeUnknownError",
     "PerdureError",
+    "PerdureWarning",
     "QueryError",
     "QueryTimeout",
     "Receipt",
@@ -114,6 +125,7 @@ __all__ = [
     "TargetError",
     "Terminated",
     "UnknownKeyError",
+    "UnknownKindWarning",
     "UnsignedError",
     "__version__",
     "environment_keys",

@@ -420,30 +420,3 @@ class ApplicationError(PerdureError):
     def __init__(self, text: str, reason: Literal["malformed", "no_module", "no_attribute", "wrong_type"]) -> None:
         super().__init__(text)
         self.reason = reason
-
-
-# warnings -------------------------------------------------------------------------------------------------------------
-
-
-class PerdureWarning(UserWarning):
-    """Base of perdure's warnings."""
-
-
-class UnknownKindWarning(PerdureWarning):
-    """Mail waits for a kind that no imported module defines, or that no process has the tags for; it is left alone."""
-
-
-class DuplicateWorkWarning(PerdureWarning):
-    """A message without an id equals one that an earlier process left unfinished: give work an id."""
-
-
-class LargeStateWarning(PerdureWarning):
-    """An actor's state has grown past 256 KiB and is written at every turn that changes it."""
-
-
-class LimitWarning(PerdureWarning):
-    """Another process defines a `Limit` otherwise than this one does; the one that was started last is right."""
-
-
-class BlockedLoopWarning(PerdureWarning):
-    """A handler blocks the event loop, and with it every actor: call what blocks in a plain `@step`, or await it."""

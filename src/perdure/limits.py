@@ -29,6 +29,8 @@ class Limits:
         blocked_warning: Seconds that a handler may block the event loop before a `BlockedLoopWarning` names it; noticed
             after twice that at the latest. `math.inf` for never.
         blocked_failure: Seconds after which blocking the loop is a failure of the actor. `math.inf` for never.
+        idle_warning: Seconds that a handler may wait outside of perdure, as `asyncio.sleep` does, before an
+            `IdleTurnWarning` names it. `math.inf` for never.
         lease: Seconds after which a node that gives no sign of life is taken for dead; half of them after its last
             sign, it begins nothing itself. How long work rests if a machine is lost; on SQLite, the kernel tells at
             once of a process that died.
@@ -52,6 +54,7 @@ class Limits:
     grace: float = field(default=5.0, converter=seconds)
     blocked_warning: float = field(default=0.5, converter=seconds)
     blocked_failure: float = field(default=10.0, converter=seconds)
+    idle_warning: float = field(default=60.0, converter=seconds)
     lease: float = field(default=15.0, converter=seconds)
     heartbeat: float = field(default=3.0, converter=seconds)
     imbalance: float = 0.2
@@ -73,7 +76,7 @@ class Limits:
                 f"Limits(imbalance={self.imbalance}): must be between 0.01 and 1, the part of its actors by which a "
                 "process may have more than another; 1 for giving none away"
             )
-        for name in ("blocked_warning", "blocked_failure"):
+        for name in ("blocked_warning", "blocked_failure", "idle_warning"):
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"Limits({name}={getattr(self, name)}): must be more than 0 seconds; math.inf for never"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import warnings
 from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from perdure import Actor, ActorSystem, DeadLetterError, Limits, Retry, handler, query, step
-from perdure.errors import DuplicateWorkWarning, LargeStateWarning
 from perdure.storage.history_writes import Purge, Purged
 from perdure.storage.records import Loaded
 from perdure.storage.sqlite import SQLiteStore
+from perdure.warning_types import DuplicateWorkWarning, LargeStateWarning
 from tests.unit.crashing import crashing, host_of
 from tests.unit.observing import until
 
@@ -174,3 +175,15 @@ async def test_large_state_is_spoken_of(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db") as system:
         with pytest.warns(LargeStateWarning, match="most of it in 'text'"):
             await system.get(Keeper, "k").fill(300_000)
+
+
+async def test_large_state_that_is_an_error_fails_no_turn(tmp_path: Path) -> None:
+    """The turn went well; who made an error of the warning hears of it from the event loop."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", LargeStateWarning)
+            assert await system.get(Keeper, "k").fill(300_000) is None
+            assert await system.get(Keeper, "k").add(1) == 1
+        assert [type(complaint) for complaint in complaints] == [LargeStateWarning] * 2

@@ -27,8 +27,9 @@ from perdure import (
     step,
 )
 from perdure.actors.names import kinds
-from perdure.errors import StateError, SystemClosedError, UnknownKindWarning
+from perdure.errors import StateError, SystemClosedError
 from perdure.storage.writes import Claim, Claimed
+from perdure.warning_types import UnknownKindWarning
 from tests.unit.crashing import crashing, disown_actors, host_of
 from tests.unit.observing import files_in, until
 

@@ -12,11 +12,12 @@ import pytest
 
 from perdure import Actor, ActorSystem, Child, OneForOne, Supervisor, handler
 from perdure.actors.names import kinds
-from perdure.errors import ActorDefinitionError, UnknownKindWarning
+from perdure.errors import ActorDefinitionError
 from perdure.storage.records import NodeRecord
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Beat
 from perdure.supervision.alarm import Alarm, unrunnable
+from perdure.warning_types import UnknownKindWarning
 from tests.unit.crashing import host_of
 from tests.unit.observing import until
 

@@ -22,8 +22,9 @@ import pytest
 
 from perdure import Actor, ActorSystem, Child, Failure, Limits, Rejected, Supervisor, handler, step
 from perdure.actors.watchdog import Watchdog
-from perdure.errors import BlockedLoopError, BlockedLoopWarning
+from perdure.errors import BlockedLoopError
 from perdure.supervision.strategy import Directive
+from perdure.warning_types import BlockedLoopWarning
 from tests.unit.crashing import host_of
 from tests.unit.observing import until
 

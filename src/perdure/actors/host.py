@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors.activation import Activation
@@ -22,6 +23,7 @@ from perdure.actors.ref import Reference
 from perdure.actors.sealing import close_state
 from perdure.actors.sending import Sending
 from perdure.actors.slots import Slots
+from perdure.actors.stacks import stack_of_task
 from perdure.actors.stops import Evicted
 from perdure.actors.workers import Workers
 from perdure.errors import (
@@ -31,6 +33,7 @@ from perdure.errors import (
 )
 from perdure.storage.records import Address
 from perdure.storage.writes import Appended, Beat, Committed, Placed, Spawn
+from perdure.warning_types import IdleTurnWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from perdure.actors.actor import Actor
     from perdure.actors.handler import Query
     from perdure.actors.relatives import Overseer
+    from perdure.actors.turn import Turn
     from perdure.limits import Limits
     from perdure.storage.committer import Committer
     from perdure.storage.hints import Heard
@@ -267,8 +271,23 @@ class Host(Sending):
             if turn is not None:
                 if now - turn.last_change > self.limits.evict_after and turn.waits_durably():
                     turn.stop(Evicted("it waits long"))
+                elif now - turn.last_change > self.limits.idle_warning and turn.idles and not turn.idleness_told:
+                    turn.idleness_told = True
+                    self._tell_idleness(activation, turn)
             elif activation.idle and now - activation.idle_since > activation.spec.passivate_after:
                 self.spawn_task(activation.retire(), f"perdure passivation of {activation.address}")
+
+    def _tell_idleness(self, activation: Activation, turn: Turn) -> None:
+        if activation.worker is None:
+            return
+        stack = stack_of_task(activation.worker)
+        text = (
+            f"{activation.address}: '{turn.mail.handler}' (message '{turn.mail.id}') has waited for more than "
+            f"{self.limits.idle_warning:g} s at {stack.file}:{stack.line}, for something that perdure does not know: "
+            "after a crash it waits anew, and nothing else is handled here meanwhile. Wait with perdure.sleep() or in "
+            "a step."
+        )
+        self.loop.call_soon(warnings.warn_explicit, text, IdleTurnWarning, stack.file, stack.line)
 
     async def look(self) -> None:
         """Notice what other processes committed for this node's actors."""

@@ -18,9 +18,10 @@ from perdure.actors.actor import Actor, bind, read_only
 from perdure.actors.port import decoding_port
 from perdure.actors.scope import current
 from perdure.actors.sealing import SEAL_ERRORS, close_state, open_state
-from perdure.errors import ActivationError, LargeStateWarning, StateError, StateMisfit
+from perdure.errors import ActivationError, StateError, StateMisfit
 from perdure.storage.record_codec import join, split
 from perdure.storage.records import Snapshot
+from perdure.warning_types import LargeStateWarning
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -87,13 +88,13 @@ class Living:
         state = join(self.fields)
         if len(state) > _LARGE_STATE_BYTES:
             largest = max(self.fields, key=lambda field: len(self.fields[field]))
-            warnings.warn(
+            # Where warnings are errors, this one is not to fail a turn that went well.
+            text = (
                 f"{self.name} holds {len(state) >> 10} KiB of state, most of it in '{largest}' "
                 f"({len(self.fields[largest])} bytes), written at every turn that changes it. "
-                "Keep large values outside.",
-                LargeStateWarning,
-                stacklevel=2,
+                "Keep large values outside."
             )
+            asyncio.get_running_loop().call_soon(warnings.warn, text, LargeStateWarning)
         seal = self._port.seal
         if seal is not None:
             state = close_state(seal, state, self._address, self.spec)

@@ -7,7 +7,8 @@ import warnings
 from collections import deque
 from typing import TYPE_CHECKING
 
-from perdure.errors import DuplicateWorkWarning, StorageError
+from perdure.errors import StorageError
+from perdure.warning_types import DuplicateWorkWarning
 
 if TYPE_CHECKING:
     from perdure.actors.host import Host

@@ -200,6 +200,11 @@ class Segments:
         """Whether anything of it waits in perdure: for a moment only, unless nothing may begin here any more."""
         return bool(self._waiting)
 
+    @property
+    def idles(self) -> bool:
+        """Whether nothing of it is in perdure's hands: its handler awaits something else, such as `asyncio.sleep`."""
+        return not self._flying and not self._waiting
+
     def may_wait_durably(self) -> bool:
         """Whether all that is in flight waits for replies, receipts and time, all of them on disk."""
         return 0 < self._flying == self._durable_waits and not self._unlooked and self.handout.quiet

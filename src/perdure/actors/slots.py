@@ -20,9 +20,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from perdure.actors.flight import wake
-from perdure.errors import LimitWarning, PerdureError, SystemClosedError
+from perdure.errors import PerdureError, SystemClosedError
 from perdure.storage.allotment import allot, usable_seconds
 from perdure.storage.limit_writes import Demand, Grants, Slot, Want
+from perdure.warning_types import LimitWarning
 
 if TYPE_CHECKING:
     from perdure.actors.host import Host

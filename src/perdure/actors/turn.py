@@ -56,6 +56,8 @@ class Turn(Segments):
 
     slot: TurnSlot | None = None
     """Under the limit of its kind."""
+    idleness_told = False
+    """Whether it was said that it waits long for something unknown."""
     started_children = 0
     """How many children without a key its handler has started."""
 

@@ -27,7 +27,8 @@ from perdure.actors.scope import current
 from perdure.actors.stacks import is_debugged, stack_of_thread
 from perdure.actors.stops import Blocked
 from perdure.actors.stubborn import stop_handler
-from perdure.errors import BlockedLoopError, BlockedLoopWarning
+from perdure.errors import BlockedLoopError
+from perdure.warning_types import BlockedLoopWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING
 
-from perdure.errors import UnknownKindWarning
+from perdure.warning_types import UnknownKindWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
