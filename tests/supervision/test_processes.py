@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -23,7 +24,7 @@ from perdure import (
 )
 from perdure.storage.records import Level
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.writes import Adopt, Bury, Settled, Write
+from perdure.storage.writes import Adopt, Bury, Declare, Settled, Write
 from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
 from tests.supervision.seeing import crash, is_in, states
 from tests.unit.observing import until
@@ -60,14 +61,27 @@ class Hirer(Supervisor, kind="processes.hirer"):
 
 
 class Standing(SQLiteStore):
-    """Stands still before a child is started at run time, until the test lets it go on."""
+    """Stands still before children are started or declared, until the test lets it go on."""
 
     async def write(self, batch: Sequence[Write]) -> list[Settled]:
         """See `Store.write`."""
         if "adopt" in gates and any(isinstance(one, Adopt) for one in batch):
             events.append("adopting")
             await gates.pop("adopt").wait()
+        if "declare" in gates and any(isinstance(one, Declare) for one in batch):
+            events.append("declaring")
+            await gates.pop("declare").wait()
         return await super().write(batch)
+
+
+class Team(Supervisor, kind="processes.team"):
+    """Has other children after a deployment."""
+
+    release: ClassVar[list[Child[Worker]]] = []
+
+    def children(self) -> list[Child[Worker]]:
+        """See `Supervisor.children`."""
+        return self.release
 
 
 @asynccontextmanager
@@ -192,3 +206,47 @@ async def test_who_was_taken_for_dead_starts_no_child(tmp_path: Path) -> None:
         gate.set()
         assert await first.get(Worker, "other").add(1) == 1  # whatever is sent again went before it
         assert await states(second, Hirer, "h") == {}
+
+
+async def _bury_the_one_that_declares(second: ActorSystem) -> None:
+    await until(lambda: "declaring" in events)
+    (peer,) = await second._store.peers()  # noqa: SLF001  # no public way to bury a node that lives
+    await second._store.write([Bury(peer.id, 5, 1.0)])  # noqa: SLF001  # see above
+
+
+async def test_who_was_taken_for_dead_while_it_opened_drops_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What newer code has declared meanwhile stays, and whoever stood still opens all the same."""
+    path = tmp_path / "a.db"
+    gate = gates["declare"] = asyncio.Event()
+    monkeypatch.setattr(Team, "release", workers("a"))
+    first = ActorSystem(Standing(path), root=Team)
+    opening = asyncio.create_task(first.__aenter__())
+    async with ActorSystem(path) as second:
+        await _bury_the_one_that_declares(second)
+        monkeypatch.setattr(Team, "release", workers("a", "b"))
+        async with ActorSystem(path, root=Team) as third:
+            assert await states(third, Team) == {"a": "running", "b": "running"}
+            monkeypatch.setattr(Team, "release", workers("a"))  # the code of the first
+            gate.set()
+            await opening
+            assert await states(third, Team) == {"a": "running", "b": "running"}
+            await first.__aexit__(None, None, None)
+
+
+async def test_who_was_taken_for_dead_while_it_opened_starts_its_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If nobody else has, it does so under its new name, and is open only then."""
+    gate = gates["declare"] = asyncio.Event()
+    monkeypatch.setattr(Team, "release", workers("a"))
+    first = ActorSystem(Standing(tmp_path / "a.db"), root=Team)
+    opening = asyncio.create_task(first.__aenter__())
+    async with ActorSystem.client(f"sqlite:///{tmp_path / 'a.db'}") as second:
+        await _bury_the_one_that_declares(second)
+    gate.set()
+    await opening
+    assert await states(first, Team) == {"a": "running"}
+    assert events.count("+a") == 1
+    await first.__aexit__(None, None, None)

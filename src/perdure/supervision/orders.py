@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from perdure.errors import ActivationError, ChildError, FencedError, PerdureError, StartError
+from perdure.errors import ActivationError, ChildError, FencedError, NodeBuried, PerdureError, StartError
 from perdure.storage.committer import settle
 from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed, Yield
 from perdure.supervision.strategy import Ended, OneForOne
@@ -327,17 +327,17 @@ class Orders:
     async def boot(self, spawn: Spawn) -> None:
         """Start the root of the application's tree. Raises `StartError` if it, or one below it, does not start."""
         settled = await self._committer.write(spawn)
-        if not isinstance(settled, Placed):
+        member = await self._store.member(spawn.to)
+        if not isinstance(settled, Placed) or member is None:
             raise StartError(f"{spawn.to}: could not be made: {settled!r}")
         self._judge.top = settled.actor
-        member = await self._store.member(spawn.to)
-        if member is None:
-            raise StartError(f"{spawn.to}: is not there after it was made. This is a bug.")
         try:
             with self._newest_about([member]) as serial:
                 await self._start(member, serial)
         except ActivationError as error:
             raise error if isinstance(error, StartError) else StartError(str(error)) from error
+        except NodeBuried:
+            await self.boot(spawn)  # under another name now; others may have the root by then
 
     async def recover(self, *, everything: bool) -> None:
         """Go on with orders that nobody carries out; after a death, start supervisors that nobody has."""
