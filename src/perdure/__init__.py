@@ -56,6 +56,7 @@ from perdure.system import ActorSystem
 from perdure.warning_types import (
     BlockedLoopWarning,
     DuplicateWorkWarning,
+    EffectWarning,
     IdleTurnWarning,
     LargeStateWarning,
     LimitWarning,
@@ -84,6 +85,7 @@ __all__ = [
     "DeadlockError",
     "Directive",
     "DuplicateWorkWarning",
+    "EffectWarning",
     "EncodingError",
     "Encrypted",
     "EscalationError",

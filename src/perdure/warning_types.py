@@ -33,3 +33,10 @@ class BlockedLoopWarning(PerdureWarning):
 
 class IdleTurnWarning(PerdureWarning):
     """A handler waits for long for something that perdure does not know: use `perdure.sleep`, a step or a message."""
+
+
+class EffectWarning(PerdureWarning):
+    """A handler writes a file, connects or starts a program outside a step, and would do so again on replay.
+
+    Noticed in tests (`perdure.testing.plugin`) and where the event loop is debugged (`python -X dev`).
+    """

@@ -181,7 +181,7 @@ async def test_a_blocking_handler_is_named(
     assert sum("blocked the event loop" in record.message for record in caplog.records) == 1
 
 
-@pytest.mark.filterwarnings("ignore::perdure.errors.BlockedLoopWarning")
+@pytest.mark.filterwarnings("ignore::perdure.BlockedLoopWarning")
 async def test_the_log_says_so_while_the_loop_is_blocked() -> None:
     """A handler that never comes back is in the log all the same."""
     said = threading.Event()
@@ -221,7 +221,7 @@ async def test_a_search_that_holds_the_interpreter_is_named(caught: list[warning
 
 
 @pytest.mark.parametrize("name", ["hog", "hog_and_wait", "hog_and_refuse"])
-@pytest.mark.filterwarnings("ignore::perdure.errors.BlockedLoopWarning")
+@pytest.mark.filterwarnings("ignore::perdure.BlockedLoopWarning")
 async def test_blocking_for_long_is_a_failure(name: str) -> None:
     """The supervisor hears of it with the stack, the attempt counts, and nobody else's message is touched."""
     async with ActorSystem(":memory:", root=Crew, limits=_FAILURE) as system, asyncio.timeout(10):
@@ -240,7 +240,7 @@ async def test_blocking_for_long_is_a_failure(name: str) -> None:
     assert f"in {name}\n    block(seconds)" in failure.traceback
 
 
-@pytest.mark.filterwarnings("ignore::perdure.errors.BlockedLoopWarning")
+@pytest.mark.filterwarnings("ignore::perdure.BlockedLoopWarning")
 async def test_a_step_that_blocked_is_not_done_again() -> None:
     """The turn fails, but what its step had done is on disk."""
     async with ActorSystem(":memory:", root=Crew, limits=_FAILURE) as system, asyncio.timeout(10):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.actors.activation import Activation
 from perdure.actors.blame import BlameGate
+from perdure.actors.effects import watch_effects
 from perdure.actors.floor import Floor
 from perdure.actors.giving import Giving
 from perdure.actors.leaving import Leaving
@@ -78,6 +79,8 @@ class Host(Sending):
         self.leaving: Leaving | None = None
         self._departure: asyncio.Task[None] | None = None
         self.left = asyncio.Event()
+        if self.loop.get_debug():
+            watch_effects()
         self.stale: Callable[[], bool] = bool
         """Whether this node may begin nothing, for it may soon be taken for dead."""
         self.renewal: Callable[[], asyncio.Future[None]] = self.loop.create_future

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _PACKAGE = str(Path(__file__).parents[1])
-_LIBRARIES = (_PACKAGE, *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+_INSTALLED = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))  # often a folder within that
+_LIBRARIES = (_PACKAGE, *_STANDARD, *_INSTALLED)
 _BEFORE_A_HANDLER = (str(Path(__file__).with_name("attempt.py")), str(Path("asyncio", "events.py")))
 _DEBUGGERS = {"bdb", "pdb", "pydevd", "_pydevd_bundle", "debugpy"}
 
@@ -57,6 +59,17 @@ def is_debugged(thread: int) -> bool:
     return frame is not None and any(
         str(each.f_globals.get("__name__")).partition(".")[0] in _DEBUGGERS for each, _ in traceback.walk_stack(frame)
     )
+
+
+def is_own_work(frame: FrameType | None) -> bool:
+    """Whether what runs was called by perdure for itself: no code of the program or of a library asked for it."""
+    while frame is not None and _is_standard(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame is None or frame.f_code.co_filename.startswith((_PACKAGE, "<frozen importlib"))
+
+
+def _is_standard(file: str) -> bool:
+    return file.startswith(_STANDARD) and not file.startswith(_INSTALLED)
 
 
 def _awaited(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:

@@ -14,6 +14,8 @@ and in a test:
 | `PERDURE_TEST_POSTGRES` | a server that runs already, as a URL with a database; then none is started |
 | `PERDURE_TEST_POSTGRES_VERSION` | the version to start; 18 if it is not set |
 
+With it, a handler that does something outside of a step is named (`EffectWarning`).
+
 The package that brings the server being absent is an error, and never a skip.
 """
 
@@ -24,10 +26,16 @@ from collections.abc import Generator
 
 import pytest
 
+from perdure.actors.effects import watch_effects
 from perdure.testing.postgres import PostgresServer, fresh_schema
 
 SERVER = "PERDURE_TEST_POSTGRES"
 VERSION = "PERDURE_TEST_POSTGRES_VERSION"
+
+
+def pytest_configure() -> None:
+    """Have handlers that do something outside of a step warned of: see `EffectWarning`."""
+    watch_effects()
 
 
 def pytest_report_header() -> str:
