@@ -97,20 +97,23 @@ async def run(target: str, folder: Path, *, seed: int, blows: Blows, begin: Begi
         over = asyncio.Event()
         sending = asyncio.create_task(_send(load, over, blows.every))
         await nodes.strike(blows)
+        left = load.open
         over.set()
         try:
             async with asyncio.timeout(DONE_LEASES * blows.lease + BUSY_SECONDS):
                 await sending
                 await load.settle()
         except TimeoutError:
-            left = f"{load.open} of {load.count} messages left"
-            raise AssertionError(f"not done: seed {seed}; {nodes}; {left}; {seen}; {nodes.errors()[-3_000:]}") from None
+            undone = f"{load.open} of {load.count} messages left"
+            raise AssertionError(
+                f"not done: seed {seed}; {nodes}; {undone}; {seen}; {nodes.errors()[-3_000:]}"
+            ) from None
         finally:
             sending.cancel()
             load.end()
         took = loop.time() - nodes.healed
     said = f"{nodes}, of which {nodes.hits} in the middle of a step, {load.count} messages, {seen}"
-    print(f"seed {seed}: {said}, done {took:.1f} s after the last blow")  # noqa: T201  # `make torture` tells it
+    print(f"seed {seed}: {said}, done {took:.1f} s after the last blow, when {left} were open")  # noqa: T201  # `make torture` tells it
     assert nodes.hits >= blows.kills // 25, f"{said}: the blows came at the wrong times"
     assert not seen.wrong
     assert seen.activations > len(KEYS)
