@@ -10,6 +10,7 @@ import pytest
 from attrs import define
 
 from perdure import Actor, ActorSystem, handler
+from perdure.console.inspect import Inspector
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.postgres_clock import ServerClock
 from perdure.testing.conformance.nodes import started
@@ -159,3 +160,13 @@ async def test_every_heartbeat_reads_the_servers_clock(postgres: str, monkeypatc
     assert lost.ahead < -HOUR / 2
     assert node.store.timestamp() == pytest.approx(time.time() - HOUR, abs=HOUR / 2)
     await node.store.close()
+
+
+async def test_the_console_goes_by_the_servers_clock(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks from a machine an hour ahead is not told that all of it was an hour ago."""
+    async with ActorSystem(postgres) as system:
+        await system.get(Bell, "b").ring.options(id="now")("now")
+    right = time.time()
+    set_clock(monkeypatch, HOUR)
+    inspector = Inspector(postgres)
+    assert inspector.overview().read == pytest.approx(right, abs=HOUR / 2)

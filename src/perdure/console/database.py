@@ -51,6 +51,10 @@ class Moment(Protocol):
         """All rows of a query; parameters that it does not name are ignored."""
         ...
 
+    def now(self) -> float:
+        """The time by the database's clock, as `time.time` gives it."""
+        ...
+
     def live(self, nodes: Collection[str]) -> dict[str, bool | None]:
         """Whether the processes of nodes are there now; none where that cannot be found out."""
         ...

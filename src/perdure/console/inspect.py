@@ -12,7 +12,6 @@ It works beside a live system, of this process or another, and on what a dead on
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import evolve
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from perdure.console.database import Moment
     from perdure.console.views import ActorView, MessageView, StepView, TreeView
 
 T = TypeVar("T")
@@ -44,12 +44,12 @@ class Inspector:
 
     Args:
         target: The database, as `ActorSystem` is given it: a file, or `postgresql://…`.
-        clock: Where it takes its time from.
+        clock: Where it takes its time from; the database's clock, if it is not given.
         keys: Of the system's seal: what is encrypted is shown, and what is signed is verified.
     """
 
     def __init__(
-        self, target: str | os.PathLike[str], clock: Callable[[], float] = time.time, keys: Sequence[bytes] = ()
+        self, target: str | os.PathLike[str], clock: Callable[[], float] | None = None, keys: Sequence[bytes] = ()
     ) -> None:
         self._database = database_of(target)
         self._clock = clock
@@ -64,8 +64,11 @@ class Inspector:
         return self._database.name
 
     def _read(self, query: Callable[[Reading], T]) -> T:
-        now = self._clock()
-        return self._database.read(lambda moment: query(Reading(moment, self._database.name, now, self._lens)))
+        def look(moment: Moment) -> T:
+            now = moment.now() if self._clock is None else self._clock()
+            return query(Reading(moment, self._database.name, now, self._lens))
+
+        return self._database.read(look)
 
     # actors -----------------------------------------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class Operator:
         waiting: dict[Address, HeldUp] = {}
 
         def look(moment: Moment, some: Sequence[int]) -> None:
-            reading = Reading(moment, self._database.name, self._clock())
+            reading = Reading(moment, self._database.name, moment.now())
             found = rows.places(moment, some, reading.now)
             reading.know(row.owner for row in found.values())
             for row in (found[seq] for seq in some if seq in found):
@@ -235,7 +235,7 @@ class Operator:
         """How many of some processes are there."""
 
         def look(moment: Moment) -> int:
-            reading = Reading(moment, self._database.name, self._clock())
+            reading = Reading(moment, self._database.name, moment.now())
             reading.know(nodes)
             found = [reading.node(node) for node in nodes]
             return sum(node is not None and node.live is not False for node in found)

@@ -71,6 +71,10 @@ class PostgresMoment:
         text, values = positional(sql, parameters)
         return self._connection.fetch(text, *values)
 
+    def now(self) -> float:
+        """By the server's clock; this machine's may be another."""
+        return self._connection.clock()
+
     def live(self, nodes: Collection[str]) -> dict[str, bool | None]:
         """Whether they are connected to the server. A pooler's connections and a standby's say nothing of them."""
         if not nodes or self._where.pooler or self._connection.fetch("SELECT pg_is_in_recovery()") != [(False,)]:

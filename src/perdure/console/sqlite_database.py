@@ -71,6 +71,10 @@ class SQLiteMoment:
         text, values = positional(sql, parameters)
         return self._connection.fetch(text, *values)
 
+    def now(self) -> float:
+        """By this machine's clock, as for all processes on the file."""
+        return time.time()
+
     def live(self, nodes: Collection[str]) -> dict[str, bool | None]:
         """As the kernel's locks on their files say."""
         return {node: lock_is_held(self._path, node) for node in nodes}
