@@ -32,6 +32,15 @@ def run(*args: str) -> Result:
     return CliRunner().invoke(main, args, env={"COLUMNS": "300"})
 
 
+def read_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a folder be one that nobody may write to, whoever runs the tests."""
+
+    def access(path: Path, _: int) -> bool:
+        return folder not in (Path(path), *Path(path).parents)
+
+    monkeypatch.setattr(os, "access", access)
+
+
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 @pytest.mark.parametrize("command", ["backup", "copy"])
 def test_what_is_told_to_end_leaves_nothing(command: str, number: str, code: int, tmp_path: Path) -> None:
@@ -90,7 +99,7 @@ def test_a_place_where_no_file_can_be_is_named(tmp_path: Path, monkeypatch: pyte
             assert result.exit_code == 2, place
             assert said in result.stderr
             assert "s3cret" not in result.stderr
-    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / "folder")
+    read_only(tmp_path / "folder", monkeypatch)
     result = run("backup", "--db", str(tmp_path / "a.db"), str(tmp_path / "folder" / "b.db"))
     assert result.exit_code == 2
     assert f"{tmp_path}/folder is read-only" in result.stderr
@@ -101,7 +110,7 @@ def test_what_is_read_only_can_be_copied(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "old").mkdir()
     old, new = tmp_path / "old" / "a.db", tmp_path / "b.db"
     write(old, 1)
-    monkeypatch.setattr(os, "access", lambda path, _: old.parent not in (Path(path), *Path(path).parents))
+    read_only(old.parent, monkeypatch)
     copied = run("copy", str(old), str(new))
     assert copied.exit_code == 0, copied.stderr
     assert run("copy", "--verify-only", str(new), str(old)).exit_code == 0
