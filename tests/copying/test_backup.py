@@ -13,6 +13,7 @@ from perdure import ActorSystem
 from perdure.errors import CopyDiffersError, NotEmptyError, TargetError
 from perdure.storage.copying import backup
 from perdure.storage.copying.backup import back_up
+from perdure.storage.copying.partial import Partial
 from tests.copying import town
 from tests.copying.conftest import Kind, NewTarget
 from tests.copying.town import Worker
@@ -120,10 +121,10 @@ def test_a_damaged_backup_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     write(tmp_path / "a.db", 500)
     copy_pages = backup._copy_pages  # noqa: SLF001  # between the writing and the verifying
 
-    def damaged(path: Path, to: Path) -> tuple[tuple[str, int], ...]:
+    def damaged(path: Path, to: Partial) -> tuple[tuple[str, int], ...]:
         counts = copy_pages(path, to)
-        size = to.stat().st_size
-        with to.open("r+b") as file:
+        size = to.path.stat().st_size
+        with to.path.open("r+b") as file:
             file.seek(size // 8192 * 4096)
             file.write(b"\xff" * 4096)
         return counts

@@ -1,7 +1,7 @@
 """The command line: what people see on the read model, what they do by hand, and `perdure demo`.
 
 Exit codes: 0; 1 for an actor or message that is not there or does not allow what is asked, and for a copy that differs;
-2 for a wrong call or a database that cannot be used. Those of `perdure run` are in `run.py`.
+2 for a wrong call or a database that cannot be used; 130 for Ctrl-C. Those of `perdure run` are in `run.py`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ Function = TypeVar("Function", bound="Callable[..., object]")
 
 NOT_FOUND = 1
 WRONG_TARGET = 2
+INTERRUPTED = 130
 
 _PIPED_WIDTH = 120
 _NARROWEST = 40
@@ -327,6 +328,9 @@ def _report(
     except PerdureError as error:
         click.echo(f"perdure: {clean(str(error))}", err=True)
         context.exit(NOT_FOUND if isinstance(error, ActorError) else WRONG_TARGET)
+    except KeyboardInterrupt:  # which click would end with 1, as if something differed
+        click.echo("perdure: interrupted", err=True)
+        context.exit(INTERRUPTED)
     _write(render_json(view) + "\n" if as_json else _drawn(draw(view)))
     return view
 

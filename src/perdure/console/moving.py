@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -11,6 +15,7 @@ from perdure.storage.copying import backup
 from perdure.storage.copying import copy as copies
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from perdure.storage.copying.copy import Copied
@@ -60,7 +65,8 @@ class Copy:
 def back_up(target: str, destination: Path, *, replaces: bool) -> Backup:
     """See `storage.copying.backup.back_up`."""
     began = time.monotonic()
-    made = backup.back_up(target, destination, replaces=replaces)
+    with _undone_by_sigterm():
+        made = backup.back_up(target, destination, replaces=replaces)
     counts = tuple(TableCount(name, rows) for name, rows in made.counts)
     return Backup(made.source, str(made.path), made.size, time.monotonic() - began, counts)
 
@@ -68,13 +74,27 @@ def back_up(target: str, destination: Path, *, replaces: bool) -> Backup:
 def copy(source: str, destination: str) -> Copy:
     """See `storage.copying.copy.copy`."""
     began = time.monotonic()
-    return _view(copies.copy(source, destination), began)
+    with _undone_by_sigterm():
+        return _view(copies.copy(source, destination), began)
 
 
 def verify(source: str, destination: str) -> Copy:
     """See `storage.copying.copy.verify`."""
     began = time.monotonic()
     return _view(copies.verify(source, destination), began)
+
+
+@contextmanager
+def _undone_by_sigterm() -> Generator[None]:
+    """Have SIGTERM remove what is half made, as Ctrl-C does: a full disk needs its room, not the next backup."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _view(copied: Copied, began: float) -> Copy:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.console.logs import set_up_logging
-from perdure.errors import ApplicationError, StorageError, TargetError, WriterLockTimeout
+from perdure.errors import ApplicationError, ClientError, StorageError, TargetError, WriterLockTimeout
 from perdure.signals import Signals
 from perdure.system import ActorSystem
 
@@ -66,7 +66,7 @@ def run(place: str, *, target: str | None, drain: float | None, level: str, styl
 def find(place: str) -> ActorSystem | Callable[[], Any]:
     """Import what is at `module:attribute`, from the current directory, too. Raises `ApplicationError`."""
     module_name, colon, attribute = place.partition(":")
-    if not (module_name and colon and attribute):
+    if not (module_name and colon and attribute) or module_name.startswith("."):
         raise ApplicationError(f"'{place}' is no module:attribute, such as shop.main:system.", "malformed")
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
@@ -126,5 +126,10 @@ async def _serve(found: ActorSystem | Callable[[], Any], target: str | None, dra
             raise
         except StorageError as error:
             raise TargetError(str(error)) from error
-        await system.serve()
+        try:
+            await system.serve()
+        except ClientError:
+            raise ApplicationError(
+                f"{system!r} runs no actors. Name an ActorSystem that ActorSystem.client() did not make.", "wrong_type"
+            ) from None
     return it.exit_code if it.hurried else 0

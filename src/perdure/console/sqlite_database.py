@@ -31,7 +31,7 @@ from perdure.console.database import (
 from perdure.console.locks import lock_is_held
 from perdure.errors import SchemaTooNewError, TargetError
 from perdure.storage.sqlite_connection import SQLiteConnection
-from perdure.storage.sqlite_open import APPLICATION_ID
+from perdure.storage.sqlite_open import APPLICATION_ID, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -177,7 +177,9 @@ def database_file(target: str) -> Path:
     if name == ":memory:" or target in {"sqlite://", "sqlite:///"}:
         raise NoDatabaseError(f"{target}: lives in its process alone and cannot be read from outside. Use a file.")
     if not name or "://" in name or "\0" in name:
-        raise NoDatabaseError(f"{target!r}: not a database that can be read from here. Name a file, or postgresql://….")
+        raise NoDatabaseError(
+            f"{shown(target)}: not a database that can be read from here. Name a file, or postgresql://…."
+        )
     return Path(os.path.realpath(os.path.expanduser(name)))  # noqa: PTH111  # as the store finds it
 
 

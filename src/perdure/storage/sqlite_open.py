@@ -34,10 +34,18 @@ def database_path(target: str) -> Path | None:
     if name == ":memory:" or target in {"sqlite://", "sqlite:///"}:
         return None
     if not name or "://" in name:
-        raise TargetError(f"'{target}': not a target perdure knows. Give a path, ':memory:' or 'sqlite:///path'.")
+        raise TargetError(
+            f"{shown(target)}: not a target perdure knows. Give a path, ':memory:', 'sqlite:///path' or 'postgresql://…'."
+        )
     path = Path(os.path.realpath(os.path.expanduser(name)))  # noqa: PTH111  # leaves an unknown ~user as it is
     _check_file(path)
     return path
+
+
+def shown(target: str) -> str:
+    """A target that is none, for people: of a URL its scheme alone, for a password may be anywhere in the rest."""
+    scheme, separator, _ = target.partition("://")
+    return repr(f"{scheme}://…" if separator else target)
 
 
 def _check_file(path: Path) -> None:

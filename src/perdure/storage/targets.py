@@ -28,9 +28,13 @@ def store_of(target: str | os.PathLike[str] | Store, *, client: bool = False) ->
     A client's leaves turns that are parked as they are, and has few connections.
 
     Raises:
-        TargetError: What PostgreSQL needs is not installed, or the URL is none.
+        TargetError: What PostgreSQL needs is not installed, or it is none.
     """
     if not isinstance(target, str | os.PathLike):
+        if not hasattr(target, "requires_signed"):
+            raise TargetError(
+                f"{target!r}: is no target. Give a path, ':memory:', 'sqlite:///path' or 'postgresql://…'."
+            )
         return target
     name = os.fspath(target)
     if not is_postgres(name):

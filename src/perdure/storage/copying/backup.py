@@ -12,6 +12,7 @@ or is copied back.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _PAGES_A_STEP = 256
 _BYTES_A_SYNC = 32 << 20
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+]*:/")  # as a path, which has lost its second slash
 
 
 @frozen
@@ -60,23 +62,37 @@ def back_up(target: str, place: Path, *, replaces: bool = False) -> BackedUp:
 
     Raises:
         NotEmptyError: There is something already, and it is not to be replaced; or it is a database in use.
-        TargetError: There is no system.
+        TargetError: There is no system, or nobody can write a file there.
         CopyDiffersError: What was written is damaged.
     """
-    place = Path(os.path.realpath(place))
-    if not place.parent.is_dir():
-        raise TargetError(f"{place}: its directory does not exist. Create {place.parent} first.")
+    place = _checked(place)
     if is_postgres(target):
         return _of_postgres(target, place, replaces=replaces)
     path = existing(target)
     if place == path or (place.exists() and place.samefile(path)):
         raise TargetError(f"{place}: is the database itself. Name another place.")
     with Partial(place, replaces=replaces) as partial:
-        counts = _copy_pages(path, partial.path)
+        counts = _copy_pages(path, partial)
         _verify(partial.path, place, counts)
         size = partial.path.stat().st_size
         partial.publish()
     return BackedUp(str(path), place, size, counts)
+
+
+def _checked(given: Path) -> Path:
+    """Where a file can be made. Raises `TargetError`, which quotes no URL: it may have a password."""
+    if _URL.match(str(given)):
+        raise TargetError("a backup is a file, and no URL. Give its path; `perdure copy` fills a schema of PostgreSQL.")
+    place = Path(os.path.realpath(given))
+    try:
+        if not place.parent.is_dir():
+            raise TargetError(f"{place}: its directory does not exist. Create {place.parent} first.")
+        Partial(place).longest.exists()
+    except OSError as error:
+        raise TargetError(f"{place}: {error.strerror}. Name another place.") from error
+    if not os.access(place.parent, os.W_OK):
+        raise TargetError(f"{place}: {place.parent} is read-only for this process. Give it write access.")
+    return place
 
 
 def _of_postgres(target: str, place: Path, *, replaces: bool) -> BackedUp:
@@ -87,9 +103,9 @@ def _of_postgres(target: str, place: Path, *, replaces: bool) -> BackedUp:
         return BackedUp(source.name, place, place.stat().st_size, counts)
 
 
-def _copy_pages(path: Path, to: Path) -> tuple[tuple[str, int], ...]:
+def _copy_pages(path: Path, to: Partial) -> tuple[tuple[str, int], ...]:
     """Copy one snapshot, and count what is in it."""
-    descriptor = os.open(to, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(to.path, os.O_RDWR | os.O_CLOEXEC)
     done = 0
 
     def sync(_status: int, remaining: int, total: int) -> None:
@@ -102,8 +118,8 @@ def _copy_pages(path: Path, to: Path) -> tuple[tuple[str, int], ...]:
     try:
         with (
             _snapshot(path) as source,
-            closing(sqlite3.connect(to, isolation_level=None)) as backup,
-            driver_errors(str(path)),
+            closing(sqlite3.connect(to.path, isolation_level=None)) as backup,
+            driver_errors(str(path), written=str(to.final)),
         ):
             check(source, path)
             ((page,),) = source.execute("PRAGMA page_size").fetchall()

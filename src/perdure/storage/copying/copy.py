@@ -10,7 +10,6 @@ once it is complete, a PostgreSQL schema is filled by one transaction.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -24,6 +23,7 @@ from perdure.storage.targets import is_postgres, not_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
     from types import ModuleType
 
     from perdure.storage.copying.ends import Destination, Source
@@ -67,7 +67,7 @@ def copy(source: str, destination: str) -> Copied:
         CannotCopyError: PostgreSQL cannot hold one of its texts.
         CopyDiffersError: What was written is not what was read.
     """
-    _check_apart(source, destination)
+    _check_apart(source, destination, there=False)
     with ExitStack() as stack:
         given = stack.enter_context(_reading(source))
         return move(given, stack.enter_context(_filling(destination)))
@@ -75,7 +75,7 @@ def copy(source: str, destination: str) -> Copied:
 
 def verify(source: str, destination: str) -> Copied:
     """Compare a system with its copy, as long as neither has run since."""
-    _check_apart(source, destination)
+    _check_apart(source, destination, there=True)
     with _reading(source) as given, _reading(destination) as copied:
         found = tuple(
             Compared(table.name, content(_released(table, given, given.rows(table))), content(copied.rows(table)))
@@ -123,18 +123,20 @@ def _without_nul(table: Table, rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def _check_apart(source: str, destination: str) -> None:
+def _check_apart(source: str, destination: str, *, there: bool) -> None:
     for target in (source, destination):
         if not target:
             raise TargetError("an empty target. Name two databases.")
     if is_postgres(source) == is_postgres(destination):
-        one, other = (_identity(target) for target in (source, destination))
+        one, other = _identity(source, there=True), _identity(destination, there=there)
         if one == other:
             raise TargetError(f"{one}: source and destination are the same database. Name another destination.")
 
 
-def _identity(target: str) -> str | Path | None:
-    return postgres_end().place(target).name if is_postgres(target) else database_path(target)
+def _identity(target: str, *, there: bool) -> str | Path | None:
+    if is_postgres(target):
+        return str(postgres_end().place(target).name)
+    return sqlite_end.existing(target) if there else database_path(target)  # what is only read need not be writable
 
 
 def _reading(target: str) -> AbstractContextManager[Source]:

@@ -7,6 +7,7 @@ process left is removed by whoever comes next.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+_BESIDE = re.compile(r"(.+)-(?:wal|shm|journal|lock|node-.*)")
 
 
 class Partial:
@@ -30,6 +33,11 @@ class Partial:
 
     def __repr__(self) -> str:
         return f"<Partial {self.path}>"
+
+    @property
+    def longest(self) -> Path:
+        """The longest name of what is made."""
+        return self.path.with_name(f"{self.path.name}-journal")
 
     def __enter__(self) -> Self:
         for left in self.final.parent.glob(f"{self.final.name}.partial-*"):
@@ -51,6 +59,12 @@ class Partial:
 
     def check(self) -> None:
         """Raise if what is at the place may not be replaced."""
+        belongs = _BESIDE.fullmatch(self.final.name)
+        if belongs and self.final.with_name(belongs[1]).exists():
+            raise NotEmptyError(
+                f"{self.final}: is a name that belongs to the database {belongs[1]}, and what is there, to whoever "
+                "has that open. Name another place."
+            )
         for suffix in ("-wal", "-journal"):
             beside = self.final.with_name(self.final.name + suffix)
             if beside.exists():
@@ -58,7 +72,9 @@ class Partial:
                     f"{self.final}: has {beside.name} beside it, so it is a database in use, or what a killed process "
                     "left of one, and what is there would be mixed up with a new file. Name another place."
                 )
-        if self.final.exists() and not (self._replaces and self.final.is_file()):
+        if self.final.exists() and not self.final.is_file():
+            raise NotEmptyError(f"{self.final}: is there already, and is no file. Name another place.")
+        if self.final.exists() and not self._replaces:
             otherwise = "." if self._replaces is None else ", or replace it with --force."
             raise NotEmptyError(f"{self.final}: is there already, and was not touched. Name another place{otherwise}")
 

@@ -19,7 +19,7 @@ from perdure.errors import InUseError, StorageError, TargetError, WriterLockTime
 from perdure.storage.copying.ends import Process, listed
 from perdure.storage.copying.partial import Partial
 from perdure.storage.copying.tables import Numbers, newest
-from perdure.storage.sqlite_open import APPLICATION_ID, database_path, prepare, refuse
+from perdure.storage.sqlite_open import APPLICATION_ID, database_path, prepare, refuse, shown
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
@@ -150,11 +150,14 @@ def held(path: Path, otherwise: str) -> Generator[None]:
 
 
 @contextmanager
-def driver_errors(name: str) -> Generator[None]:
-    """Have the driver's errors be ours."""
+def driver_errors(name: str, written: str | None = None) -> Generator[None]:
+    """Have the driver's errors be ours. `written` is what is written, if it is not what the name says."""
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            where = written or name
+            raise StorageError(f"{where}: its disk is full. Make room there, or name another place.") from error
         raise StorageError(f"{name}: {error}. Check its disk, and the file with PRAGMA integrity_check.") from error
 
 
@@ -162,7 +165,7 @@ def existing(target: str) -> Path:
     """The file that a target names. Raises `TargetError` where there is none."""
     name = target.removeprefix("sqlite:///") if target.startswith("sqlite:") else target
     if not name or name == ":memory:" or "://" in name or "\0" in name:
-        raise TargetError(f"{target!r}: names no SQLite file. Give a path, 'sqlite:///path', or 'postgresql://…'.")
+        raise TargetError(f"{shown(target)}: names no SQLite file. Give a path, 'sqlite:///path', or 'postgresql://…'.")
     path = Path(os.path.realpath(os.path.expanduser(name)))  # noqa: PTH111  # as the store finds it
     if not path.is_file():
         raise TargetError(f"{path}: there is no such file. Name the file that your program gives to ActorSystem.")
