@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
+
+from perdure import Limits
 
 MODULE = """
 from perdure import ActorSystem
@@ -38,3 +42,18 @@ def test_a_wrong_call_is_one_line_and_the_code_for_it(place: str, said: str, tmp
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "s3cret" not in ended.stderr
+
+
+def test_a_time_that_is_no_number_is_a_wrong_call(tmp_path: Path) -> None:
+    """A drain that is neither over nor to come would never end."""
+    command = [sys.executable, "-m", "perdure.console", "run", "--drain", "nan", "shop:system"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert "nan is no duration" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["drain", "grace", "query", "lease", "heartbeat", "retention", "evict_after"])
+def test_a_limit_that_is_no_number_is_refused(name: str) -> None:
+    """Whatever compares with it would be false."""
+    with pytest.raises(ValueError, match="nan is no duration"):
+        attrs.evolve(Limits(), **{name: math.nan})

@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 
 from perdure._version import __version__
+from perdure.clock import seconds
 from perdure.console import done, histories, moving, tables, tree
 from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
@@ -213,13 +214,24 @@ def restart(context: click.Context, actor: str, db: str | None, *, as_json: bool
     _act(context, db, lambda it: asyncio.run(it.restart(actor)), done.restarting, as_json=as_json)
 
 
+def _duration(_context: click.Context, _option: click.Parameter, given: float | None) -> float | None:
+    try:
+        return None if given is None else seconds(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @main.command("run")
 @click.argument("place", metavar="MODULE:ATTRIBUTE")
 @click.option("--db", metavar="TARGET", help="The database, instead of the one that the system names.")
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
-    "--drain", type=click.FloatRange(min=0), metavar="SECONDS", help="Time to drain in, instead of the system's."
+    "--drain",
+    type=click.FloatRange(min=0),
+    callback=_duration,
+    metavar="SECONDS",
+    help="Time to drain in, instead of the system's.",
 )
 @click.pass_context
 def run_node(
