@@ -96,6 +96,7 @@ class Host(Sending):
         self._by_address: dict[Address, Activation] = {}
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
+        self._seeking: set[Turn] = set()
         self.outcomes = Outcomes(store, self.spawn_task)
         self.queries = Queries(self)
         self.slots = Slots(self)
@@ -313,9 +314,26 @@ class Host(Sending):
                 self.activations[grown.actor].catch_up(grown)
 
     async def _look_for_replies(self, activations: Collection[Activation]) -> None:
-        turns = [activation.turn for activation in activations]
-        if waiting := [turn.mail.seq for turn in turns if turn is not None and turn.open_replies()]:
-            self.completions(await self.store.completed(*waiting))
+        await self._find_replies([activation.turn for activation in activations if activation.turn is not None])
+
+    async def _find_replies(self, turns: Iterable[Turn]) -> None:
+        """Tell turns what was completed for them; these alone, for a later attempt may ask anew under the same keys."""
+        waiting = {turn.mail.seq: turn for turn in turns if turn.open_replies()}
+        for completion in await self.store.completed(*waiting) if waiting else ():
+            waiting[completion.message].reply(completion.key, completion.outcome)
+
+    def seek(self, turn: Turn) -> None:
+        """See `Port.seek`."""
+        if not self._seeking:
+            self.spawn_task(self._seek(), "perdure seeks replies")
+        self._seeking.add(turn)
+
+    async def _seek(self) -> None:
+        turns, self._seeking = self._seeking, set()
+        try:
+            await self._find_replies(turns)
+        except PerdureError as error:
+            _LOG.error("replies could not be looked for, and will be: %s", error)
 
     def renewed(self) -> None:
         """Things may begin again."""

@@ -189,6 +189,8 @@ class Turn(Segments):
                 if begin:
                     self._rest()
                     await self.durable()
+                else:
+                    self.seat.port.seek(self)
                 outcome = await self._wait_durably(self.wait(future))
                 await self._resume()
                 self.records[key] = replace(

@@ -1,0 +1,151 @@
+"""What comes about for an actor between its being read and its turn's beginning, and what an activation that was lost may write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from perdure import Actor, ActorSystem, Limits, NondeterminismError, handler, step
+from perdure.errors import StorageError
+from perdure.storage.records import Completion, Loaded, Mail
+from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.writes import Bury, Segment, Settled, Write
+from tests.unit.crashing import host_of
+from tests.unit.observing import until
+
+gates: dict[str, asyncio.Event] = {}
+events: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    gates.clear()
+    events.clear()
+    yield
+    gates.clear()
+
+
+class Callee(Actor, kind="moving.callee", needs={"callees"}):
+    @handler
+    async def answer(self) -> str:
+        """Answer, once the test says so."""
+        await gates[self.key].wait()
+        return self.key
+
+
+class Caller(Actor, kind="moving.caller", needs={"callers"}):
+    @handler
+    async def ask(self) -> list[str]:
+        """Ask two at once."""
+        callees = (self.system.get(Callee, key) for key in ("soon", "late"))
+        return await asyncio.gather(*(callee.answer() for callee in callees))
+
+
+class Ledger(Actor, kind="moving.ledger"):
+    entry: int = 0
+    seen: int = 0
+
+    @handler
+    async def enter(self) -> int:
+        """Enter another number, at every try."""
+        events.append("enters")
+        self.entry = len(events)
+        await gates["enter"].wait()
+        return self.entry
+
+    @handler
+    async def look(self) -> int:
+        """Look at it, for as long as the test wants."""
+        self.seen += 1
+        nth = f"look {sum(event.startswith('look') for event in events)}"
+        events.append(nth)
+        await gates[nth].wait()
+        return self.entry
+
+
+class Standing(SQLiteStore):
+    """Stands still after some reads, and fails a commit, when the test says so."""
+
+    looks = 0
+    fails = False
+
+    async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
+        """See `Store.load`."""
+        loaded = await super().load(actors, mail)
+        if "load" in gates:
+            events.append("loaded")
+            await gates["load"].wait()
+        return loaded
+
+    async def mail(self, actor: int, after: int, limit: int) -> list[Mail]:
+        """See `Store.mail`."""
+        found = await super().mail(actor, after, limit)
+        if "mail" in gates:
+            events.append("read on")
+            await gates.pop("mail").wait()
+        return found
+
+    async def completed(self, *messages: int) -> list[Completion]:
+        """See `Store.completed`."""
+        self.looks += 1
+        return await super().completed(*messages)
+
+    async def write(self, batch: Sequence[Write]) -> list[Settled]:
+        """See `Store.write`."""
+        if self.fails and any(isinstance(one, Segment) for one in batch):
+            self.fails = False
+            raise StorageError("the disk is full")
+        return await super().write(batch)
+
+
+async def test_a_reply_that_comes_between_load_and_turn_is_found_at_once(tmp_path: Path) -> None:
+    """No look found it, for the turn had not begun; the turn itself looks when it comes to wait."""
+    path, store = tmp_path / "a.db", Standing(tmp_path / "a.db")
+    gates.update(soon=asyncio.Event(), late=asyncio.Event())
+    async with (
+        ActorSystem(path, tags={"callees"}) as first,
+        ActorSystem(store, tags={"callers"}, limits=Limits(evict_after=0.05)) as second,
+    ):
+        host = host_of(second)
+        receipt = await second.get(Caller, "c").ask.tell()
+        await until(lambda: len(host_of(first).activations) == 2)
+        await until(lambda: not host.activations)
+        host.limits = Limits()
+        gates["load"] = asyncio.Event()
+        gates["soon"].set()
+        await until(lambda: "loaded" in events)
+        gates["late"].set()
+        await until(lambda: all(each.cursor == 1 and each.idle for each in host_of(first).activations.values()))
+        await asyncio.gather(host.look(), host.look())
+
+        async def nothing(*_: object) -> None:
+            """Whatever was said is looked at by now, and nobody says anything any more."""
+
+        host.look = host.look_at = nothing  # type: ignore[method-assign,assignment]
+        gates.pop("load").set()
+        assert await receipt.result(timeout=10) == ["soon", "late"]
+
+
+async def test_an_activation_that_was_lost_writes_nothing(tmp_path: Path) -> None:
+    """It was reading on when a commit of its failed; what it computes rests on what was never written."""
+    store = Standing(tmp_path / "a.db")
+    gates.update({name: asyncio.Event() for name in ("enter", "mail", "look 0", "look 1")})
+    async with ActorSystem(store) as system:
+        ledger = system.get(Ledger, "l")
+        reading = gates["mail"]
+        entered = await ledger.enter.tell()
+        looked = await ledger.look.tell()
+        await until(lambda: "enters" in events)
+        store.fails = True
+        gates["enter"].set()
+        await until(lambda: "read on" in events)
+        await until(lambda: "look 0" in events)  # in another activation, which has entered another number
+        reading.set()
+        gates["look 1"].set()
+        await asyncio.sleep(0.2)
+        gates["look 0"].set()
+        assert await looked.result(timeout=10) == await entered.result(timeout=10)
+        assert await ledger.look.options(id="again")() == await entered.result(timeout=10)
