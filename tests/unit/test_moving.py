@@ -12,7 +12,9 @@ from perdure import Actor, ActorSystem, Limits, NondeterminismError, handler, st
 from perdure.errors import StorageError
 from perdure.storage.records import Completion, Loaded, Mail
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.writes import Bury, Segment, Settled, Write
+from perdure.storage.writes import Buried, Bury, Segment, Settled, Write
+from perdure.testing.conformance.nodes import SENT, started, want
+from tests.conformance.places import SQLiteFile
 from tests.unit.crashing import host_of
 from tests.unit.observing import until
 
@@ -149,3 +151,21 @@ async def test_an_activation_that_was_lost_writes_nothing(tmp_path: Path) -> Non
         gates["look 0"].set()
         assert await looked.result(timeout=10) == await entered.result(timeout=10)
         assert await ledger.look.options(id="again")() == await entered.result(timeout=10)
+
+
+async def test_a_parked_message_is_not_to_blame(tmp_path: Path) -> None:
+    """It was tried with a started-record, for its process had died; that it parks is not what the next one died of."""
+    place = SQLiteFile(tmp_path)
+    dead, judge = await started(place.store()), await started(place.store())
+    await dead.append("p", kind="moving.ledger", id="riddle")
+    await place.kill(dead.store)
+    async with ActorSystem(tmp_path / "actors.db") as system:
+
+        async def is_parked() -> bool:
+            found = await judge.store.find("riddle")
+            return found is not None and found.status == "parked"
+
+        await until(is_parked)
+        await until(lambda: not host_of(system).activations)
+        buried = want(Buried, await judge.settle(Bury(host_of(system).node, 1, SENT)))
+        assert (buried.blamed, buried.dead) == ((), ())
