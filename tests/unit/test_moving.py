@@ -68,8 +68,28 @@ class Ledger(Actor, kind="moving.ledger"):
         return self.entry
 
 
+@step
+async def pay() -> None:
+    """What is to happen once."""
+    events.append("pays")
+
+
+class Payer(Actor, kind="moving.payer"):
+    @handler
+    async def pay(self) -> None:
+        """Pay."""
+        events.append("to pay")
+        await pay()
+
+    @handler
+    async def rest(self) -> None:
+        """Be there to be cancelled."""
+        events.append("rests")
+        await gates["rest"].wait()
+
+
 class Standing(SQLiteStore):
-    """Stands still after some reads, and fails a commit, when the test says so."""
+    """Stands still after some reads and before some writes, and fails a commit, when the test says so."""
 
     looks = 0
     fails = False
@@ -100,6 +120,8 @@ class Standing(SQLiteStore):
         if self.fails and any(isinstance(one, Segment) for one in batch):
             self.fails = False
             raise StorageError("the disk is full")
+        if "end" in gates and any(isinstance(one, Segment) and one.end for one in batch):
+            await gates.pop("end").wait()
         return await super().write(batch)
 
 
@@ -169,3 +191,24 @@ async def test_a_parked_message_is_not_to_blame(tmp_path: Path) -> None:
         await until(lambda: not host_of(system).activations)
         buried = want(Buried, await judge.settle(Bury(host_of(system).node, 1, SENT)))
         assert (buried.blamed, buried.dead) == ((), ())
+
+
+async def test_an_actor_is_loaded_anew_only_when_what_it_wrote_is_on_disk(tmp_path: Path) -> None:
+    """The turn before the one that was cancelled has ended, and its commit takes long; its step does not run again."""
+    gates.update(end=asyncio.Event(), rest=asyncio.Event())
+    end = gates["end"]
+    async with ActorSystem(Standing(tmp_path / "a.db")) as system:
+        payer, activations = system.get(Payer, "p"), host_of(system).activations
+        paid = await payer.pay.tell()
+        rested = await payer.rest.tell()
+        await until(lambda: "rests" in events)
+        (lost,) = activations.values()
+        assert lost.worker is not None
+        lost.worker.cancel()
+        await until(lambda: lost.gone)
+        await asyncio.sleep(1)
+        end.set()
+        gates["rest"].set()
+        await paid.result(timeout=10)
+        await rested.result(timeout=10)
+        assert events.count("pays") == 1

@@ -32,7 +32,7 @@ from perdure.errors import (
     PerdureError,
 )
 from perdure.storage.records import Address
-from perdure.storage.writes import Appended, Beat, Committed, Placed, Spawn
+from perdure.storage.writes import Appended, Beat, Claim, Committed, Placed, Spawn
 from perdure.warning_types import IdleTurnWarning
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class Host(Sending):
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
         self._seeking: set[Turn] = set()
+        self._lost: set[int] = set()
+        """Actors whose activations were lost, and that were not loaded since."""
         self.outcomes = Outcomes(store, self.spawn_task)
         self.queries = Queries(self)
         self.slots = Slots(self)
@@ -209,6 +211,7 @@ class Host(Sending):
             await asyncio.sleep(0)
             wanted, self._loading = self._loading, {}
             try:
+                await self._see_written(wanted)
                 found = {loaded.actor: loaded for loaded in await self.store.load(list(wanted), _LOADED_MAIL)}
             except PerdureError as error:
                 _LOG.error("actors could not be loaded: %s", error)
@@ -221,6 +224,12 @@ class Host(Sending):
                 else:
                     activation.lose(FencedError(f"{activation.address}: belongs to another node by now"))
 
+    async def _see_written(self, wanted: Collection[int]) -> None:
+        """Wait for what activations that were lost had submitted: it may yet be committed, under the same epochs."""
+        if not self._lost.isdisjoint(wanted):
+            self._lost.difference_update(wanted)
+            await self.committer.write(Claim(limit=0))  # commits are in the order submitted
+
     def forget(self, activation: Activation) -> None:
         """An activation has left memory."""
         if self.activations.get(activation.actor) is activation:
@@ -232,6 +241,7 @@ class Host(Sending):
         self.forget(activation)
         if isinstance(error, FencedError) or self.draining:
             return
+        self._lost.add(activation.actor)
         asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self.again, activation)
 
     def again(self, activation: Activation) -> None:
