@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from perdure import Actor, ActorSystem, Limits, NondeterminismError, handler, step
 from perdure.errors import StorageError
-from perdure.storage.records import Completion, Loaded, Mail
+from perdure.storage.records import Completion, Loaded, Mail, OpenAsk
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Buried, Bury, Segment, Settled, Write
 from perdure.testing.conformance.nodes import SENT, started, want
@@ -88,14 +89,39 @@ class Payer(Actor, kind="moving.payer"):
         await gates["rest"].wait()
 
 
+class Dancer(Actor, kind="moving.dancer"):
+    @handler
+    async def ask(self, other: str) -> str:
+        """Wait for another, who waits for this one."""
+        events.append(self.key)
+        await until(lambda: len(set(events)) == 2)
+        return await self.system.get(Dancer, other).be()
+
+    @handler
+    async def be(self) -> str:
+        """Be there."""
+        return self.key
+
+
+class Brief(Actor, kind="moving.brief", passivate_after=timedelta(milliseconds=1)):
+    count: int = 0
+
+    @handler
+    async def add(self) -> int:
+        """Count, and be gone."""
+        self.count += 1
+        return self.count
+
+
 class Standing(SQLiteStore):
     """Stands still after some reads and before some writes, and fails a commit, when the test says so."""
 
-    looks = 0
+    looks = loads = refusals = 0
     fails = False
 
     async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
         """See `Store.load`."""
+        self.loads += 1
         loaded = await super().load(actors, mail)
         if "load" in gates:
             events.append("loaded")
@@ -109,6 +135,13 @@ class Standing(SQLiteStore):
             events.append("read on")
             await gates.pop("mail").wait()
         return found
+
+    async def open_asks(self, actor: int) -> list[OpenAsk]:
+        """See `Store.open_asks`."""
+        if self.refusals:
+            self.refusals -= 1
+            raise StorageError("the disk is away")
+        return await super().open_asks(actor)
 
     async def completed(self, *messages: int) -> list[Completion]:
         """See `Store.completed`."""
@@ -212,3 +245,32 @@ async def test_an_actor_is_loaded_anew_only_when_what_it_wrote_is_on_disk(tmp_pa
         await paid.result(timeout=10)
         await rested.result(timeout=10)
         assert events.count("pays") == 1
+
+
+async def test_a_cycle_is_found_after_an_outage(tmp_path: Path) -> None:
+    """Two wait for each other, and the first look at whom they wait for fails: they are looked at again."""
+    store = Standing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        store.refusals = 2
+        receipts = [await system.get(Dancer, a).ask.tell(b) for a, b in ("ab", "ba")]
+        ends = await asyncio.gather(*(one.result(timeout=8) for one in receipts), return_exceptions=True)
+        assert sorted(type(end).__name__ for end in ends) == ["DeadlockError", "str"]
+        assert store.refusals == 0
+
+
+async def test_an_actor_that_left_is_not_loaded_again(tmp_path: Path) -> None:
+    """Its activation was lost, another came in its place and has left since: nobody has it, and it is nowhere."""
+    store = Standing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        brief, host = system.get(Brief, "b"), host_of(system)
+        await brief.add()
+        await until(lambda: not host.activations)
+        store.fails = True
+        first = await brief.add.tell()
+        await until(lambda: not store.fails and not host.activations)
+        await brief.add()
+        assert await first.result() == 2
+        await until(lambda: not host.activations)
+        loads = store.loads
+        await asyncio.sleep(0.7)
+        assert store.loads == loads

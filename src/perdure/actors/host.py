@@ -242,7 +242,11 @@ class Host(Sending):
         if isinstance(error, FencedError) or self.draining:
             return
         self._lost.add(activation.actor)
-        asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self.again, activation)
+        asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self._again_if_lost, activation)
+
+    def _again_if_lost(self, activation: Activation) -> None:
+        if activation.actor in self._lost:  # or another came in its place, and may have left since
+            self.again(activation)
 
     def again(self, activation: Activation) -> None:
         """Have an actor that is still this node's in memory again, in another activation than the one it had."""
