@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from perdure import Actor, ActorSystem, Limits, NondeterminismError, handler, step
+from perdure import Actor, ActorSystem, Child, Limits, OneForOne, Supervisor, handler, step
 from perdure.errors import StorageError
 from perdure.storage.records import Completion, Loaded, Mail, OpenAsk
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.writes import Buried, Bury, Segment, Settled, Write
+from perdure.storage.writes import Buried, Bury, Claim, Segment, Settled, Write
 from perdure.testing.conformance.nodes import SENT, started, want
 from tests.conformance.places import SQLiteFile
 from tests.unit.crashing import host_of
@@ -117,7 +117,7 @@ class Standing(SQLiteStore):
     """Stands still after some reads and before some writes, and fails a commit, when the test says so."""
 
     looks = loads = refusals = 0
-    fails = False
+    fails = fails_claim = False
 
     async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
         """See `Store.load`."""
@@ -152,6 +152,9 @@ class Standing(SQLiteStore):
         """See `Store.write`."""
         if self.fails and any(isinstance(one, Segment) for one in batch):
             self.fails = False
+            raise StorageError("the disk is full")
+        if self.fails_claim and any(isinstance(one, Claim) and one.only for one in batch):
+            self.fails_claim = False
             raise StorageError("the disk is full")
         if "end" in gates and any(isinstance(one, Segment) and one.end for one in batch):
             await gates.pop("end").wait()
@@ -274,3 +277,32 @@ async def test_an_actor_that_left_is_not_loaded_again(tmp_path: Path) -> None:
         loads = store.loads
         await asyncio.sleep(0.7)
         assert store.loads == loads
+
+
+class Guild(Supervisor, kind="moving.guild"):
+    def children(self) -> Iterator[Child[Actor]]:
+        """One."""
+        yield Child(Member, "m")
+
+
+class Member(Actor, kind="moving.member"):
+    async def started(self) -> None:
+        """Say so."""
+        events.append("+m")
+
+
+class Founder(Actor, kind="moving.founder", supervision=OneForOne()):
+    @handler
+    async def found(self) -> None:
+        """A supervisor with a child of its own."""
+        await self.spawn(Child(Guild, "guild"))
+
+
+async def test_a_spawned_supervisor_begins_after_an_outage(tmp_path: Path) -> None:
+    """What was to take it up failed, and nobody has sent it anything."""
+    store = Standing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        store.fails_claim = True
+        await system.get(Founder, "f").found()
+        await until(lambda: "+m" in events)
+        assert not store.fails_claim
