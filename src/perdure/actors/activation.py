@@ -186,17 +186,17 @@ class Activation(Mailbox):
     def commit(self, segment: Segment) -> asyncio.Future[Committed]:
         """Submit a segment; refusals fail the turn, other errors lose the activation."""
         future: asyncio.Future[Committed] = self.host.loop.create_future()
-        if self.gone:
+        if not self.submit(segment, future):
             future.set_exception(Lost("the activation is gone"))
             future.exception()  # whoever waits is told again; nobody waiting is no fault
-        else:
-            self.submit(segment, future)
         return future
 
-    def submit(self, segment: Segment, future: asyncio.Future[Committed] | None = None) -> None:
-        """Submit a segment that nobody waits for."""
-        self.host.committer.submit(segment, self._told, future)
-        self._in_flight += 1
+    def submit(self, segment: Segment, future: asyncio.Future[Committed] | None = None) -> bool:
+        """Submit a segment that nobody waits for; not once it is lost: another may have the actor, of the same epoch."""
+        if not self.gone:
+            self.host.committer.submit(segment, self._told, future)
+            self._in_flight += 1
+        return not self.gone
 
     def _settled(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Committed] | None) -> None:
         if not isinstance(write, Segment):
@@ -290,7 +290,7 @@ class Activation(Mailbox):
                 mail = self._take()
                 if mail is None:
                     mail = await self._read_on()
-                    if self.closing:
+                    if self.gone or self.closing:
                         break
                 await self._handle(mail)
                 clean = not (self._marked or worker.cancelling())
@@ -322,7 +322,7 @@ class Activation(Mailbox):
             else:
                 async with self.host.blame.admitted(past.blame):
                     again = await Attempt(self, mail, past, records).run()
-            if again is None or self.host.draining:
+            if again is None or self.gone or self.host.draining:
                 return
             past, records = again
 

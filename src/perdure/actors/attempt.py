@@ -359,7 +359,7 @@ class Attempt:
         if isinstance(why, Parked):
             segment.status, segment.reason, segment.order = "parked", turn.reason, self._misfit
             _LOG.error("%s parks at '%s': %s", self.seat.address, turn.mail.id, turn.reason)
-        if self.seat.host.draining and turn.past is not None and turn.past.executing:
+        if turn.past is not None and turn.past.executing:
             segment.turn = replace(turn.past, executing=None)  # a death of this process is not its doing any more
         if (segment.status or segment.records or segment.numbered or segment.turn) and not self.seat.gone:
             await self.seat.commit(segment)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from perdure.supervision.strategy import Failure
 
 _LOG = logging.getLogger("perdure.actors")
+_ARRIVE_AGAIN_SECONDS = 0.5
 
 
 class Floor:
@@ -80,9 +81,16 @@ class Floor:
             await self._host.queries.ask(Reference(cls, address, self._host), count, (), {})
 
     async def _arrive(self, address: Address) -> None:
-        claimed = await self._host.committer.write(Claim(only=address))
-        if isinstance(claimed, Claimed):
-            self._host.wake(claimed.actors)
+        while not self._host.draining:
+            try:
+                claimed = await self._host.committer.write(Claim(only=address))
+            except PerdureError as error:  # nothing else is sent to it, perhaps
+                _LOG.error("%s does not begin yet: %s", address, error)
+                await asyncio.sleep(_ARRIVE_AGAIN_SECONDS)
+                continue
+            if isinstance(claimed, Claimed):
+                self._host.wake(claimed.actors)
+            break
 
     def go(self, actor: int) -> None:
         """Let it handle its mail."""

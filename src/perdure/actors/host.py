@@ -33,7 +33,7 @@ from perdure.errors import (
     PerdureError,
 )
 from perdure.storage.records import Address
-from perdure.storage.writes import Appended, Beat, Committed, Placed, Spawn
+from perdure.storage.writes import Appended, Beat, Claim, Committed, Placed, Spawn
 from perdure.warning_types import IdleTurnWarning
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ class Host(Sending):
         self._by_address: dict[Address, Activation] = {}
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
+        self._seeking: set[Turn] = set()
+        self._lost: set[int] = set()
+        """Actors whose activations were lost, and that were not loaded since."""
         self.outcomes = Outcomes(store, self.spawn_task)
         self.queries = Queries(self)
         self.slots = Slots(self)
@@ -211,6 +214,7 @@ class Host(Sending):
             await asyncio.sleep(0)
             wanted, self._loading = self._loading, {}
             try:
+                await self._see_written(wanted)
                 found = {loaded.actor: loaded for loaded in await self.store.load(list(wanted), _LOADED_MAIL)}
             except PerdureError as error:
                 _LOG.error("actors could not be loaded: %s", error)
@@ -223,6 +227,12 @@ class Host(Sending):
                 else:
                     activation.lose(FencedError(f"{activation.address}: belongs to another node by now"))
 
+    async def _see_written(self, wanted: Collection[int]) -> None:
+        """Wait for what activations that were lost had submitted: it may yet be committed, under the same epochs."""
+        if not self._lost.isdisjoint(wanted):
+            self._lost.difference_update(wanted)
+            await self.committer.write(Claim(limit=0))  # commits are in the order submitted
+
     def forget(self, activation: Activation) -> None:
         """An activation has left memory."""
         if self.activations.get(activation.actor) is activation:
@@ -234,7 +244,12 @@ class Host(Sending):
         self.forget(activation)
         if isinstance(error, FencedError) or self.draining:
             return
-        asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self.again, activation)
+        self._lost.add(activation.actor)
+        asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self._again_if_lost, activation)
+
+    def _again_if_lost(self, activation: Activation) -> None:
+        if activation.actor in self._lost:  # or another came in its place, and may have left since
+            self.again(activation)
 
     def again(self, activation: Activation) -> None:
         """Have an actor that is still this node's in memory again, in another activation than the one it had."""
@@ -316,9 +331,26 @@ class Host(Sending):
                 self.activations[grown.actor].catch_up(grown)
 
     async def _look_for_replies(self, activations: Collection[Activation]) -> None:
-        turns = [activation.turn for activation in activations]
-        if waiting := [turn.mail.seq for turn in turns if turn is not None and turn.open_replies()]:
-            self.completions(await self.store.completed(*waiting))
+        await self._find_replies([activation.turn for activation in activations if activation.turn is not None])
+
+    async def _find_replies(self, turns: Iterable[Turn]) -> None:
+        """Tell turns what was completed for them; these alone, for a later attempt may ask anew under the same keys."""
+        waiting = {turn.mail.seq: turn for turn in turns if turn.open_replies()}
+        for completion in await self.store.completed(*waiting) if waiting else ():
+            waiting[completion.message].reply(completion.key, completion.outcome)
+
+    def seek(self, turn: Turn) -> None:
+        """See `Port.seek`."""
+        if not self._seeking:
+            self.spawn_task(self._seek(), "perdure seeks replies")
+        self._seeking.add(turn)
+
+    async def _seek(self) -> None:
+        turns, self._seeking = self._seeking, set()
+        try:
+            await self._find_replies(turns)
+        except PerdureError as error:
+            _LOG.error("replies could not be looked for, and will be: %s", error)
 
     def renewed(self) -> None:
         """Things may begin again."""

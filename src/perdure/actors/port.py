@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perdure.actors.receipt import Receipt, Status
     from perdure.actors.ref import Reference
     from perdure.actors.slots import Slots
+    from perdure.actors.turn import Turn
     from perdure.storage.records import Address
     from perdure.storage.seal import Seal
     from perdure.storage.writes import Monitor
@@ -82,6 +83,10 @@ class Port(Protocol):
 
     async def watch(self, note: Monitor) -> None:
         """Have an actor told of another's end, from outside any turn."""
+        ...
+
+    def seek(self, turn: Turn) -> None:
+        """Look for replies that may have come about between a turn's being read and its waiting for them."""
         ...
 
     def timestamp(self) -> float:

@@ -27,7 +27,7 @@ from perdure.actors.scope import Scope
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_result, open_error, open_reply, open_result
 from perdure.actors.segments import Segments
 from perdure.actors.turn_slot import TurnSlot
-from perdure.errors import AskTimeout, DeadlockError, LimitError, NotRunningError
+from perdure.errors import AskTimeout, DeadlockError, LimitError, NotRunningError, PerdureError
 from perdure.storage.failure import encode_failure, outcome_status
 from perdure.storage.records import Outcome, Record
 from perdure.storage.writes import Send, Watch
@@ -189,6 +189,8 @@ class Turn(Segments):
                 if begin:
                     self._rest()
                     await self.durable()
+                else:
+                    self.seat.port.seek(self)
                 outcome = await self._wait_durably(self.wait(future))
                 await self._resume()
                 self.records[key] = replace(
@@ -247,7 +249,12 @@ class Turn(Segments):
             task.add_done_callback(_looking.discard)
 
     async def _break_cycle(self, key: str) -> None:
-        asks = await self.seat.open_asks()
+        try:
+            asks = await self.seat.open_asks()
+        except PerdureError:
+            # Nobody else may look: the others of the cycle have, before this ask closed it.
+            self._loop.call_later(_DEADLOCK_LOOK_SECONDS, self._look_for_cycle, key)
+            return
         for youngest, path in deadlocked(asks, self.seat.address, self.mail.seq, self.open_replies()):
             self.give_up(youngest, encode_failure(DeadlockError(path), with_traceback=False))
         if key in self.open_replies():
