@@ -1,4 +1,4 @@
-"""What comes about for an actor between its being read and its turn's beginning, and what an activation that was lost may write."""
+"""What comes about between an actor's being read and its turn's beginning, and what a lost activation may write."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ class Brief(Actor, kind="moving.brief", passivate_after=timedelta(milliseconds=1
 class Standing(SQLiteStore):
     """Stands still after some reads and before some writes, and fails a commit, when the test says so."""
 
-    looks = loads = refusals = 0
+    looks = loaded = refusals = 0
     fails = fails_claim = False
 
     async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
         """See `Store.load`."""
-        self.loads += 1
+        self.loaded += 1
         loaded = await super().load(actors, mail)
         if "load" in gates:
             events.append("loaded")
@@ -161,7 +161,9 @@ class Standing(SQLiteStore):
         return await super().write(batch)
 
 
-async def test_a_reply_that_comes_between_load_and_turn_is_found_at_once(tmp_path: Path) -> None:
+async def test_a_reply_that_comes_between_load_and_turn_is_found_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No look found it, for the turn had not begun; the turn itself looks when it comes to wait."""
     path, store = tmp_path / "a.db", Standing(tmp_path / "a.db")
     gates.update(soon=asyncio.Event(), late=asyncio.Event())
@@ -184,7 +186,8 @@ async def test_a_reply_that_comes_between_load_and_turn_is_found_at_once(tmp_pat
         async def nothing(*_: object) -> None:
             """Whatever was said is looked at by now, and nobody says anything any more."""
 
-        host.look = host.look_at = nothing  # type: ignore[method-assign,assignment]
+        monkeypatch.setattr(host, "look", nothing)
+        monkeypatch.setattr(host, "look_at", nothing)
         gates.pop("load").set()
         assert await receipt.result(timeout=10) == ["soon", "late"]
 
@@ -274,9 +277,9 @@ async def test_an_actor_that_left_is_not_loaded_again(tmp_path: Path) -> None:
         await brief.add()
         assert await first.result() == 2
         await until(lambda: not host.activations)
-        loads = store.loads
+        loads = store.loaded
         await asyncio.sleep(0.7)
-        assert store.loads == loads
+        assert store.loaded == loads
 
 
 class Guild(Supervisor, kind="moving.guild"):

@@ -192,7 +192,7 @@ class Activation(Mailbox):
         return future
 
     def submit(self, segment: Segment, future: asyncio.Future[Committed] | None = None) -> bool:
-        """Submit a segment that nobody waits for; not once it is lost: another may have the actor, of the same epoch."""
+        """Submit a segment, unless this one is lost: another may have the actor, under the same epoch."""
         if not self.gone:
             self.host.committer.submit(segment, self._told, future)
             self._in_flight += 1
@@ -290,7 +290,7 @@ class Activation(Mailbox):
                 mail = self._take()
                 if mail is None:
                     mail = await self._read_on()
-                    if self.gone or self.closing:
+                    if self.gone or self.closing:  # type: ignore[redundant-expr]  # lost meanwhile
                         break
                 await self._handle(mail)
                 clean = not (self._marked or worker.cancelling())

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from perdure.actors.port import Outgoing, Port
     from perdure.actors.ref import Reference
     from perdure.actors.slots import Slots
+    from perdure.actors.turn import Turn
     from perdure.limits import Limits
     from perdure.storage.codec import Codec
     from perdure.storage.committer import Committer, Told
@@ -63,6 +64,10 @@ class Sending:
     @abstractmethod
     async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """See `Port.query`."""
+
+    @abstractmethod
+    def seek(self, turn: Turn) -> None:
+        """See `Port.seek`."""
 
     def envelope(
         self, message: Outgoing, id_: str, *, chain: tuple[str, ...] = (), cause: int | None = None, ask: bool = False
