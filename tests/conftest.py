@@ -1,6 +1,7 @@
 """What every test stands on: asyncio beneath anyio's pytest plugin, and hypothesis without a stopwatch."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -12,6 +13,10 @@ pytest_plugins = [
     "perdure.testing.plugin",  # a real PostgreSQL server
     "pytester",  # runs the suite for stores as the author of another store does
 ]
+
+# A shell has jobs in the background ignore SIGINT, and whatever they start: also what a test is to interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine must not fail a property; in CI the examples are the same in every run.
 settings.register_profile("perdure", deadline=None, print_blob=True)
