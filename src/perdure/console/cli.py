@@ -7,6 +7,7 @@ Exit codes: 0; 1 for an actor or message that is not there or does not allow wha
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
 import shutil
@@ -19,7 +20,6 @@ import click
 from rich.console import Console
 
 from perdure._version import __version__
-from perdure.clock import seconds
 from perdure.console import done, histories, moving, tables, tree
 from perdure.console.document import render_json
 from perdure.console.inspect import Inspector
@@ -215,10 +215,9 @@ def restart(context: click.Context, actor: str, db: str | None, *, as_json: bool
 
 
 def _duration(_context: click.Context, _option: click.Parameter, given: float | None) -> float | None:
-    try:
-        return None if given is None else seconds(given)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+    if given is not None and math.isnan(given):
+        raise click.BadParameter("nan is no number of seconds.")
+    return given
 
 
 @main.command("run")
