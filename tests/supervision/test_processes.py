@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from perdure import (
     Supervisor,
     handler,
 )
+from perdure.errors import StorageError
 from perdure.storage.records import Level
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Adopt, Bury, Declare, Settled, Write
@@ -250,3 +251,30 @@ async def test_who_was_taken_for_dead_while_it_opened_starts_its_tree(
     assert await states(first, Team) == {"a": "running"}
     assert events.count("+a") == 1
     await first.__aexit__(None, None, None)
+
+
+class Failing(SQLiteStore):
+    """Fails reads that carry an order out, as many as the test says."""
+
+    outages = 0
+
+    async def elsewhere(self, actors: Collection[int]) -> list[int]:
+        """See `Store.elsewhere`."""
+        if self.outages:
+            self.outages -= 1
+            raise StorageError("the disk is away")
+        return await super().elsewhere(actors)
+
+
+async def test_an_order_that_met_an_outage_is_carried_out(tmp_path: Path) -> None:
+    """It is on disk; whoever was at it when the database was away goes on once that is back."""
+    root = crew(*workers("a", "b"), strategy=OneForAll(backoff=AT_ONCE))
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store, root=root) as system:
+        await until(lambda: {"+a", "+b"} <= set(events))
+        events.clear()
+        store.outages = 2
+        await crash(system.get(Worker, "b"))
+        await until(lambda: events == ["-b", "-a", "+a", "+b"])
+        assert not store.outages
+        assert await system.get(Worker, "a").add(1) == 1

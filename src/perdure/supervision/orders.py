@@ -15,23 +15,27 @@ import asyncio
 import logging
 import math
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from perdure.errors import ActivationError, ChildError, FencedError, NodeBuried, PerdureError, StartError
 from perdure.storage.committer import settle
 from perdure.storage.writes import Adopted, Begin, Committed, Declare, Order, Placed, Yield
+from perdure.supervision.declaring import declared
+from perdure.supervision.outages import through_outages
 from perdure.supervision.strategy import Ended, OneForOne
 from perdure.supervision.trees import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Sequence
 
     from perdure.actors.actor import Actor, ActorSpec
     from perdure.storage.committer import Committer
-    from perdure.storage.records import ChildSpec, Member
+    from perdure.storage.records import Member
     from perdure.storage.store import Store
     from perdure.storage.writes import Settled, Spawn, Write
+    from perdure.supervision.declaring import Declaring
     from perdure.supervision.floor import Floor
     from perdure.supervision.judge import Judge, Judgement
 
@@ -39,23 +43,6 @@ _LOG = logging.getLogger("perdure.supervision")
 _LONGEST_WAIT_SECONDS = 3600.0
 _LOOK_SECONDS = 0.05
 _LOOK_LATE_SECONDS = 10.0
-
-
-class Declared(Protocol):
-    """A child as a supervisor's class declares it."""
-
-    cls: type[Actor]
-    key: str | None
-    state: Mapping[str, object]
-    spec: ChildSpec
-
-
-class Declaring(Protocol):
-    """A supervisor, as far as its children go."""
-
-    def children(self) -> Iterable[Declared]:
-        """The children it starts with, in start order."""
-        ...
 
 
 class Orders:
@@ -140,19 +127,28 @@ class Orders:
 
     async def _carry_out(self, members: Sequence[Member], serial: int) -> None:
         try:
-            away = await self._store.elsewhere([one.actor for one in members])
-            await self._halt(members, serial, away)
-            restarting = {one.actor: one for one in members if one.life == "restarting" and one.status != "stopped"}
-            if self._judge.top in restarting:
-                if self._judge.top not in away:  # or it is told where it ran
-                    self.escalated(restarting[self._judge.top].reason or "")
-                return
-            for one in restarting.values():
-                if one.supervisor not in restarting:
-                    await self._start_again(one, serial)
-            await self.yield_up([actor for actor, one in restarting.items() if self._spec(one) is None])
+            await through_outages(lambda: self._stop_of(members, serial))
+            await through_outages(lambda: self._start_of(members, serial))
         finally:
             self._unmark(members, serial)
+
+    async def _stop_of(self, members: Sequence[Member], serial: int) -> None:
+        """Stop what an order is about; the root is not started again, and whoever ran it closes."""
+        away = await self._store.elsewhere([one.actor for one in members])
+        await self._halt(members, serial, away)
+        for one in members:
+            if one.actor == self._judge.top and _is_restarting(one) and one.actor not in away:
+                self.escalated(one.reason or "")
+
+    async def _start_of(self, members: Sequence[Member], serial: int) -> None:
+        """Start what an order starts."""
+        restarting = {one.actor: one for one in members if _is_restarting(one)}
+        if self._judge.top in restarting:
+            return
+        for one in restarting.values():
+            if one.supervisor not in restarting:
+                await self._start_again(one, serial)
+        await self.yield_up([actor for actor, one in restarting.items() if self._spec(one) is None])
 
     async def _start_again(self, one: Member, serial: int) -> None:
         """Start an actor and all below it, at its time; if it does not start, that is judged."""
@@ -304,18 +300,7 @@ class Orders:
     async def _family(self, one: Member, actor: Actor) -> Sequence[Member]:
         if not self._starts_children(one):
             return [child for child in await self._store.children(one.actor) if child.life == "restarting"]
-        supervisor = cast("Declaring", actor)
-        try:
-            children = [
-                (self._floor.spawning(child.cls, _key_of(child), child.state, one.actor), child.spec)
-                for child in supervisor.children()
-            ]
-        except StartError:
-            raise
-        except Exception as error:
-            raise StartError(f"{one.to}: children() raised {type(error).__name__}: {error}") from error
-        if len({spawn.to for spawn, _ in children}) < len(children):
-            raise StartError(f"{one.to} declares a child twice. Give each its own key.")
+        children = declared(one, cast("Declaring", actor), self._floor)
         try:
             settled = await self._committer.write(Declare(one.actor, tuple(children)))
         except ChildError as error:
@@ -379,7 +364,7 @@ class Orders:
     async def _recover(self, family: Sequence[Member], serial: int) -> None:
         try:
             for one in family:
-                await self._start_again(one, serial)
+                await through_outages(partial(self._start_again, one, serial))
         finally:
             self._unmark(family, serial)
 
@@ -438,12 +423,10 @@ class Orders:
         return spec is not None and spec.raises_children
 
 
+def _is_restarting(one: Member) -> bool:
+    return one.life == "restarting" and one.status != "stopped"
+
+
 def runs(one: Member) -> bool:
     """Whether a child is running, or about to."""
     return one.status != "stopped" and one.life in {"running", "restarting"}
-
-
-def _key_of(child: Declared) -> str:
-    if child.key is None:
-        raise StartError(f"{child!r} is declared without a key, and would be another one at every start. Give it one.")
-    return child.key

@@ -1,8 +1,9 @@
 """Facts: what happened, written where a SIGKILL cannot take it back.
 
 A fact is one line of JSON, put down by one `write` on a file opened for appending. The kernel keeps it whoever dies
-next, and lines of many threads and processes never mix. Two files hold them: the *ledger* is the world outside, which
-steps and handlers change; the *diary* is what the sender outside saw.
+next, and lines of many threads and processes never mix; one whose writer is killed in that very call may be torn, and
+has not been put down: each begins with a mark, as in RFC 7464. Two files hold them: the *ledger* is the world outside,
+which steps and handlers change; the *diary* is what the sender outside saw.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from attrs import field, frozen
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_BEGIN = b"\x1e"
 
 
 @frozen
@@ -46,7 +50,7 @@ class FactFile:
     def write(self, event: str, **about: Any) -> None:  # noqa: ANN401  # any JSON value
         """Put one fact down; when this returns, SIGKILL cannot take it back."""
         line = json.dumps([event, time.time(), self._run, about], separators=(",", ":"))
-        os.write(self._descriptor, f"{line}\n".encode())
+        os.write(self._descriptor, _BEGIN + f"{line}\n".encode())
 
 
 class FactReader:
@@ -64,7 +68,7 @@ class FactReader:
             file.seek(self._offset)
             *lines, _ = file.read().split(b"\n")
         self._offset += sum(len(line) + 1 for line in lines)
-        return [Fact(*json.loads(line)) for line in lines]
+        return [Fact(*json.loads(line.rpartition(_BEGIN)[2])) for line in lines]
 
 
 def read_facts(path: Path) -> list[Fact]:

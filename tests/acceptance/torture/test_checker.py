@@ -1,13 +1,14 @@
 """The checker finds each way of breaking a promise, and none in a history where all are kept."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from attrs import define, evolve, field
 
 from tests.acceptance.torture import checker
 from tests.acceptance.torture.disk import ActorOnDisk, Disk, Message, Outcome, StepOnDisk
-from tests.acceptance.torture.facts import Fact
+from tests.acceptance.torture.facts import Fact, FactFile, FactReader, read_facts
 
 
 def fact(event: str, time: float = 0.0, **about: object) -> Fact:
@@ -268,3 +269,17 @@ def test_a_broken_history_is_found(breaking: Callable[[Past], None], promise: st
     past = Past()
     breaking(past)
     assert any(found.promise == promise and text in found.text for found in past.judge()), past.judge()
+
+
+def test_a_line_whose_writer_was_killed_in_the_middle_is_none(tmp_path: Path) -> None:
+    """What comes after it is read as it is, whether that was there at the first look or not."""
+    path = tmp_path / "ledger"
+    before, after = FactFile(path, 1), FactFile(path, 2)
+    reader = FactReader(path)
+    before.write("begin", work="a")
+    with path.open("ab") as torn:
+        torn.write(b'\x1e["end",1.0,1,{"wo')
+    assert [found["work"] for found in reader.news()] == ["a"]
+    after.write("begin", work="b")
+    assert [found["work"] for found in reader.news()] == ["b"]
+    assert [found["work"] for found in read_facts(path)] == ["a", "b"]
