@@ -68,11 +68,6 @@ class Limits:
         for name in ("message_bytes", "steps", "attempts", "deaths", "history"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Limits({name}={getattr(self, name)}): must be at least 1")
-        for one in fields(type(self)):
-            if math.isnan(getattr(self, one.name)):
-                raise ValueError(
-                    f"Limits({one.name}=nan): is no number, and none is more or less. Use math.inf for never."
-                )
         if not 0 < self.heartbeat <= self.lease / 5:
             raise ValueError(
                 f"Limits(lease={self.lease:g}, heartbeat={self.heartbeat:g}): a heartbeat must be more than 0 seconds "
@@ -87,4 +82,9 @@ class Limits:
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"Limits({name}={getattr(self, name)}): must be more than 0 seconds; math.inf for never"
+                )
+        for one in fields(type(self)):
+            if math.isnan(getattr(self, one.name)):
+                raise ValueError(
+                    f"Limits({one.name}=nan): is no number, and none is more or less. Use math.inf for never."
                 )

@@ -55,5 +55,5 @@ def test_a_time_that_is_no_number_is_a_wrong_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["drain", "grace", "query", "lease", "heartbeat", "retention", "evict_after"])
 def test_a_limit_that_is_no_number_is_refused(name: str) -> None:
     """Whatever compares with it would be false."""
-    with pytest.raises(ValueError, match=rf"Limits\({name}=nan\)"):
+    with pytest.raises(ValueError, match=rf"Limits\(.*{name}=nan"):
         attrs.evolve(Limits(), **{name: math.nan})
