@@ -135,9 +135,12 @@ class Orders:
     async def _stop_of(self, members: Sequence[Member], serial: int) -> None:
         """Stop what an order is about; the root is not started again, and whoever ran it closes."""
         away = await self._store.elsewhere([one.actor for one in members])
+        await self._stop(members, serial, away)
+
+    async def _stop(self, members: Sequence[Member], serial: int, away: Collection[int] = ()) -> None:
         await self._halt(members, serial, away)
         for one in members:
-            if one.actor == self._judge.top and _is_restarting(one) and one.actor not in away:
+            if one.actor == self._judge.top and one.life == "restarting" and one.actor not in away:
                 self.escalated(one.reason or "")
 
     async def _start_of(self, members: Sequence[Member], serial: int) -> None:
@@ -191,10 +194,7 @@ class Orders:
 
     async def _obey(self, members: Sequence[Member], serial: int) -> None:
         try:
-            await self._halt(members, serial)
-            for one in members:
-                if one.actor == self._judge.top and one.life == "restarting":
-                    self.escalated(one.reason or "")
+            await self._stop(members, serial)
         finally:
             self._unmark(members, serial)
 
