@@ -15,52 +15,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
-
-from msgspec.structs import replace
+from typing import TYPE_CHECKING, Any
 
 from perdure.actors.attempt import Attempt
 from perdure.actors.living import STOPPING_SECONDS, Living
-from perdure.actors.mailbox import Mailbox
 from perdure.actors.port import decoding_port
 from perdure.actors.ref import Reference
 from perdure.actors.relatives import Kin
-from perdure.actors.scope import here
+from perdure.actors.seated import Seated
 from perdure.actors.stops import Lost, TurnStopped
 from perdure.errors import (
-    ActorDefinitionError,
     FencedError,
-    NotInTurnError,
     PerdureError,
     StaleDecision,
     StorageError,
 )
 from perdure.storage.failure import encode_failure
-from perdure.storage.records import ChildSpec, Outcome, TurnRecord
-from perdure.storage.writes import Committed, End, Release, Segment, Spawn
+from perdure.storage.records import Outcome
+from perdure.storage.writes import Committed, End, Release, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Coroutine
 
     from perdure.actors.actor import Actor, ActorSpec
     from perdure.actors.host import Host
-    from perdure.actors.port import Outgoing, Port
     from perdure.actors.turn import Turn
-    from perdure.storage.records import Completion, Envelope, Grown, Loaded, Mail, OpenAsk, Record
+    from perdure.storage.records import Completion, Grown, Loaded, Mail, Past
     from perdure.storage.writes import Placed, Settled, Write
-    from perdure.system import ActorSystem
 
 _LOG = logging.getLogger("perdure.actors")
 _PIPELINE = 256
-_SPAWNED = ChildSpec("transient")
-_NO_PAST: tuple[TurnRecord | None, list[Record]] = (None, [])
+_NO_PAST: Past = (None, [])
 
 _LATE = Outcome(
     "expired", error=encode_failure(PerdureError("it was not started before its latest start"), with_traceback=False)
 )
 
 
-class Activation(Mailbox):
+class Activation(Seated):
     """One live actor.
 
     Attributes:
@@ -68,17 +60,12 @@ class Activation(Mailbox):
     """
 
     def __init__(self, host: Host, spec: ActorSpec, place: Placed) -> None:
-        super().__init__(host, place)
-        self.spec = spec
-        self.epoch = place.epoch or 0
-        self.seal = host.seal
+        super().__init__(host, spec, place)
         self.reference = Reference(spec.cls, place.to, host)
         self._name = f"perdure {place.to.kind}/{place.to.key}"
         self.living = Living(spec, place.to, self, host)
         self.turn: Turn | None = None
         self.gone = False
-        self.still = False
-        """Its supervisor starts or stops it: it begins nothing."""
         self.halted = False
         """Its supervisor stops it: it does not even start any more."""
         self.starter: asyncio.Task[Actor] | None = None
@@ -97,91 +84,12 @@ class Activation(Mailbox):
         state = "gone" if self.gone else "running" if self.turn else "idle"
         return f"<activation of {self.address}, epoch {self.epoch}, {state}, {self.cursor} of {self.tail}>"
 
-    # what a live actor and its turns ask of it ------------------------------------------------------------------------
-
-    @property
-    def system(self) -> ActorSystem:
-        """The system it lives in."""
-        return self.host.system
-
-    @property
-    def port(self) -> Port:
-        """The system as references know it."""
-        return self.host
-
-    @property
-    def node(self) -> str:
-        """The node it runs on."""
-        return self.host.node
-
-    @property
-    def closing(self) -> bool:
-        """Whether its node leaves, or its supervisor stops it."""
-        return self.still or self.host.draining
-
-    @property
-    def stale(self) -> bool:
-        """Whether its node may begin nothing, for it may soon be taken for dead."""
-        return self.host.stale()
-
-    def renewal(self) -> asyncio.Future[None]:
-        """A future that ends when it may."""
-        return self.host.renewal()
-
-    @property
-    def max_steps(self) -> int:
-        """How many results a turn may ask for."""
-        return self.host.limits.steps
-
-    def open_asks(self) -> Awaitable[list[OpenAsk]]:
-        """The wait-for graph reachable from this actor."""
-        return self.host.store.open_asks(self.actor)
-
-    def timestamp(self) -> float:
-        """The system's time."""
-        return self.host.timestamp()
-
     @property
     def relatives(self) -> Kin:
         """The actors it supervises."""
         return Kin(self)
 
-    async def spawn(
-        self, cls: type[Actor], key: str | None, state: Mapping[str, object], child: ChildSpec | None = None
-    ) -> Reference:
-        """Begin an actor from the running turn."""
-        scope = here()
-        if scope is None:
-            raise NotInTurnError("self.spawn() was called outside a handler's turn. Use system.spawn() there.")
-        if child is None and self.spec.supervision is not None:
-            child = _SPAWNED
-        elif child is not None and self.spec.supervision is None:
-            raise ActorDefinitionError(
-                f"{self.spec.cls.__name__} supervises nobody, so it cannot spawn a Child with options. "
-                "Give the class supervision=, or spawn the actor without Child."
-            )
-        return await scope.turn.spawn(scope, cls, key, state, child)
-
-    def stop(self) -> None:
-        """End the actor with its running turn."""
-        scope = here()
-        if scope is None:
-            raise NotInTurnError("self.stop() was called outside a handler's turn. Call it in a @handler.")
-        scope.turn.stop_actor = True
-
-    def envelope(self, message: Outgoing, id_: str, *, chain: tuple[str, ...], cause: int, ask: bool) -> Envelope:
-        """A turn's message as it is stored."""
-        return self.host.envelope(message, id_, chain=chain, cause=cause, ask=ask)
-
-    def spawning(
-        self, cls: type[Actor], key: str, state: Mapping[str, object], child: ChildSpec | None = None
-    ) -> Spawn:
-        """An actor's beginning, as the running turn writes it."""
-        return replace(self.host.spawning(cls, key, state, parent=self.actor), child=child)
-
-    def segment(self, message: int) -> Segment:
-        """An empty segment."""
-        return Segment(self.actor, self.epoch, message)
+    # commits ----------------------------------------------------------------------------------------------------------
 
     def commit(self, segment: Segment) -> asyncio.Future[Committed]:
         """Submit a segment; refusals fail the turn, other errors lose the activation."""
@@ -262,16 +170,18 @@ class Activation(Mailbox):
     def deliver(self, mail: Mail) -> None:
         """Take a message that is on disk."""
         self._accept(mail)
-        self.wake()
+        if self.worker is None and not self._queued:
+            self.wake()
 
     def wake(self) -> None:
         """Handle what is there."""
         if (
             self.worker is None
             and not self._queued
-            and self.has_next
+            and self.cursor < self.tail
+            and not self.given
             and self._loaded.is_set()
-            and not (self.gone or self.closing or self.stale)
+            and not (self.gone or self.still or self.host.draining)
         ):
             self._queued = True
             self.host.workers.run(self)
@@ -283,16 +193,22 @@ class Activation(Mailbox):
         self._queued = False
         self.worker = worker
         worker.set_name(self._name)
-        decoding_port.set(self.host)
+        host = self.host
+        if decoding_port.get() is not host:  # as after the first actor that it was lent to
+            decoding_port.set(host)
         clean, self._marked = True, False
+        stale = False
         try:
-            while clean and self.has_next and not (self.gone or self.closing or self.stale):
+            while clean and self.cursor < self.tail and not (self.given or self.gone or self.still or host.draining):
+                stale = host.stale()
+                if stale:
+                    break
                 mail = self._take()
                 if mail is None:
                     mail = await self._read_on()
                     if self.gone or self.closing:  # type: ignore[redundant-expr]  # lost meanwhile
                         break
-                await self._handle(mail)
+                await self._beginning(mail)
                 clean = not (self._marked or worker.cancelling())
         except TurnStopped:
             clean = False
@@ -302,29 +218,38 @@ class Activation(Mailbox):
             clean = False
         finally:
             self.worker = None
-            self.idle_since = self.host.timestamp()
-            self.wake()
-            if self.host.leaving is not None:
-                self.host.leaving.look_again()
+            self.idle_since = host.timestamp()
+            if self.cursor < self.tail and not stale:  # else it is woken once it may begin something
+                self.wake()
+            if host.leaving is not None:
+                host.leaving.look_again()
         return clean
 
-    async def _handle(self, mail: Mail) -> None:
-        """See one message to its outcome, or stop."""
+    def _beginning(self, mail: Mail) -> Coroutine[Any, Any, None]:
+        """The next attempt at a message."""
+        if self._head is _NO_PAST and mail.expires is None and not mail.past:
+            return Attempt(self, mail, *_NO_PAST).run()
+        return self._go_on(mail)
+
+    async def _go_on(self, mail: Mail) -> None:
+        """Attempt a message that was begun before, or may have waited too long."""
         (past, records), self._head = self._head, _NO_PAST
         if mail.past and past is None and not records:  # a dead letter that is tried again beside us
             past, records = await self.host.store.past(mail.seq)
         if mail.expires is not None and self.host.timestamp() > mail.expires and past is None and not records:
             self.finish_late(mail)
             return
-        while True:
-            if past is None or not past.blame:
-                again = await Attempt(self, mail, past, records).run()
-            else:
-                async with self.host.blame.admitted(past.blame):
-                    again = await Attempt(self, mail, past, records).run()
-            if again is None or self.gone or self.host.draining:
-                return
-            past, records = again
+        attempt = Attempt(self, mail, past, records)
+        if past is None or not past.blame:
+            await attempt.run()
+        else:
+            async with self.host.blame.admitted(past.blame):
+                await attempt.run()
+
+    def put_back(self, mail: Mail, past: Past) -> None:
+        """Have a message attempted again, before all others."""
+        self._head = past
+        self._mailbox.appendleft(mail)
 
     @property
     def is_to_replay(self) -> bool:

@@ -9,6 +9,7 @@ stopped  ──► parked, evicted or drained: nothing of the open segment is wr
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, cast
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
     from perdure.actors.failing import Again
-    from perdure.actors.handler import Handler
+    from perdure.actors.handler import Handler, Signature
     from perdure.storage.records import Mail
     from perdure.storage.writes import Order, Segment, Send
     from perdure.supervision.judge import Judgement
@@ -59,31 +60,30 @@ _LOG = logging.getLogger("perdure.actors")
 class Attempt:
     """One run of a handler."""
 
-    __slots__ = ("_fields_before", "_misfit", "seat", "turn", "unstarted")
+    _misfit: Order | None = None
+    _fields_before: dict[str, bytes]
+    unstarted: ActivationError | None = None
 
     def __init__(self, seat: Activation, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
         self.turn = Turn(seat, mail, past, records)
-        self._fields_before: dict[str, bytes] = {}
-        self._misfit: Order | None = None
-        self.unstarted: ActivationError | None = None
 
     def __repr__(self) -> str:
         return f"<attempt at {self.turn!r}>"
 
-    async def run(self) -> Again | None:
-        """Run the handler to its outcome; what to begin again with, if it failed."""
+    async def run(self) -> None:
+        """Run the handler to its outcome; if it failed and is to be tried again, the message is put back."""
         seat, turn = self.seat, self.turn
         turn.started = turn.last_change = seat.host.timestamp()
         seat.begin(turn)
-        current.set(turn.scope)
+        current.set(turn)
         before = copy_context()
         try:
             if turn.past is not None or seat.spec.limit is not None:
                 await self._take_up(turn.past)
                 if turn.slot is not None and self._is_late():
                     seat.finish_late(turn.mail)
-                    return None
+                    return
             handler, arguments = self._open_mail()
             instance = seat.living.instance or await self._activate()
             timeout = handler.timeout if handler.timeout is not None else seat.spec.timeout
@@ -93,19 +93,21 @@ class Attempt:
                 value = await self._bounded(handler.function(instance, **arguments), timeout)
             if not turn.plain:
                 await self._check_course()
-            segment = self._success(value)
+            segment = self._success(handler.signature, value)
             if segment is not None:
                 await self._commit_refusable(segment)
             if seat.crowded:
                 await seat.settle_pipeline()
         except asyncio.CancelledError as error:
-            return await self._cancelled(error)
+            self._put_back(await self._cancelled(error))
         except Exception as error:  # noqa: BLE001  # whatever user code raises is a failure of its actor
-            return await self._raised(error)
+            self._put_back(await self._raised(error))
         finally:
-            seat.end(marked=_identities(before) != _identities(copy_context()))
-            current.set(None)
-        return None
+            seat.end(marked=not _same(before, copy_context()))
+
+    def _put_back(self, again: Again | None) -> None:
+        if again is not None and not (self.seat.gone or self.seat.host.draining):
+            self.seat.put_back(self.turn.mail, again)
 
     async def _take_up(self, past: TurnRecord | None) -> None:
         """Wait for the next attempt's time, then for a slot; put a suspect's start on disk (see `BlameRule`)."""
@@ -193,7 +195,7 @@ class Attempt:
             args = mail.args
             if self.seat.seal is not None or args.startswith(MARKS):
                 args = open_arguments(self.seat.seal, mail, self.seat.address, handler.signature)
-            return handler, handler.signature.decode(args)
+            return handler, handler.signature.arguments.decode(args)
         except SEAL_ERRORS as error:
             cannot_open(turn, error)
         except PerdureError as error:
@@ -261,17 +263,16 @@ class Attempt:
 
     # ending -----------------------------------------------------------------------------------------------------------
 
-    def _success(self, value: object) -> Segment | None:
+    def _success(self, signature: Signature, value: object) -> Segment | None:
         """Submit the end of a turn that went well; give the segment back instead if the store may refuse it."""
         turn, living = self.turn, self.seat.living
-        signature = self.seat.spec.by_stored_name[turn.mail.handler].signature
         result = signature.reply.encode(value, signature.reply_path).decode()
         if self.seat.seal is not None:
             result = self.seat.seal.close(result, result_of(turn.mail.id), signature.reply)
         fields, changed = living.encode()
         self._fields_before, living.fields = living.fields, fields
         segment = self._last_segment(Outcome("succeeded", result), changed)
-        if turn.stop_actor or segment.spawns or _refusable(segment.sends):
+        if turn.stop_actor or segment.spawns or (segment.sends and _refusable(segment.sends)):
             return segment
         self.seat.submit(segment)
         return None
@@ -372,6 +373,12 @@ def _refusable(sends: Iterable[Send]) -> bool:
     return any(send.envelope.must_exist or send.envelope.chosen for send in sends)
 
 
-def _identities(context: Context) -> list[int]:
-    """What a context holds, by identity: equal values are not the same, and some do not like to be compared."""
-    return [*map(id, context.keys()), *map(id, context.values())]
+def _same(before: Context, after: Context) -> bool:
+    """Whether two contexts hold the same, by identity: equal values are not, and some do not like to be compared.
+
+    CPython's contexts share one persistent map until something is set, which is seen without looking into it.
+    """
+    first, *others = gc.get_referents(before, after) or [None]
+    if first is not None and len(others) == 1 and others[0] is first:
+        return True
+    return [*map(id, before.keys()), *map(id, before.values())] == [*map(id, after.keys()), *map(id, after.values())]

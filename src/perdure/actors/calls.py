@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from perdure.actors.scope import Scope, current, forbid_in_step, here, item_names
+from perdure.actors.scope import Part, current, forbid_in_step, here, item_names
 from perdure.clock import Seconds, seconds
 
 R = TypeVar("R")
@@ -58,7 +58,7 @@ async def fan_out(
             scope.turn.joined(task)
         for index in remaining:
             if scope is not None:
-                current.set(Scope(scope.turn, f"{prefix}[{names[index]}]/", task))
+                current.set(Part(scope.turn, f"{prefix}[{names[index]}]/", task))
             results[index] = await fn(work[index])
 
     tasks = [asyncio.ensure_future(worker()) for _ in range(min(concurrency, len(work)))]

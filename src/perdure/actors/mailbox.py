@@ -68,13 +68,14 @@ class Mailbox:
         """Take a message that is on disk; what does not fit in memory is read from there later."""
         if self._left_over:
             self._compare(mail)
-        self.tail = max(self.tail, mail.number)
-        if self._mailbox:
-            follows = mail.number == self._mailbox[-1].number + 1
+        mailbox, number = self._mailbox, mail.number
+        self.tail = number if number > self.tail else self.tail  # noqa: FURB136  # a call is most of what this costs
+        if mailbox:
+            follows = number == mailbox[-1].number + 1 and len(mailbox) < MAILBOX_IN_MEMORY
         else:  # before it is loaded, nobody knows where its mail begins
-            follows = mail.number == self.cursor + 1 or not self._loaded.is_set()
-        if follows and len(self._mailbox) < MAILBOX_IN_MEMORY:
-            self._mailbox.append(mail)
+            follows = number == self.cursor + 1 or not self._loaded.is_set()
+        if follows:
+            mailbox.append(mail)
 
     def _accept_all(self, grown: Grown) -> None:
         for mail in grown.mail:

@@ -129,15 +129,18 @@ def port_of(ref: Reference) -> Port:
     return port
 
 
+_NO_OPTIONS = Options()
+
+
 class BoundHandler(Generic[P, R_co]):
     """A handler of one actor: call it to ask, `tell` to send without waiting for the reply."""
 
     __slots__ = ("_handler", "_options", "_ref")
 
-    def __init__(self, ref: Reference, handler: Handler[P, R_co], options: Options | None = None) -> None:
+    def __init__(self, ref: Reference, handler: Handler[P, R_co], options: Options = _NO_OPTIONS) -> None:
         self._ref = ref
         self._handler = handler
-        self._options = options or _NO_OPTIONS
+        self._options = options
 
     def __repr__(self) -> str:
         return f"<{self._handler.name} of {self._ref!r}>"
@@ -174,7 +177,7 @@ class BoundHandler(Generic[P, R_co]):
         scope = here()
         if scope is not None:
             return scope.turn.tell(scope, message)
-        port = port_of(self._ref)
+        port = self._ref._port or port_of(self._ref)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # every message comes by
         id_, accepted = port.tell(message)
         await accepted
         return Receipt(id_, self._handler.signature.reply, port)
@@ -228,9 +231,6 @@ class BoundHandler(Generic[P, R_co]):
         ref, handler = self._ref, self._handler
         cls, to = ref._cls, ref._address  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # every message comes by
         return Outgoing(cls, to, handler, handler.signature.encode(args, kwargs), self._options)
-
-
-_NO_OPTIONS = Options()
 
 
 class _Point:

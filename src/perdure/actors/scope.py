@@ -12,6 +12,7 @@ the tasks of a scope first call perdure:
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -40,20 +41,18 @@ def check_journal_key(key: str) -> str:
 
 
 class Scope:
-    """A part of a turn with ordinals of its own."""
+    """A part of a turn with ordinals of its own. The outermost one is the turn itself."""
 
-    __slots__ = ("_children", "_ordinals", "path", "task", "turn")
+    path = ""
+    task: asyncio.Task[object] | None
+    # most turns never need them
+    _ordinals: dict[str, int] | None = None
+    _children: dict[asyncio.Task[object], Scope] | None = None
 
-    def __init__(self, turn: Turn, path: str, task: asyncio.Task[object] | None) -> None:
-        self.turn = turn
-        self.path = path
-        self.task = task
-        # most turns never need them
-        self._ordinals: dict[str, int] | None = None
-        self._children: dict[asyncio.Task[object], Scope] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Scope {self.path or '/'} of {self.turn!r}>"
+    @property
+    @abstractmethod
+    def turn(self) -> Turn:
+        """The turn that it is a part of."""
 
     def key(self, name: str, key: str | None = None) -> str:
         """The key of the next call of `name` here."""
@@ -75,9 +74,26 @@ class Scope:
             self._children = {}
         found = self._children.get(task)
         if found is None:
-            found = self._children[task] = Scope(self.turn, f"{self.path}~{len(self._children) + 1}/", task)
+            found = self._children[task] = Part(self.turn, f"{self.path}~{len(self._children) + 1}/", task)
             self.turn.joined(task)
         return found
+
+
+class Part(Scope):
+    """A scope within a turn."""
+
+    def __init__(self, turn: Turn, path: str, task: asyncio.Task[object] | None) -> None:
+        self._turn = turn
+        self.path = path
+        self.task = task
+
+    def __repr__(self) -> str:
+        return f"<Part {self.path} of {self._turn!r}>"
+
+    @property
+    def turn(self) -> Turn:
+        """See `Scope.turn`."""
+        return self._turn
 
 
 current: ContextVar[Scope | None] = ContextVar("perdure_scope", default=None)

@@ -36,7 +36,7 @@ T = TypeVar("T")
 _LONGEST_TIMER_SECONDS = 3600.0
 
 
-class Segments:
+class Segments(Scope):
     """One message being handled, without what handlers call on it (see `Turn`)."""
 
     # Most turns have no step and no second task, so what only those need is made when it is needed.
@@ -45,7 +45,7 @@ class Segments:
     refused: PerdureError | None = None
     blocked: PerdureError | None = None
     """What the watchdog's thread found: whatever the handler does now, its turn has failed."""
-    started = 0.0
+    started = last_change = 0.0
     patience: asyncio.TimerHandle | None = None
     """When a handler that was stopped is left behind."""
     reason = ""
@@ -69,9 +69,7 @@ class Segments:
         self.seat = seat
         self.mail = mail
         self.past = past
-        self._task = seat.worker
-        self.scope = Scope(self, "", self._task)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # only turns are made
-        self.last_change = 0.0
+        self.task = seat.worker
         if records:
             self.records = {record.key: record for record in records}
             self._results = sum(record.kind in RESULTS for record in records)
@@ -173,7 +171,7 @@ class Segments:
         for future in waiting:
             if not future.done():
                 future.set_exception(type(why)(*why.args))
-        for task in (self._task, *self._tasks):
+        for task in (self.task, *self._tasks):
             if (
                 task is not None
                 and not task.done()
@@ -438,7 +436,7 @@ class Segments:
         record = self.records.get(key)
         if record is not None and record.status == "started" and self.stopped is None and not self.ended:
             self.complete(replace(record, status="cancelled", due=None))
-            if asyncio.current_task() is self._task:
+            if asyncio.current_task() is self.task:
                 self.cut = [*self.cut, key]
 
     def fly(self) -> Flight:

@@ -102,7 +102,10 @@ class Sending:
     def _appended(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
         if isinstance(settled, Appended):
             self.deliver(settled)
-        settle(write, settled, future)
+            if future is not None and not future.done():
+                future.set_result(settled)
+        else:
+            settle(write, settled, future)
 
     def tell(self, message: Outgoing) -> tuple[str, asyncio.Future[Any]]:
         """See `Port.tell`."""

@@ -23,7 +23,6 @@ from perdure.actors.deadlock import deadlocked
 from perdure.actors.flight import retrieve
 from perdure.actors.receipt import Receipt
 from perdure.actors.ref import Reference, address_of, class_of
-from perdure.actors.scope import Scope
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_result, open_error, open_reply, open_result
 from perdure.actors.segments import Segments
 from perdure.actors.turn_slot import TurnSlot
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from perdure.actors.handler import Query
     from perdure.actors.limit import Limit
     from perdure.actors.port import Outgoing
+    from perdure.actors.scope import Scope
     from perdure.actors.slots import Place
     from perdure.storage.records import ChildSpec, OutcomeStatus, RecordKind
     from perdure.storage.writes import Monitor
@@ -60,6 +60,11 @@ class Turn(Segments):
     """Whether it was said that it waits long for something unknown."""
     started_children = 0
     """How many children without a key its handler has started."""
+
+    @property
+    def turn(self) -> Turn:
+        """See `Scope.turn`: it is its own outermost one."""
+        return self
 
     def close(self) -> None:
         """The turn is over, and others may have its slot."""

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import inspect
 import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +44,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_SURE = frozenset({str, int, float, bool, types.NoneType})
+
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _MARK = b'{"$cloudpickle":'
@@ -61,12 +64,14 @@ class Parts:
         lower: Turns a value into what msgspec writes; None if it is that already.
         read: The type that msgspec reads.
         lift: Turns what msgspec read into a value; None if it is that already.
+        sure: Whether what passed `check` comes back as it is, so that nothing needs to be read to prove it.
     """
 
     check: Check
     lower: Callable[[Any], Any] | None
     read: Any
     lift: Callable[[Any], Any] | None
+    sure: bool
 
 
 class Codec(Generic[T]):
@@ -84,6 +89,7 @@ class Codec(Generic[T]):
         "_read",
         "_runs_user_code",
         "_simple",
+        "_sure",
         "parts",
     )
 
@@ -97,7 +103,9 @@ class Codec(Generic[T]):
         self._read: Callable[[bytes | str], Any] = _decoder(annotation, wire.read)
         parts = tuple(reachable(shape))
         self._runs_user_code = any(map(runs_user_code, parts))
-        self.parts = None if self._runs_user_code else Parts(self._check, wire.lower, wire.read, wire.lift)
+        # what `_check` lets through of these is all that msgspec reads, so there is nothing left to prove
+        self._sure = isinstance(shape, Scalar) and shape.cls in _SURE and not shape.constraints
+        self.parts = None if self._runs_user_code else Parts(self._check, wire.lower, wire.read, wire.lift, self._sure)
         # what is never a JSON object can bear no mark of a pickle, and without user code one reading proves it
         self._simple = isinstance(shape, Scalar | Choice | Enumeration) and wire.lift is None
         self._may_be_nan = any(
@@ -134,6 +142,8 @@ class Codec(Generic[T]):
         """
         try:
             self._check(value)
+            if self._sure:
+                return _write(value)
             raw = self._bytes(value)
             self._prove(raw)
         except Exception as error:  # hooks and properties of the user's classes run in here
@@ -164,11 +174,13 @@ class Codec(Generic[T]):
 
         NaN and null have the same bytes, so what holds null, and may hold NaN, is looked at always.
         """
+        lower = self._lower
         try:
-            raw = self._bytes(value)
+            raw = _write(value if lower is None else lower(value))
             if raw != known:
                 self._check(value)
-                self._prove(raw)
+                if not self._sure:
+                    self._prove(raw)
             elif self._may_be_nan and b"null" in raw:
                 self._check(value)
         except Exception:  # noqa: BLE001  # encoding again tells what is wrong
@@ -241,7 +253,7 @@ class _PickleCodec(Codec[T]):
     def __init__(self, annotation: object) -> None:
         self._annotation = annotation
         self.parts = None
-        self._simple = False
+        self._simple = self._sure = False
 
     @property
     def name(self) -> str:

@@ -68,8 +68,9 @@ class PostgresStore(Reading):
     requires_signed = True  # others may write to this database
 
     def __init__(self, target: str, *, resumes: bool = True, readers: int = READERS) -> None:
-        super().__init__(readers)
         self._place = place(target)
+        self._clock = ServerClock(self._place.name, time.time, time.monotonic)
+        super().__init__(readers, self._clock.now)
         self._resumes = resumes
         self._reader_count = readers
         self._runs: Callable[[str], bool] = bool
@@ -85,7 +86,6 @@ class PostgresStore(Reading):
         self._news = News()
         self._doubt: tuple[str, Value, Value] | None = None
         """The evidence of a transaction of which nobody knows whether it was committed."""
-        self._clock = ServerClock(self._place.name, time.time, time.monotonic)
         self._committed = self._begun = 0
         self._seen = (0, 0)
         """How many transactions this node at most, and everybody, had committed when somebody last looked."""
@@ -97,10 +97,6 @@ class PostgresStore(Reading):
     def location(self) -> str:
         """The database and the schema, without user and password."""
         return self._place.name
-
-    def timestamp(self) -> float:
-        """See `Store.timestamp`: the server's time."""
-        return self._clock.now()
 
     # opening and closing ----------------------------------------------------------------------------------------------
 

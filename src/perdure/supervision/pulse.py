@@ -51,6 +51,7 @@ class Pulse:
         self._store = store
         self._committer = committer
         self._lease = lease
+        self._now = asyncio.get_running_loop().time  # looked up once, not at every message
         self._beat = beat
         self.dead: Callable[[Sequence[tuple[str, int]]], Awaitable[None]] | None = None
         self.looked: Callable[[Sequence[Peer]], None] | None = None
@@ -63,7 +64,7 @@ class Pulse:
 
     def stale(self) -> bool:
         """Whether this node may begin nothing, for it may soon be buried."""
-        return not self._lease.holds(asyncio.get_running_loop().time())
+        return not self._lease.holds(self._now())
 
     def renewal(self) -> asyncio.Future[None]:
         """A future that ends when it may."""

@@ -42,11 +42,13 @@ class Reading:
 
     Args:
         readers: How many transactions may read at once.
+        timestamp: See `Store.timestamp`; the machine's time, where all nodes are on one. Asked four times a message.
     """
 
     _node: NodeRecord | None = None
 
-    def __init__(self, readers: int) -> None:
+    def __init__(self, readers: int, timestamp: Callable[[], float] = time.time) -> None:
+        self.timestamp = timestamp
         self._pid = os.getpid()
         self._reads = Reads(self._transact_reads, readers)
 
@@ -59,10 +61,6 @@ class Reading:
     def me(self) -> str:
         """The id of the node that this store was opened for."""
         return self._need(self._node).id
-
-    def timestamp(self) -> float:
-        """See `Store.timestamp`: the machine's time, where all nodes are on one."""
-        return time.time()
 
     def _need(self, part: R | None) -> R:
         """A part that is there while the store is open. Raises `SystemClosedError` where it is not, or not usable."""
