@@ -278,8 +278,8 @@ async def test_code_outside_handlers_is_logged(caplog: pytest.LogCaptureFixture)
     async with ActorSystem(":memory:", limits=_FAILURE):
         await asyncio.sleep(0)
         block(0.4)
-    (said,) = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
-    assert _line_of(block, "time.sleep") in said
+    said = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
+    assert any(_line_of(block, "time.sleep") in each for each in said)  # a busy machine may hold something else up
 
 
 async def test_only_the_system_of_the_actor_speaks(caught: list[warnings.WarningMessage]) -> None:

@@ -73,6 +73,7 @@ class Signature:
                 )
         self._parameters = parameters
         self._positional = tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self._all_positional = len(parameters) if len(self._positional) == len(parameters) else -1
         self._order = tuple(p.name for p in parameters)
         self._names = frozenset(self._order)
         self._required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
@@ -101,9 +102,9 @@ class Signature:
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
         """Arguments as one JSON object. Raises `ArgumentsError` or `EncodingError` before anything is sent."""
+        if not kwargs and len(args) == self._all_positional:
+            return self.arguments.text_in_order(args, self.what)
         named = dict(zip(self._positional, args, strict=False))
-        if not kwargs and len(args) == len(self._parameters) == len(self._positional):
-            return self.arguments.text(named, self.what)
         if kwargs:
             if not named.keys().isdisjoint(kwargs):
                 raise self._misfit(args, kwargs)

@@ -116,13 +116,13 @@ def here() -> Scope | None:
     return scope
 
 
-def forbid_in_step(what: str) -> None:
+def forbid_in_step(what: str, whom: object = "") -> None:
     """Raise `NestedStepError` inside a step's body."""
     step = running_step.get()
     if step is not None:
         raise NestedStepError(
-            f"{what} was begun inside step '{step}'. A step is one effect: make this a plain function, or call it from "
-            "the handler."
+            f"{what}{whom} was begun inside step '{step}'. A step is one effect: make this a plain function, or call "
+            "it from the handler."
         )
 
 

@@ -75,7 +75,12 @@ class Parts:
 
 
 class Codec(Generic[T]):
-    """Reads and writes the values of one annotation. Get one from `codec_for`."""
+    """Reads and writes the values of one annotation. Get one from `codec_for`.
+
+    Attributes:
+        parts: What it does, step by step; none if user code takes part in it.
+        sure: See `Parts`.
+    """
 
     pickles = False
     """Whether values are written as pickles."""
@@ -89,8 +94,8 @@ class Codec(Generic[T]):
         "_read",
         "_runs_user_code",
         "_simple",
-        "_sure",
         "parts",
+        "sure",
     )
 
     def __init__(self, annotation: object) -> None:
@@ -104,8 +109,8 @@ class Codec(Generic[T]):
         parts = tuple(reachable(shape))
         self._runs_user_code = any(map(runs_user_code, parts))
         # what `_check` lets through of these is all that msgspec reads, so there is nothing left to prove
-        self._sure = isinstance(shape, Scalar) and shape.cls in _SURE and not shape.constraints
-        self.parts = None if self._runs_user_code else Parts(self._check, wire.lower, wire.read, wire.lift, self._sure)
+        self.sure = isinstance(shape, Scalar) and shape.cls in _SURE and not shape.constraints
+        self.parts = None if self._runs_user_code else Parts(self._check, wire.lower, wire.read, wire.lift, self.sure)
         # what is never a JSON object can bear no mark of a pickle, and without user code one reading proves it
         self._simple = isinstance(shape, Scalar | Choice | Enumeration) and wire.lift is None
         self._may_be_nan = any(
@@ -142,7 +147,7 @@ class Codec(Generic[T]):
         """
         try:
             self._check(value)
-            if self._sure:
+            if self.sure:
                 return _write(value)
             raw = self._bytes(value)
             self._prove(raw)
@@ -179,7 +184,7 @@ class Codec(Generic[T]):
             raw = _write(value if lower is None else lower(value))
             if raw != known:
                 self._check(value)
-                if not self._sure:
+                if not self.sure:
                     self._prove(raw)
             elif self._may_be_nan and b"null" in raw:
                 self._check(value)
@@ -253,7 +258,7 @@ class _PickleCodec(Codec[T]):
     def __init__(self, annotation: object) -> None:
         self._annotation = annotation
         self.parts = None
-        self._simple = self._sure = False
+        self._simple = self.sure = False
 
     @property
     def name(self) -> str:
