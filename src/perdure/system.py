@@ -43,7 +43,6 @@ from perdure.storage.targets import store_of
 from perdure.supervision.alarm import Alarm
 from perdure.supervision.balancer import Balancer
 from perdure.supervision.judge import Judge
-from perdure.supervision.lease import Lease
 from perdure.supervision.nodes import Sweep
 from perdure.supervision.overseer import Overseer
 from perdure.supervision.pulse import Pulse
@@ -251,8 +250,7 @@ class ActorSystem:
         return node_record(host.node, host.started, runs=not self._is_client, tags=host.tags, kinds=running)
 
     def _pulse(self, host: Host, committer: Committer, sweep: Sweep | None) -> Pulse:
-        lease = Lease(self._limits.lease, host.loop.time())
-        pulse = Pulse(self._store, committer, lease, beat=host.beat, renewed=host.renewed)
+        pulse = Pulse(self._store, committer, self._limits.lease, beat=host.beat, renewed=host.renewed)
         if sweep is not None:  # a client leaves it to others to bury the dead, and takes nothing of theirs
             pulse.dead, pulse.looked = sweep.adopt, sweep.balancer.look
         host.stale, host.renewal = pulse.stale, pulse.renewal

@@ -378,7 +378,7 @@ def _same(before: Context, after: Context) -> bool:
 
     CPython's contexts share one persistent map until something is set, which is seen without looking into it.
     """
-    first, *others = gc.get_referents(before, after) or [None]
-    if first is not None and len(others) == 1 and others[0] is first:
+    maps = gc.get_referents(before, after)
+    if len(maps) == 2 and maps[0] is maps[1]:  # noqa: PLR2004  # each refers to its own, and to nothing else
         return True
     return [*map(id, before.keys()), *map(id, before.values())] == [*map(id, after.keys()), *map(id, after.values())]

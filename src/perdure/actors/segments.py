@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from perdure.actors.seat import Seat
+    from perdure.actors.turn_slot import TurnSlot
     from perdure.storage.records import Mail, RecordKind
     from perdure.storage.writes import Committed
 
@@ -53,6 +54,8 @@ class Segments(Scope):
     replays = False
     """Whether it began before, and nobody has seen yet that it is where it waits."""
     stop_actor = False
+    slot: TurnSlot | None = None
+    """Under the limit of its kind."""
     _handout: Handout | None = None
     _open: Segment | None = None
     _flying = 0
@@ -130,21 +133,19 @@ class Segments(Scope):
         return None if self._handout is None else next(iter(self._handout.unclaimed), None)
 
     def close(self) -> None:
-        """The turn is over: tasks that it leaves behind end, too."""
+        """The turn is over, and others may have its slot; tasks that it leaves behind end, too."""
         self.ended = True
         if self._handout is not None:
             self._handout.close()
         if self._tasks:
             for task in self.leaked():
                 task.cancel()
+        if self.slot is not None:
+            self.slot.leave()
 
     def __repr__(self) -> str:
         state = "stopped" if self.stopped else "ended" if self.ended else "running"
         return f"<turn of {self.mail.id!r} at {self.seat.address}, {state}, {len(self.records)} records>"
-
-    def timestamp(self) -> float:
-        """The system's time."""
-        return self.seat.timestamp()
 
     # stopping ---------------------------------------------------------------------------------------------------------
 
@@ -309,11 +310,11 @@ class Segments(Scope):
             return await future
         finally:
             del self._waiting[future]
-            self.last_change = self.timestamp()
+            self.last_change = self.seat.timestamp()
 
     async def until(self, due: float) -> None:
         """Wait for a time."""
-        while (delay := due - self.timestamp()) > 0:
+        while (delay := due - self.seat.timestamp()) > 0:
             future: asyncio.Future[None] = self._loop.create_future()
             timer = self._loop.call_later(min(delay, _LONGEST_TIMER_SECONDS), wake, future)
             try:
@@ -412,7 +413,7 @@ class Segments(Scope):
         It has its position if nothing stands before it; otherwise it gets it when it is handed over.
         """
         position = self.handout.take_position() if self.handout.quiet else None
-        record = self.records[record.key] = replace(record, position=position, finished=self.timestamp())
+        record = self.records[record.key] = replace(record, position=position, finished=self.seat.timestamp())
         if not self._completions:
             self._loop.call_soon(self._loop.call_soon, self._flush)
         self._completions = [*self._completions, record]

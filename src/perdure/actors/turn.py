@@ -54,23 +54,19 @@ _looking: set[asyncio.Task[None]] = set()
 class Turn(Segments):
     """One message being handled: what references, receipts and steps call while its handler runs."""
 
-    slot: TurnSlot | None = None
-    """Under the limit of its kind."""
     idleness_told = False
     """Whether it was said that it waits long for something unknown."""
     started_children = 0
     """How many children without a key its handler has started."""
 
+    def timestamp(self) -> float:
+        """The system's time."""
+        return self.seat.timestamp()
+
     @property
     def turn(self) -> Turn:
         """See `Scope.turn`: it is its own outermost one."""
         return self
-
-    def close(self) -> None:
-        """The turn is over, and others may have its slot."""
-        super().close()
-        if self.slot is not None:
-            self.slot.leave()
 
     async def take_slot(self, limit: Limit) -> None:
         """Wait for a slot under the limit of its kind."""

@@ -1,5 +1,7 @@
 """The heartbeat of a node: signs of life while there are others, and a look at theirs.
 
+Its clock is the machine's, and not the loop's, which may stand still while a handler computes.
+
 A node alone with its database writes none: nobody is there to judge it, and whoever comes has a lease to wait. Signs of
 life go before all other writes.
 """
@@ -8,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from perdure.errors import PerdureError
+from perdure.supervision.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
     from perdure.storage.records import Peer
     from perdure.storage.store import Store
     from perdure.storage.writes import Beat
-    from perdure.supervision.lease import Lease
 
 _LOG = logging.getLogger("perdure.supervision")
 
@@ -30,7 +33,7 @@ class Pulse:
     Args:
         store: Where the others are read.
         committer: Where the heartbeats go.
-        lease: What is known of the others.
+        lease_seconds: How long a node is taken to live after its last heartbeat.
         beat: This node's next sign of life.
         renewed: Called when this node may begin things again.
 
@@ -43,15 +46,14 @@ class Pulse:
         self,
         store: Store,
         committer: Committer,
-        lease: Lease,
+        lease_seconds: float,
         *,
         beat: Callable[[], Beat],
         renewed: Callable[[], None],
     ) -> None:
         self._store = store
         self._committer = committer
-        self._lease = lease
-        self._now = asyncio.get_running_loop().time  # looked up once, not at every message
+        self._lease = Lease(lease_seconds, time.monotonic())
         self._beat = beat
         self.dead: Callable[[Sequence[tuple[str, int]]], Awaitable[None]] | None = None
         self.looked: Callable[[Sequence[Peer]], None] | None = None
@@ -64,7 +66,7 @@ class Pulse:
 
     def stale(self) -> bool:
         """Whether this node may begin nothing, for it may soon be buried."""
-        return not self._lease.holds(self._now())
+        return not self._lease.holds(time.monotonic())
 
     def renewal(self) -> asyncio.Future[None]:
         """A future that ends when it may."""
@@ -74,25 +76,23 @@ class Pulse:
 
     async def run(self, every_seconds: float) -> None:
         """Beat, for ever."""
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            began = time.monotonic()
             try:
                 again = await self._once()
             except PerdureError as error:
                 _LOG.error("a heartbeat failed, and the next one follows: %s", error)
                 again = False
             if not again:
-                await asyncio.sleep(max(0.0, began + every_seconds - loop.time()))
+                await asyncio.sleep(max(0.0, began + every_seconds - time.monotonic()))
 
     async def _once(self) -> bool:
         """One beat, and a look; whether the next is due at once, for somebody has come."""
-        loop = asyncio.get_running_loop()
-        sent = loop.time()
+        sent = time.monotonic()
         if self._others:
             await self._committer.write(self._beat(), first=True)
             self._renew(self._lease.beaten, sent)
-        looked = loop.time()
+        looked = time.monotonic()
         peers = await self._store.peers()
         came = bool(peers) and not self._others
         self._others = bool(peers)
