@@ -6,6 +6,7 @@ import decimal
 import enum
 import typing as t
 import uuid
+from collections.abc import Callable
 
 import attrs
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from perdure.errors import EncodingError
 from perdure.storage.codec import codec_for
+from perdure.storage.record_codec import RecordCodec
 
 
 class Suit(enum.Enum):
@@ -117,3 +119,18 @@ def test_any_object_is_restored_equal_or_refused(typed: tuple[t.Any, st.SearchSt
     back = codec.decode(raw)
     assert back == value
     assert type(back) is type(value) or (type(value), type(back)) == (int, float)
+
+
+@given(st.integers() | st.text() | st.booleans() | st.floats(), st.integers() | st.text(st.characters()) | st.none())
+def test_values_in_order_are_written_like_values_by_name(n: object, text: object) -> None:
+    """A plain call has a short way to its text; what it refuses, and how, is the same."""
+    record = RecordCodec({"n": int, "text": str})
+
+    def tried(write: Callable[[], str]) -> str:
+        try:
+            return write()
+        except EncodingError as error:
+            return repr(error)
+
+    by_name = tried(lambda: record.text({"n": n, "text": text}, "it"))
+    assert tried(lambda: record.text_in_order((n, text), "it")) == by_name

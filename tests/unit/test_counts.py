@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -162,3 +163,18 @@ async def test_other_processes_cost_a_transaction_no_statement(tmp_path: Path) -
                 await tally.add(1)
         look = "PRAGMA data_version"  # of the sweep, now and then
         assert len([one for one in accompanied if one != look]) <= len([one for one in alone if one != look])
+
+
+async def test_a_plain_turn_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    """What a message makes is freed with its last reference, where a cycle would wait for the collector."""
+    async with opened(tmp_path) as (system, _):
+        tally = system.get(Tally, "cycles")
+        await tally.add(1)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                await tally.add(1)
+            assert gc.collect() < 100
+        finally:
+            gc.enable()
