@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
 
     from perdure.storage.sql.cache import Cache
     from perdure.storage.sql.rows import Statement
@@ -66,10 +65,6 @@ class Connection(Protocol):
 
     def keep_numbers(self) -> None:
         """Messages are about to be removed; their numbers are not to be given again."""
-        ...
-
-    def together(self) -> AbstractContextManager[object]:
-        """Statements that are put inside need not be done before its end."""
         ...
 
     def refresh(self, cache: Cache) -> bool:
