@@ -152,6 +152,22 @@ async def test_a_lone_message_takes_few_statements(tmp_path: Path) -> None:
         assert len(seen) <= 20, seen
 
 
+async def test_mail_for_an_actor_of_this_node_is_one_row(tmp_path: Path) -> None:
+    """A message is written and nothing else; who has its receiver writes that anyway, when it ends."""
+    async with opened(tmp_path) as (system, store):
+        tally = system.get(Tally, "row")
+        await tally.add(1)
+        with store.statements() as seen:
+            await tally.add(1)
+        written = [one.split()[:3] for one in seen if one.startswith(("INSERT", "UPDATE"))]
+        assert written == [
+            ["INSERT", "INTO", "message"],
+            ["UPDATE", "actor", "SET"],
+            ["INSERT", "INTO", "outcome"],
+            ["INSERT", "INTO", "snapshot"],
+        ]
+
+
 @pytest.mark.parametrize(
     "statement",
     [

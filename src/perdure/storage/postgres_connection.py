@@ -53,6 +53,7 @@ _MACROS = (
         r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_array_elements(\1::json) AS one (value))",
     ),
     (re.compile(r"\brunnable\(\)"), "runnable"),  # a column, for the planner would not find the index by the condition
+    (re.compile(r"\btail\(\)"), "actor.tail"),  # the row is locked whenever a number is given, and may as well say it
     (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), rf"(CASE WHEN left(\1, 1) = '{{' THEN {_JSON} ->> '\2' END)"),
     (re.compile(r"\bmembers\(([\w.]+), (\w+)\)"), _MEMBERS),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),

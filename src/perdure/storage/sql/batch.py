@@ -103,9 +103,10 @@ class Transaction(Gathering):
         seq, number = next(self._cache.seqs), None
         if e.due is None:
             row.tail = number = row.tail + 1
-            self._dirty[row.id] = row
-            if row.owner is None and row.status == "ready":
-                self.own(row)
+            if row.owner != self.node or self.connection.shared:  # or else the mailbox's index knows it: `tail()`
+                self._dirty[row.id] = row
+                if row.owner is None and row.status == "ready":
+                    self.own(row)
         if e.chosen or e.id in self._known:
             self._known[e.id] = Known(seq, e.to, e.handler, e.args, e.codec, None)
         if number is None or e.chosen or e.cause is not None or e.chain or e.expires is not None or e.codec != "json":
@@ -279,6 +280,7 @@ class Transaction(Gathering):
             raise StorageError(f"{envelope.to}: a message was refused by an actor that is not there: {error}")
         appended = self._append_row(row, replace(envelope, due=None))
         row.cursor = row.tail
+        self._dirty[row.id] = row
         outcome = Outcome("dead", error=encode_failure(error, with_traceback=False))
         self.end(appended.mail.seq, outcome, changes=None, started=None, finished=self.now)
 

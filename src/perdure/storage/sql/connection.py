@@ -7,6 +7,7 @@ Statements are written once, in what SQLite and PostgreSQL have in common, and a
     texts(?) AS x          the same from a list of strings
     pairs(?) AS x          a table of two columns `a` and `b` of text, from a JSON array of arrays
     runnable()             whether an actor is one that anybody may claim, as the index of those has it
+    tail()                 the last number given in an actor's mailbox
     member(x, name)        a member of a JSON object, as text; none if the text x is none or has no such member
     members(x, name) AS y  a table of one column `value` of text, from a JSON array that is a member of one
     CROSS JOIN … ON        a join that SQLite does in the order it is written

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from perdure.storage.writes import Write
 
 _ACTOR_COLUMNS = (
-    "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, created, actor.parent, life, offered"
+    "actor.id, actor.kind, actor.key, owner, epoch, tail(), cursor, status, reason, created, actor.parent, life, "
+    "offered"
 )
 _ROWS_BY_ID = f"""SELECT {_ACTOR_COLUMNS} FROM actor WHERE id IN (SELECT value FROM numbers(?) AS wanted)
 ORDER BY actor.id /* lock */"""  # noqa: S608  # constant columns

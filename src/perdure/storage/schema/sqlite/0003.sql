@@ -16,6 +16,8 @@ ALTER TABLE actor ADD COLUMN offered TEXT;
 CREATE INDEX offered ON actor (offered) WHERE offered IS NOT NULL;
 CREATE INDEX unwanted ON actor (owner) WHERE owner IS NOT NULL AND (life <> 'running' OR status = 'stopped');
 
+-- Of an actor that has an owner, `tail` may be behind: what the owner sent since is counted by the index `mailbox` alone.
+
 -- Whether it runs actors: a client (0) only sends and asks, and is given none. Whether it gives them up, and is offered none.
 ALTER TABLE node ADD COLUMN runs INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE node ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
