@@ -178,6 +178,8 @@ async def test_mail_for_an_actor_of_this_node_is_one_row(tmp_path: Path) -> None
         rows.PUT_SNAPSHOTS,
         rows.PUT_TURNS,
         rows.PUT_RECORDS,
+        rows.PUT_STARTED_RECORDS,
+        rows.PUT_COMPLETED_RECORDS,
         rows.COMPLETE_RECORDS,
         rows.NUMBER_RECORDS,
         rows.ERASE_RECORDS,

@@ -176,7 +176,7 @@ class Transaction(Gathering):
             )
         done = Committed()
         if not _only_ends(write):
-            refusal = self._refusal(write)
+            refusal = self._refusal(write) if write.order or write.spawns or write.sends else None
             if refusal is not None:
                 return refusal
             self._gather(row, write, done)
@@ -214,7 +214,8 @@ class Transaction(Gathering):
             self._numbered.append((write.message, key, position))
         for note in write.monitors:
             orders.watch(self, note, done)
-        self._mark(row, write)
+        if write.turn is not None or write.status is not None:
+            self._mark(row, write)
 
     def _mark(self, row: ActorRow, write: Segment) -> None:
         """Note where the turn and its actor stand."""
@@ -231,8 +232,6 @@ class Transaction(Gathering):
         """Why a segment cannot be written, found out before anything of it is applied."""
         if write.order is not None:
             return orders.stale(self, write.order)
-        if not (write.spawns or write.sends):
-            return None
         born: dict[Address, str] = {}
         refusal: PerdureError | None = _reused(write)
         for spawn in write.spawns:

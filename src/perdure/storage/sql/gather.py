@@ -381,11 +381,11 @@ class Gathering:
 
     def _flush_turns(self) -> None:
         completed = [rows.completion(seq, key, outcome, self.now) for (seq, key), outcome in self._completed.items()]
-        records = [rows.record(seq, one) for (seq, _), one in self._records.items()]
+        records = rows.records(self._records.items())
         for statement, pending in (
             (rows.PUT_TURNS, [*self._turns.values()]),
             (rows.ERASE_RECORDS, self._erased),
-            (rows.PUT_RECORDS, records),
+            *records,
             (rows.COMPLETE_RECORDS, completed),
             (rows.NUMBER_RECORDS, self._numbered),
         ):

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from perdure.storage.records import Outcome, Record
     from perdure.storage.sql.connection import Value
@@ -103,14 +103,29 @@ PUT_TURNS = Statement(
     "ON CONFLICT (message) DO UPDATE SET attempts = excluded.attempts, blame = excluded.blame, "
     "suspect = excluded.suspect, executing = excluded.executing, retry_at = excluded.retry_at, error = excluded.error",
 )
+_RECORD_AGAIN = (
+    "ON CONFLICT (message, key) DO UPDATE SET digest = excluded.digest, status = excluded.status, "
+    "attempt = excluded.attempt, position = excluded.position, result = excluded.result, error = excluded.error, "
+    "target = excluded.target, due = excluded.due, finished = excluded.finished"
+)
 PUT_RECORDS = Statement(
     "INSERT INTO journal (message, key, kind, name, digest, status, attempt, position, result, error, target, due, "
     "started, finished)",
     "ittt" "btii" "tti" "rrr",
-    "ON CONFLICT (message, key) DO UPDATE SET digest = excluded.digest, status = excluded.status, "
-    "attempt = excluded.attempt, position = excluded.position, result = excluded.result, error = excluded.error, "
-    "target = excluded.target, due = excluded.due, finished = excluded.finished",
+    _RECORD_AGAIN,
 )  # fmt: skip
+PUT_STARTED_RECORDS = Statement(
+    "INSERT INTO journal (message, key, kind, name, digest, attempt, target, due, started, status)",
+    "itttbiirr",
+    _RECORD_AGAIN,
+    constants="'started'",
+)
+PUT_COMPLETED_RECORDS = Statement(
+    "INSERT INTO journal (message, key, kind, name, digest, attempt, position, result, started, finished, status)",
+    "itttbiitrr",
+    _RECORD_AGAIN,
+    constants="'completed'",
+)
 COMPLETE_RECORDS = Statement(
     "UPDATE journal SET status = new.column3, result = new.column4, error = new.column5, finished = new.column6 FROM (",
     "ittttr",
@@ -132,12 +147,29 @@ ERASE_RECORDS = Statement(
 )
 
 
-def record(seq: int, r: Record) -> Sequence[Value]:
-    """A row for `PUT_RECORDS`."""
-    return (
-        seq, r.key, r.kind, r.name, r.digest, r.status, r.attempt, r.position, r.result, r.error, r.target, r.due,
-        r.started, r.finished,
-    )  # fmt: skip
+_OPEN = (None, None, None, None)
+
+
+def records(
+    found: Iterable[tuple[tuple[int, str], Record]],
+) -> Sequence[tuple[Statement, Sequence[Sequence[Value]]]]:
+    """Rows of records, by message and key, with the narrowest statement that has room for each."""
+    started: list[Sequence[Value]] = []
+    completed: list[Sequence[Value]] = []
+    others: list[Sequence[Value]] = []
+    for (seq, _), r in found:
+        if r.status == "completed" and r.error is None and r.target is None and r.due is None:
+            completed.append(
+                (seq, r.key, r.kind, r.name, r.digest, r.attempt, r.position, r.result, r.started, r.finished)
+            )
+        elif r.status == "started" and (r.position, r.result, r.error, r.finished) == _OPEN:
+            started.append((seq, r.key, r.kind, r.name, r.digest, r.attempt, r.target, r.due, r.started))
+        else:
+            others.append((
+                seq, r.key, r.kind, r.name, r.digest, r.status, r.attempt, r.position, r.result, r.error, r.target,
+                r.due, r.started, r.finished,
+            ))  # fmt: skip
+    return (PUT_STARTED_RECORDS, started), (PUT_COMPLETED_RECORDS, completed), (PUT_RECORDS, others)
 
 
 def completion(seq: int, key: str, outcome: Outcome, now: float) -> Sequence[Value]:
