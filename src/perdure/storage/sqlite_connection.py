@@ -113,7 +113,7 @@ class SQLiteConnection:
 
     def refresh(self, cache: Cache) -> bool:
         """Keep the cached rows as long as no other connection has committed (`PRAGMA data_version` tells)."""
-        (version,) = self.raw.execute("PRAGMA data_version").fetchone()
+        version: int = self.raw.execute("PRAGMA data_version").fetchone()[0]
         others_wrote = version != cache.version
         if others_wrote or len(cache.by_id) > CACHED_ROWS:
             cache.clear()

@@ -381,14 +381,14 @@ class Gathering:
 
     def _flush_turns(self) -> None:
         completed = [rows.completion(seq, key, outcome, self.now) for (seq, key), outcome in self._completed.items()]
-        records = rows.records(self._records.items())
-        for statement, pending in (
+        rows_by_statement: list[tuple[rows.Statement, Sequence[Sequence[Value]]]] = [
             (rows.PUT_TURNS, [*self._turns.values()]),
             (rows.ERASE_RECORDS, self._erased),
-            *records,
+            *rows.records(self._records.items()),
             (rows.COMPLETE_RECORDS, completed),
             (rows.NUMBER_RECORDS, self._numbered),
-        ):
+        ]
+        for statement, pending in rows_by_statement:
             if pending:
                 self.connection.put(statement, pending)
         for done in (self._turns, self._records, self._completed, self._numbered, self._erased):
