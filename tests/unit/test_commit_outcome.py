@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 import aiosqlite
 import anyio
@@ -14,7 +14,10 @@ import pytest
 from perdure import Actor, ActorSystem, OutcomeUnknownError, StorageError, handler, step
 from perdure.errors import DatabaseReplacedError, FencedError
 from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.sqlite_connection import SQLiteConnection
 from perdure.testing.conformance.nodes import ended, started
+
+P = ParamSpec("P")
 
 
 class Tally(Actor, kind="commit.tally"):
@@ -64,14 +67,17 @@ class FailingDisk(SQLiteStore):
             msg = "disk I/O error"
             raise sqlite3.OperationalError(msg)
 
-    @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        with super()._transaction() as connection:
-            yield connection
+    def _in_transaction(
+        self, work: Callable[Concatenate[SQLiteConnection, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        def failing(connection: SQLiteConnection, *args: P.args, **kwargs: P.kwargs) -> None:
+            work(connection, *args, **kwargs)
             if not self.after and self.commits + 1 == self.fail_at:
                 self.commits += 1
                 msg = "disk I/O error"
                 raise sqlite3.OperationalError(msg)
+
+        super()._in_transaction(failing, *args, **kwargs)
 
 
 @pytest.mark.parametrize("after", [True, False], ids=["after the commit", "before the commit"])

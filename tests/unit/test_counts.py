@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import pytest
+
 from perdure import Actor, ActorSystem, handler, query, step
+from perdure.storage.sql import rows
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Settled, Write
 
@@ -147,6 +151,52 @@ async def test_a_lone_message_takes_few_statements(tmp_path: Path) -> None:
         with store.statements() as seen:
             await tally.add(1)
         assert len(seen) <= 20, seen
+
+
+async def test_mail_for_an_actor_of_this_node_is_one_row(tmp_path: Path) -> None:
+    """A message is written and nothing else; who has its receiver writes that anyway, when it ends."""
+    async with opened(tmp_path) as (system, store):
+        tally = system.get(Tally, "row")
+        await tally.add(1)
+        with store.statements() as seen:
+            await tally.add(1)
+        written = [one.split()[:3] for one in seen if one.startswith(("INSERT", "UPDATE"))]
+        assert written == [
+            ["INSERT", "INTO", "message"],
+            ["UPDATE", "actor", "SET"],
+            ["INSERT", "INTO", "outcome"],
+            ["INSERT", "INTO", "snapshot"],
+        ]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        rows.INSERT_MESSAGES,
+        rows.INSERT_PLAIN_MESSAGES,
+        rows.INSERT_OUTCOMES,
+        rows.INSERT_SUCCESSES,
+        rows.PUT_SNAPSHOTS,
+        rows.PUT_TURNS,
+        rows.PUT_RECORDS,
+        rows.PUT_STARTED_RECORDS,
+        rows.PUT_COMPLETED_RECORDS,
+        rows.COMPLETE_RECORDS,
+        rows.NUMBER_RECORDS,
+        rows.ERASE_RECORDS,
+        rows.ADVANCE_ACTORS,
+    ],
+    ids=repr,
+)
+async def test_a_lone_row_makes_no_table(tmp_path: Path, statement: rows.Statement) -> None:
+    """SQLite makes no table of its own to write one row of a turn, which would cost as much as the row."""
+    async with opened(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / "counts.db")) as connection:
+        fence = 1 if statement is rows.ADVANCE_ACTORS else 0
+        nothing = [None] * (len(statement.types) + fence)
+        program = connection.execute(f"EXPLAIN {statement.alone}", nothing).fetchall()
+    assert not [step for step in program if step[1] == "OpenEphemeral"]
 
 
 async def test_other_processes_cost_a_transaction_no_statement(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
+import pytest
+
 from perdure import Actor, ActorSystem, Child, Supervisor, handler
 from perdure.storage.sqlite_open import APPLICATION_ID
 
@@ -34,7 +36,10 @@ def _first_release(path: Path) -> None:
             INSERT INTO message (seq, id, actor, number, handler, args, codec, chosen, sent)
                 VALUES (1, 'first', 1, 1, 'add', '{{"n":5}}', 'json', 1, 0),
                        (2, 'second', 1, 2, 'add', '{{"n":2}}', 'json', 1, 0);
-            INSERT INTO outcome (message, status, result, finished) VALUES (1, 'succeeded', '5', 0);
+            INSERT INTO outcome (message, status, result, changes, started, finished)
+                VALUES (1, 'succeeded', '5', '{{"total":5}}', 1, 2);
+            INSERT INTO journal VALUES (1, 'k', 'step', 'n', x'ab', 'completed', 2, 1, '5', NULL, NULL, 3, 4, 5);
+            INSERT INTO journal VALUES (1, 'l', 'ask', 'm', NULL, 'started', 1, NULL, NULL, NULL, 2, 6, 7, NULL);
             PRAGMA application_id = {APPLICATION_ID};
             PRAGMA user_version = 1;
             """
@@ -50,3 +55,33 @@ async def test_what_an_older_release_left_goes_on(tmp_path: Path) -> None:
         child = await pool.start_child(Child(Counter, "new"))
         assert await child.add(1) == 1
         assert [one.state for one in await pool.which_children()] == ["running"]
+
+
+async def test_history_of_an_older_release(tmp_path: Path) -> None:
+    """An upgrade leaves outcomes and journals as they were, and an open record is still completed by what it awaits."""
+    _first_release(tmp_path / "a.db")
+    async with ActorSystem(tmp_path / "a.db") as system:
+        assert await system.receipt("second", Counter.add).result(timeout=5) == 7
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        first = connection.execute("SELECT * FROM outcome WHERE message = 1").fetchall()
+        assert first == [(1, "succeeded", "5", None, '{"total":5}', 1.0, 2.0)]
+        done, awaited = connection.execute("SELECT * FROM journal ORDER BY key").fetchall()
+        assert done == (1, "k", "step", "n", b"\xab", "completed", 2, 1, "5", None, None, 3.0, 4.0, 5.0, None, None)
+        assert awaited[:13] == (1, "l", "ask", "m", None, "completed", 1, None, "7", None, 2, 6.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "UPDATE outcome SET status = 'lost'",
+        "UPDATE journal SET status = 'begun'",
+        "UPDATE journal SET kind = 'dance'",
+    ],
+)
+async def test_words_that_no_release_knows(tmp_path: Path, wrong: str) -> None:
+    """A status that means nothing is refused by the database itself, whoever writes it."""
+    _first_release(tmp_path / "a.db")
+    async with ActorSystem(tmp_path / "a.db"):
+        pass
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection, pytest.raises(sqlite3.IntegrityError):
+        connection.execute(wrong)

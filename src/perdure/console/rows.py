@@ -111,11 +111,11 @@ class RecordRow:
 
 
 _ACTOR = """
-actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, parent, created, life, restart_at,
+actor.id, actor.kind, actor.key, owner, epoch, tail(), cursor, status, reason, parent, created, life, restart_at,
 (SELECT supervisor FROM child WHERE child.actor = actor.id)
 """
 _RECORD = "key, kind, name, digest, status, attempt, position, result, error, target, due, started, finished"
-_IDLE = "CASE WHEN cursor >= tail AND status <> 'parked' AND life = 'running' THEN 1 ELSE 0 END"
+_IDLE = "CASE WHEN cursor >= tail() AND status <> 'parked' AND life = 'running' THEN 1 ELSE 0 END"
 _OPEN = "SELECT count(*) FROM journal WHERE journal.message = message.seq AND journal.status = 'started'"
 _IS_HEAD = "outcome.status IS NULL AND number = actor.cursor + 1"
 _PLACE = f"""
@@ -184,7 +184,7 @@ def addresses(moment: Moment, numbers: Iterable[int]) -> dict[int, Address]:
 
 def actor_counts(moment: Moment, kind: str | None) -> tuple[int, int, int, int]:
     """How many actors there are, how many have mail, are parked, have failed."""
-    sql = f"""SELECT count(*), count(*) FILTER (WHERE cursor < tail), count(*) FILTER (WHERE status = 'parked'),
+    sql = f"""SELECT count(*), count(*) FILTER (WHERE cursor < tail()), count(*) FILTER (WHERE status = 'parked'),
               count(*) FILTER (WHERE life = 'failed')
               FROM actor{"" if kind is None else " WHERE kind = :kind"}"""  # noqa: S608  # constant condition
     ((total, busy, parked, failed),) = moment.fetch(sql, kind=kind)

@@ -11,9 +11,9 @@ import logging
 import os
 import sqlite3
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -31,7 +31,7 @@ from perdure.storage.sqlite_thread import hop, start
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from perdure.storage.records import NodeRecord
     from perdure.storage.sql.connection import Connection, Value
@@ -62,6 +62,7 @@ class SQLiteStore(Reading):
         self._name = ""
         self._inode: tuple[int, int] | None = None
         self._writer: aiosqlite.Connection | None = None
+        self._writing: SQLiteConnection | None = None
         self._reader: aiosqlite.Connection | None = None
         self._lock: FileLock | None = None
         self._presence: Presence | None = None
@@ -147,14 +148,14 @@ class SQLiteStore(Reading):
         if self._path is not None:
             status = self._path.stat()
             self._inode = (status.st_dev, status.st_ino)
+        self._writing = SQLiteConnection(connection)
         return connection
 
     def _enter(self) -> None:
         node = self._need(self._node)
         if self._presence is not None:
             self._presence.prove()
-        with self._transaction() as connection:
-            nodes.enter(SQLiteConnection(connection), node, resumes=self._resumes)
+        self._in_transaction(nodes.enter, node, resumes=self._resumes)
 
     async def rejoin(self, node: NodeRecord) -> None:
         """See `Store.rejoin`."""
@@ -176,8 +177,7 @@ class SQLiteStore(Reading):
         await self._disconnect()
 
     def _leave(self) -> None:
-        with self._transaction() as connection:
-            nodes.leave(SQLiteConnection(connection), self.me, time.time())
+        self._in_transaction(nodes.leave, self.me, time.time())
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
@@ -224,50 +224,50 @@ class SQLiteStore(Reading):
     def _locked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._lock is None:
             return work(*args, **kwargs)
-        self._lock.acquire(_LOCK_DEADLINE_SECONDS)
+        if not self._lock.try_acquire():
+            self._lock.acquire(_LOCK_DEADLINE_SECONDS)
         try:
             return work(*args, **kwargs)
         finally:
             self._lock.release()
 
-    @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        connection, self._committing = self._raw, False
-        connection.execute("BEGIN IMMEDIATE")
+    def _in_transaction(
+        self, work: Callable[Concatenate[SQLiteConnection, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        connection, self._committing = self._need(self._writing), False
+        connection.raw.execute("BEGIN IMMEDIATE")
         try:
-            yield connection
+            work(connection, *args, **kwargs)
+            self._committing = True
+            connection.raw.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            self._cache.clear()
+            if not self._committing:
+                connection.raw.execute("ROLLBACK")
             raise
-        self._committing = True
-        connection.execute("COMMIT")
 
     def _transact(self, batch: Sequence[Write], settled: list[Settled]) -> None:
         me = self.me
         self._evidence = ("SELECT 1 FROM node WHERE batch = ? AND id = ?", self._batch, me)
         try:
-            self._settle(me, batch, settled, thorough=False)
+            self._in_transaction(self._settle, me, batch, settled, thorough=False)
         except sqlite3.IntegrityError:
             # A generated id was taken, which is not looked for at every message: find out whose, and refuse that one.
-            self._cache.clear()
             settled.clear()
-            self._settle(me, batch, settled, thorough=True)
+            self._in_transaction(self._settle, me, batch, settled, thorough=True)
         self._written += len(batch) + _WRITES_A_TRANSACTION
         self._check_inode()
 
-    def _settle(self, me: str, batch: Sequence[Write], settled: list[Settled], *, thorough: bool) -> None:
-        try:
-            with self._transaction() as connection:
-                transaction = Transaction(SQLiteConnection(connection), self._cache, me, self._runs, thorough=thorough)
-                settled.extend(transaction.run(batch, time.time()))
-                if transaction.evidence is None:
-                    connection.execute("UPDATE node SET batch = ? WHERE id = ?", (self._batch, me))
-                else:
-                    self._evidence = transaction.evidence
-            self._news = transaction.news
-        except BaseException:
-            self._cache.clear()
-            raise
+    def _settle(
+        self, connection: SQLiteConnection, me: str, batch: Sequence[Write], settled: list[Settled], *, thorough: bool
+    ) -> None:
+        transaction = Transaction(connection, self._cache, me, self._runs, thorough=thorough)
+        settled.extend(transaction.run(batch, time.time()))
+        if transaction.evidence is None:
+            connection.execute("UPDATE node SET batch = ? WHERE id = ?", self._batch, me)
+        else:
+            self._evidence = transaction.evidence
+        self._news = transaction.news
 
     def _check_inode(self) -> None:
         """Refuse to acknowledge what went to a file that nobody can open any more."""
@@ -336,10 +336,12 @@ class SQLiteStore(Reading):
     def _settle_doubt(self) -> None:
         """If a transaction was committed that its writers believe to have failed, free all that this node has."""
         if self._doubt is not None:
-            with self._transaction() as connection:
-                if self._find(self._doubt):
-                    nodes.disown(SQLiteConnection(connection), self.me)
+            self._in_transaction(self._disown, self._doubt)
         self._doubt = None
+
+    def _disown(self, connection: SQLiteConnection, doubt: tuple[str, Value, Value]) -> None:
+        if self._find(doubt):
+            nodes.disown(connection, self.me)
 
     def _explain(self, error: sqlite3.Error) -> StorageError:
         text = str(error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from contextlib import nullcontext
 from functools import lru_cache, partial
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from perdure.errors import StorageError
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
 
     from perdure.storage.sql.cache import Cache
     from perdure.storage.sql.connection import Parameter, Value
@@ -23,17 +21,21 @@ if TYPE_CHECKING:
 
 CACHED_ROWS = 100_000
 _CHUNKS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+# What an actor's owner sends to it is counted by the mailbox's index alone: a row less to write for every message.
+_TAIL = """(CASE WHEN actor.owner IS NULL THEN actor.tail ELSE max(actor.tail, (
+SELECT coalesce(max(posted.number), 0) FROM message AS posted
+WHERE posted.actor = actor.id AND posted.number IS NOT NULL)) END)"""
 _MACROS = (
     (re.compile(r"\b(?:numbers|texts)\((\?\d*)\)"), r"json_each(\1)"),
     (re.compile(r"\bpairs\((\?\d*)\)"), r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each(\1))"),
     (re.compile(r"\brunnable\(\)"), "owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail"),
+    (re.compile(r"\btail\(\)"), _TAIL),
     (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), r"(CASE WHEN json_valid(\1) THEN \1 ->> '$.\2' END)"),
     (
         re.compile(r"\bmembers\(([\w.]+), (\w+)\)"),
         r"json_each(CASE WHEN json_valid(\1) THEN \1 ELSE '{}' END, '$.\2')",
     ),
 )
-_TOGETHER = nullcontext()
 
 
 @lru_cache(maxsize=1_000)
@@ -45,9 +47,9 @@ def _text(sql: str) -> str:
 
 @lru_cache(maxsize=100)
 def _chunks(statement: Statement) -> dict[int, str]:
-    constants = f",{statement.constants}" if statement.constants else ""
-    row = f"({','.join('?' * len(statement.types))}{constants})"
-    return {size: f"{statement.before} VALUES {','.join([row] * size)} {statement.after}" for size in _CHUNKS}
+    row = statement.row
+    texts = {size: f"{statement.before} VALUES {','.join([row] * size)} {statement.after}" for size in _CHUNKS[:-1]}
+    return {**texts, 1: statement.alone}
 
 
 class SQLiteConnection:
@@ -56,14 +58,14 @@ class SQLiteConnection:
     shared = False
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.raw = connection
 
     def __repr__(self) -> str:
-        return f"<SQLiteConnection {self._connection!r}>"
+        return f"<SQLiteConnection {self.raw!r}>"
 
     def fetch(self, sql: str, *parameters: Parameter) -> list[Any]:
         """All rows of a query."""
-        return self._connection.execute(_text(sql), _values(parameters)).fetchall()
+        return self.raw.execute(_text(sql), _values(parameters)).fetchall()
 
     def ahead(self, sql: str, *parameters: Parameter) -> Callable[[], list[Any]]:
         """The rows of a query, when they are asked for: nothing is sent anywhere."""
@@ -71,13 +73,21 @@ class SQLiteConnection:
 
     def execute(self, sql: str, *parameters: Parameter) -> int:
         """Change something; the number of rows changed."""
-        return self._connection.execute(_text(sql), _values(parameters)).rowcount
+        return self.raw.execute(_text(sql), _values(parameters)).rowcount
 
     def put(self, statement: Statement, rows: Sequence[Sequence[Value]], *after: Value, exact: bool = False) -> None:
         """Execute a statement over all rows; if `exact`, raises `StorageError` unless it changed as many."""
-        if not rows:
-            return
-        chunks, execute = _chunks(statement), self._connection.execute
+        wanted = len(rows)
+        if wanted == 1:
+            changed = self.raw.execute(statement.alone, (*rows[0], *after)).rowcount
+        else:
+            changed = self._put_many(statement, rows, after)
+        if exact and changed != wanted:
+            lost = wanted - changed
+            raise StorageError(f"{lost} actors changed hands inside a transaction: the cached rows were wrong")
+
+    def _put_many(self, statement: Statement, rows: Sequence[Sequence[Value]], after: Sequence[Value]) -> int:
+        chunks, execute = _chunks(statement), self.raw.execute
         changed = start = 0
         for size in _CHUNKS:
             while len(rows) - start >= size:
@@ -86,17 +96,11 @@ class SQLiteConnection:
                 start += size
             if start == len(rows):
                 break
-        if exact and changed != len(rows):
-            lost = len(rows) - changed
-            raise StorageError(f"{lost} actors changed hands inside a transaction: the cached rows were wrong")
+        return changed
 
     def keep_numbers(self) -> None:
         """Numbers are taken above the highest there is; what is removed makes no room for one to be given twice."""
-        self._connection.execute("UPDATE removed SET seq = max(seq, (SELECT coalesce(max(seq), 0) FROM message))")
-
-    def together(self) -> AbstractContextManager[object]:
-        """Nothing is gained by waiting: each statement is done at once."""
-        return _TOGETHER
+        self.raw.execute("UPDATE removed SET seq = max(seq, (SELECT coalesce(max(seq), 0) FROM message))")
 
     def holds_still(self, node: str) -> bool:
         """Nobody writes beside this transaction."""
@@ -109,7 +113,7 @@ class SQLiteConnection:
 
     def refresh(self, cache: Cache) -> bool:
         """Keep the cached rows as long as no other connection has committed (`PRAGMA data_version` tells)."""
-        version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        version: int = self.raw.execute("PRAGMA data_version").fetchone()[0]
         others_wrote = version != cache.version
         if others_wrote or len(cache.by_id) > CACHED_ROWS:
             cache.clear()
@@ -126,10 +130,10 @@ class SQLiteConnection:
     def _number(self, cache: Cache) -> None:
         sql = "SELECT (SELECT coalesce(max(id), 0) FROM actor), \
                max((SELECT coalesce(max(seq), 0) FROM message), (SELECT max(seq) FROM removed))"
-        actor, seq = self._connection.execute(sql).fetchone()
+        actor, seq = self.raw.execute(sql).fetchone()
         cache.actors, cache.seqs, cache.numbered = count(actor + 1), count(seq + 1), True
         sql = "SELECT awaits FROM journal WHERE awaits IS NOT NULL"
-        cache.awaited = {target for (target,) in self._connection.execute(sql)}
+        cache.awaited = {target for (target,) in self.raw.execute(sql)}
 
 
 def _values(parameters: Sequence[Parameter]) -> Sequence[Value]:

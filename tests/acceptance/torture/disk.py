@@ -114,8 +114,9 @@ def _read(connection: sqlite3.Connection) -> Disk:
     disk = Disk()
     disk.integrity = "; ".join(text for (text,) in connection.execute("PRAGMA integrity_check"))
     for row in connection.execute(
-        "SELECT id, kind || '/' || key, tail, cursor, status, coalesce(state, '{}') FROM actor \
-         LEFT JOIN snapshot ON snapshot.actor = actor.id"
+        "SELECT id, kind || '/' || key, CASE WHEN owner IS NULL THEN tail ELSE max(tail, coalesce(last, 0)) END, \
+         cursor, status, coalesce(state, '{}') FROM actor LEFT JOIN snapshot ON snapshot.actor = actor.id \
+         LEFT JOIN (SELECT actor AS receiver, max(number) AS last FROM message GROUP BY actor) ON receiver = actor.id"
     ):
         disk.actors[row[0]] = ActorOnDisk(*row[:5], state=json.loads(row[5]))
     for *columns, args in connection.execute("SELECT seq, id, actor, number, handler, cause, due, args FROM message"):

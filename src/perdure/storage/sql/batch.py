@@ -82,7 +82,7 @@ class Transaction(Gathering):
 
     def deliver(self, envelope: Envelope, *, ask: bool = False) -> Appended | PerdureError:
         """Put a message into its mailbox, or say why not."""
-        row = self.row_at(envelope.to)
+        row = self._cache.by_address.get(envelope.to) or self.row_at(envelope.to)
         if row is None:
             if envelope.must_exist:
                 return _not_spawned(envelope)
@@ -99,20 +99,24 @@ class Transaction(Gathering):
             )
         return self._append_row(row, envelope)
 
-    def _append_row(self, row: ActorRow, envelope: Envelope) -> Appended:
-        seq = self.next_seq()
-        numbered = envelope.due is None
-        if numbered:
-            row.tail += 1
-            self._dirty[row.id] = row
-            if row.owner is None and row.status == "ready":
-                self.own(row)
-        e, number = envelope, row.tail if numbered else None
+    def _append_row(self, row: ActorRow, e: Envelope) -> Appended:
+        seq, number = next(self._cache.seqs), None
+        if e.due is None:
+            row.tail = number = row.tail + 1
+            if row.owner != self.node or self.connection.shared:  # or else the mailbox's index knows it: `tail()`
+                self._dirty[row.id] = row
+                if row.owner is None and row.status == "ready":
+                    self.own(row)
         if e.chosen or e.id in self._known:
             self._known[e.id] = Known(seq, e.to, e.handler, e.args, e.codec, None)
-        self.put_message(seq, row.id, number, e)
+        if number is None or e.chosen or e.cause is not None or e.chain or e.expires is not None or e.codec != "json":
+            self.put_message(seq, row.id, number, e)
+        else:
+            self._plain_messages.append((seq, e.id, row.id, number, e.handler, e.args, e.sent))
         mail = Mail(seq, number or 0, e.id, e.handler, e.args, e.codec, e.sent, e.cause, e.chain, e.expires)
-        return Appended(self.place(row), mail, numbered)
+        here = row.stored and row.owner == self.node
+        place = Placed(row.id, row.address, row.epoch) if here else self.place(row)
+        return Appended(place, mail, number is not None)
 
     def _existing(self, envelope: Envelope) -> Existing | IdReusedError | None:
         known = self._known.get(envelope.id)
@@ -161,25 +165,35 @@ class Transaction(Gathering):
 
     def segment(self, write: Segment) -> Settled:
         """Settle what a turn did."""
-        row = self.row(write.actor)
-        if row is None or row.owner != self.node or row.epoch != write.epoch:
-            return FencedError(
-                f"actor row {write.actor}: owned by {row.owner if row else 'nobody'} under epoch "
-                f"{row.epoch if row else 0}, not by this activation's epoch {write.epoch}. What it computed is dropped."
+        row = self._cache.by_id.get(write.actor) or self.row(write.actor)
+        if row is None or row.owner != self.node or row.epoch != write.epoch or row.status == "stopped":
+            return self._fenced(row, write)
+        end = write.end
+        if end is not None and row.cursor != end.number - 1:
+            return StorageError(
+                f"{row.address}: message {end.number} ended while the cursor was at {row.cursor}. "
+                "This is a bug; the actor is loaded anew."
             )
-        if row.status == "stopped":
-            return FencedError(f"{row.address} has stopped meanwhile: {row.reason}. What it computed is dropped.")
-        refusal = self._refusal(row, write)
-        if refusal is not None:
-            return refusal
         done = Committed()
         if not _only_ends(write):
+            refusal = self._refusal(write) if write.order or write.spawns or write.sends else None
+            if refusal is not None:
+                return refusal
             self._gather(row, write, done)
-        if write.end is not None:
-            self._finish(row, write.message, write.end, done)
+        if end is not None:
+            self._finish(row, write.message, end, done)
         if write.order is not None:
             orders.apply(self, write.order, done)
         return done
+
+    def _fenced(self, row: ActorRow | None, write: Segment) -> FencedError:
+        """Why a segment is not its activation's to write any more."""
+        if row is not None and row.owner == self.node and row.epoch == write.epoch:
+            return FencedError(f"{row.address} has stopped meanwhile: {row.reason}. What it computed is dropped.")
+        return FencedError(
+            f"actor row {write.actor}: owned by {row.owner if row else 'nobody'} under epoch "
+            f"{row.epoch if row else 0}, not by this activation's epoch {write.epoch}. What it computed is dropped."
+        )
 
     def _gather(self, row: ActorRow, write: Segment, done: Committed) -> None:
         for spawn in write.spawns:
@@ -200,7 +214,8 @@ class Transaction(Gathering):
             self._numbered.append((write.message, key, position))
         for note in write.monitors:
             orders.watch(self, note, done)
-        self._mark(row, write)
+        if write.turn is not None or write.status is not None:
+            self._mark(row, write)
 
     def _mark(self, row: ActorRow, write: Segment) -> None:
         """Note where the turn and its actor stand."""
@@ -213,17 +228,10 @@ class Transaction(Gathering):
             row.status, row.reason = write.status, None if write.reason is None else storable(write.reason)
             self.touch(row)
 
-    def _refusal(self, row: ActorRow, write: Segment) -> PerdureError | None:
+    def _refusal(self, write: Segment) -> PerdureError | None:
         """Why a segment cannot be written, found out before anything of it is applied."""
-        if write.end is not None and row.cursor != write.end.number - 1:
-            return StorageError(
-                f"{row.kind}/{row.key}: message {write.end.number} ended while the cursor was at {row.cursor}. "
-                "This is a bug; the actor is loaded anew."
-            )
         if write.order is not None:
             return orders.stale(self, write.order)
-        if not (write.spawns or write.sends):
-            return None
         born: dict[Address, str] = {}
         refusal: PerdureError | None = _reused(write)
         for spawn in write.spawns:
@@ -271,6 +279,7 @@ class Transaction(Gathering):
             raise StorageError(f"{envelope.to}: a message was refused by an actor that is not there: {error}")
         appended = self._append_row(row, replace(envelope, due=None))
         row.cursor = row.tail
+        self._dirty[row.id] = row
         outcome = Outcome("dead", error=encode_failure(error, with_traceback=False))
         self.end(appended.mail.seq, outcome, changes=None, started=None, finished=self.now)
 
@@ -311,9 +320,14 @@ class Transaction(Gathering):
         self._dirty[row.id] = row
         if end.snapshot is not None:
             self._snapshots[row.id] = (row.id, end.snapshot.version, end.snapshot.codec, end.snapshot.state, None)
-        self.end(seq, end.outcome, changes=end.changes, started=end.started, finished=end.finished)
+        outcome = end.outcome
+        if outcome.status == "succeeded":
+            self._ended[seq] = outcome
+            self._successes.append((seq, outcome.result, end.changes, end.started, end.finished))
+        else:
+            self.end(seq, outcome, changes=end.changes, started=end.started, finished=end.finished)
         if seq in self._awaited:
-            self.complete(seq, end.outcome, done)
+            self.complete(seq, outcome, done)
         if end.stop:
             self.touch(row).status = "stopped"
             row.reason = "normal"
@@ -390,6 +404,7 @@ def _only_ends(w: Segment) -> bool:
         or w.turn
         or w.status
         or w.monitors
+        or w.order
     )
 
 

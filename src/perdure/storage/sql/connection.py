@@ -7,6 +7,7 @@ Statements are written once, in what SQLite and PostgreSQL have in common, and a
     texts(?) AS x          the same from a list of strings
     pairs(?) AS x          a table of two columns `a` and `b` of text, from a JSON array of arrays
     runnable()             whether an actor is one that anybody may claim, as the index of those has it
+    tail()                 the last number given in an actor's mailbox
     member(x, name)        a member of a JSON object, as text; none if the text x is none or has no such member
     members(x, name) AS y  a table of one column `value` of text, from a JSON array that is a member of one
     CROSS JOIN … ON        a join that SQLite does in the order it is written
@@ -22,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
 
     from perdure.storage.sql.cache import Cache
     from perdure.storage.sql.rows import Statement
@@ -66,10 +66,6 @@ class Connection(Protocol):
 
     def keep_numbers(self) -> None:
         """Messages are about to be removed; their numbers are not to be given again."""
-        ...
-
-    def together(self) -> AbstractContextManager[object]:
-        """Statements that are put inside need not be done before its end."""
         ...
 
     def refresh(self, cache: Cache) -> bool:

@@ -11,7 +11,7 @@ cannot deadlock; if somebody has it, the transaction begins again (`Again`) with
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perdure.storage.hints import ANYBODY, News
 from perdure.storage.records import Address, Completion, Outcome, Record
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from perdure.storage.writes import Write
 
 _ACTOR_COLUMNS = (
-    "actor.id, actor.kind, actor.key, owner, epoch, tail, cursor, status, reason, created, actor.parent, life, offered"
+    "actor.id, actor.kind, actor.key, owner, epoch, tail(), cursor, status, reason, created, actor.parent, life, "
+    "offered"
 )
 _ROWS_BY_ID = f"""SELECT {_ACTOR_COLUMNS} FROM actor WHERE id IN (SELECT value FROM numbers(?) AS wanted)
 ORDER BY actor.id /* lock */"""  # noqa: S608  # constant columns
@@ -107,13 +108,13 @@ class Gathering:
         ids: list[str] = []
         ends: list[int] = []
         for write in batch:
-            if isinstance(write, Append):
+            if type(write) is Append:
                 e = write.envelope
                 if e.to not in known:
                     missing.add(e.to)
                 if e.chosen or self._thorough:
                     ids.append(e.id)
-            elif isinstance(write, Segment):
+            elif type(write) is Segment:
                 if write.sends or write.watches:
                     missing |= {send.envelope.to for send in write.sends} - known.keys()
                     ids += [send.envelope.id for send in write.sends] + [watch.id for watch in write.watches]
@@ -306,35 +307,24 @@ class Gathering:
         self._cache.put(row)
         return self.touch(row)
 
-    def next_seq(self) -> int:
-        """The number of another message."""
-        return next(self._cache.seqs)
-
     def fresh_id(self) -> str:
         """A message id that this transaction makes up."""
-        return f"{self.node}-s{self.next_seq():x}"
+        return f"{self.node}-s{next(self._cache.seqs):x}"
 
     def put_message(self, seq: int, actor: int, number: int | None, e: Envelope) -> None:
-        """Write a message."""
+        """Write a message that has more to it than most."""
         if number is None and not self.runs(e.to.kind):
             self.news.nodes.add(ANYBODY)  # this node does not look at the clock for it
-        special = number is None or e.chosen or e.cause is not None or e.chain or e.expires is not None
-        if special or e.codec != "json":
-            chain = json.dumps(e.chain) if e.chain else None
-            self._messages.append((
-                seq, e.id, actor, number, e.handler, e.args, e.codec, int(e.chosen), e.cause, chain, e.sent, e.due,
-                e.expires,
-            ))  # fmt: skip
-        else:
-            self._plain_messages.append((seq, e.id, actor, number, e.handler, e.args, e.sent))
+        chain = json.dumps(e.chain) if e.chain else None
+        self._messages.append((
+            seq, e.id, actor, number, e.handler, e.args, e.codec, int(e.chosen), e.cause, chain, e.sent, e.due,
+            e.expires,
+        ))  # fmt: skip
 
     def end(self, seq: int, outcome: Outcome, *, changes: str | None, started: float | None, finished: float) -> None:
-        """Write a message's outcome."""
+        """Write the outcome of a message that did not succeed."""
         self._ended[seq] = outcome
-        if outcome.status == "succeeded":
-            self._successes.append((seq, outcome.result, changes, started, finished))
-        else:
-            self._outcomes.append((seq, outcome.status, outcome.result, outcome.error, changes, started, finished))
+        self._outcomes.append((seq, outcome.status, outcome.result, outcome.error, changes, started, finished))
 
     def complete(self, seq: int, outcome: Outcome, into: Committed) -> None:
         """Complete the records that await a message, and wake those whose turn was evicted."""
@@ -363,50 +353,67 @@ class Gathering:
 
     def flush(self) -> None:
         """Put the rows down."""
-        connection = self.connection
         messages, outcomes = self._plain_messages or self._messages, self._successes or self._outcomes
         if messages:
             seq, id_, *_ = messages[0]
             self.evidence = ("SELECT 1 FROM message WHERE seq = ? AND id = ?", seq, id_)
         elif outcomes and self.evidence is None:
             # Who takes the actor over may end the same message, but not at the same microsecond.
-            self.evidence = (
-                "SELECT 1 FROM outcome WHERE message = ? AND finished = ?",
-                outcomes[0][0],
-                outcomes[0][-1],
-            )
-        completed = [
-            (seq, key, "completed" if o.status == "succeeded" else "failed", o.result, _told(o), self.now)
-            for (seq, key), o in self._completed.items()
-        ]
-        records = [_record_row(seq, record) for (seq, _), record in self._records.items()]
-        with connection.together():
+            seq, *_, finished = outcomes[0]
+            self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND finished = ?", seq, finished)
+        if self._dirty:
             self._flush_actors()
-            connection.put(rows.INSERT_MESSAGES, sorted(self._messages, key=_unique))
-            connection.put(rows.INSERT_PLAIN_MESSAGES, self._plain_messages)
-            connection.put(rows.INSERT_OUTCOMES, self._outcomes)
-            connection.put(rows.INSERT_SUCCESSES, self._successes)
-            connection.put(rows.PUT_SNAPSHOTS, list(self._snapshots.values()))
-            connection.put(rows.PUT_TURNS, list(self._turns.values()))
-            connection.put(rows.ERASE_RECORDS, self._erased)
-            connection.put(rows.PUT_RECORDS, records)
-            connection.put(rows.COMPLETE_RECORDS, completed)
-            connection.put(rows.NUMBER_RECORDS, self._numbered)
-        for pending in (
-            self._dirty, self._messages, self._plain_messages, self._outcomes, self._successes, self._snapshots,
-            self._turns, self._records, self._completed, self._numbered, self._erased,
-        ):  # fmt: skip
-            pending.clear()
+        self._messages.sort(key=_unique)
+        for statement, pending in (
+            (rows.INSERT_MESSAGES, self._messages),
+            (rows.INSERT_PLAIN_MESSAGES, self._plain_messages),
+            (rows.INSERT_OUTCOMES, self._outcomes),
+            (rows.INSERT_SUCCESSES, self._successes),
+        ):
+            if pending:
+                self.connection.put(statement, pending)
+                pending.clear()
+        if self._snapshots:
+            self.connection.put(rows.PUT_SNAPSHOTS, [*self._snapshots.values()])
+            self._snapshots.clear()
+        if self._turns or self._records or self._completed or self._numbered or self._erased:
+            self._flush_turns()
+
+    def _flush_turns(self) -> None:
+        completed = [rows.completion(seq, key, outcome, self.now) for (seq, key), outcome in self._completed.items()]
+        rows_by_statement: list[tuple[rows.Statement, Sequence[Sequence[Value]]]] = [
+            (rows.PUT_TURNS, [*self._turns.values()]),
+            (rows.ERASE_RECORDS, self._erased),
+            *rows.records(self._records.items()),
+            (rows.COMPLETE_RECORDS, completed),
+            (rows.NUMBER_RECORDS, self._numbered),
+        ]
+        for statement, pending in rows_by_statement:
+            if pending:
+                self.connection.put(statement, pending)
+        for done in (self._turns, self._records, self._completed, self._numbered, self._erased):
+            done.clear()
 
     def _flush_actors(self) -> None:
-        fresh: list[Sequence[Value]] = []
-        moved: list[Sequence[Value]] = []
-        restated: list[Sequence[Value]] = []
         advanced: list[Sequence[Value]] = []
+        others: list[ActorRow] = []
         for r in self._dirty.values():
             if r.stored and r.owner == self.node and not r.restated:
                 advanced.append((r.id, r.epoch, r.tail, r.cursor))
-                continue
+            else:
+                others.append(r)
+        if others:
+            self._flush_others(others)
+        if advanced:
+            self.connection.put(rows.ADVANCE_ACTORS, advanced, self.node, exact=True)
+        self._dirty.clear()
+
+    def _flush_others(self, others: Iterable[ActorRow]) -> None:
+        """Put down actors that are new, or changed in more than their numbers."""
+        fresh: list[Sequence[Value]] = []
+        moved: list[Sequence[Value]] = []
+        restated: list[Sequence[Value]] = []
+        for r in others:
             if r.stored:
                 values = (r.id, r.epoch, r.owner, r.tail, r.cursor, r.status, r.reason)
                 if r.moved:
@@ -421,7 +428,6 @@ class Gathering:
         self.connection.put(rows.INSERT_ACTORS, sorted(fresh, key=_unique))
         self.connection.put(rows.MOVE_ACTORS, moved, exact=True)
         self.connection.put(rows.UPDATE_ACTORS, restated, exact=True)
-        self.connection.put(rows.ADVANCE_ACTORS, advanced, self.node, exact=True)
 
 
 def _unique(row: Sequence[Value]) -> tuple[Value, ...]:
@@ -430,20 +436,3 @@ def _unique(row: Sequence[Value]) -> tuple[Value, ...]:
     Two transactions that put the same down wait for each other, so all begin with the same one.
     """
     return tuple(row[1:3])
-
-
-def _told(outcome: Outcome) -> str | None:
-    """An outcome's error as a journal keeps it: with the status, which tells how to raise it."""
-    if outcome.status == "succeeded":
-        return None
-    fields: dict[str, Any] = json.loads(outcome.error) if outcome.error else {}
-    fields.pop("traceback", None)
-    return json.dumps({**fields, "status": outcome.status}, ensure_ascii=False)
-
-
-def _record_row(seq: int, record: Record) -> Sequence[Value]:
-    r = record
-    return (
-        seq, r.key, r.kind, r.name, r.digest, r.status, r.attempt, r.position, r.result, r.error, r.target, r.due,
-        r.started, r.finished,
-    )  # fmt: skip

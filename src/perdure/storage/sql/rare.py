@@ -109,7 +109,8 @@ JOIN message ON message.actor = actor.id AND message.number = actor.cursor + 1
 WHERE actor.status = 'ready' ON CONFLICT (message) DO UPDATE SET suspect = 1
 """
 _FREE = """
-UPDATE actor SET owner = NULL, epoch = epoch + 1 WHERE owner = ? AND id IN (SELECT value FROM numbers(?) AS freed)
+UPDATE actor SET owner = NULL, epoch = epoch + 1, tail = tail()
+WHERE owner = ? AND id IN (SELECT value FROM numbers(?) AS freed)
 """
 _BLAMED = """
 SELECT message.id, message.seq, actor.id, actor.kind, actor.key, blame FROM numbers(?) AS blamed

@@ -34,7 +34,7 @@ _RECORD = "key, kind, name, started, digest, status, attempt, position, result, 
 
 def load(connection: Connection, actors: Collection[int], limit: int) -> list[Loaded]:
     """See `Store.load`."""
-    sql = "SELECT actor.id, kind, actor.key, epoch, cursor, tail, status, version, codec, state \
+    sql = "SELECT actor.id, kind, actor.key, epoch, cursor, tail(), status, version, codec, state \
            FROM numbers(?) AS wanted CROSS JOIN actor ON actor.id = wanted.value \
            LEFT JOIN snapshot ON snapshot.actor = actor.id"
     return [_loaded(connection, row, limit) for row in connection.fetch(sql, list(actors))]
@@ -124,8 +124,8 @@ def grown(connection: Connection, known: Collection[tuple[int, int]], limit: int
     """See `Store.grown`."""
     sql = f"""
     WITH grown AS MATERIALIZED (
-        SELECT actor.id, tail, CAST(b AS BIGINT) AS known FROM pairs(?) AS wanted
-        CROSS JOIN actor ON actor.id = CAST(a AS BIGINT) WHERE tail > CAST(b AS BIGINT)
+        SELECT actor.id, tail() AS tail, CAST(b AS BIGINT) AS known FROM pairs(?) AS wanted
+        CROSS JOIN actor ON actor.id = CAST(a AS BIGINT) WHERE tail() > CAST(b AS BIGINT)
     )
     SELECT grown.id, tail, {_MAIL} FROM grown
     CROSS JOIN message ON message.actor = grown.id AND number > known AND number <= known + ? ORDER BY grown.id, number

@@ -6,6 +6,15 @@ each time. So a batch writes its rows with multi-row statements: a few steps a b
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from perdure.storage.records import Outcome, Record
+    from perdure.storage.sql.connection import Value
+
 
 class Statement:
     """A statement over rows of values; what follows may take parameters of its own.
@@ -18,18 +27,26 @@ class Statement:
             parentheses are called `column1`, `column2`, ….
         after: What follows the rows.
         constants: Columns that are the same in every row, behind the others.
+        alone: The same for one row, without a table of rows, which SQLite would make for that one.
     """
 
-    __slots__ = ("after", "before", "constants", "types")
+    __slots__ = ("after", "alone", "before", "constants", "types")
 
-    def __init__(self, before: str, types: str, after: str = "", *, constants: str = "") -> None:
+    def __init__(self, before: str, types: str, after: str = "", *, constants: str = "", alone: str = "") -> None:
         self.before = before
         self.types = types
         self.after = after
         self.constants = constants
+        self.alone = alone or f"{before} VALUES {self.row} {after}"
 
     def __repr__(self) -> str:
         return f"<Statement {self.before}>"
+
+    @property
+    def row(self) -> str:
+        """One row, of parameters and constants."""
+        constants = f",{self.constants}" if self.constants else ""
+        return f"({','.join('?' * len(self.types))}{constants})"
 
 
 INSERT_ACTORS = Statement(
@@ -41,18 +58,23 @@ ADVANCE_ACTORS = Statement(
     "UPDATE actor SET tail = new.column3, cursor = new.column4 FROM (",
     "iiii",
     ") AS new WHERE actor.id = new.column1 AND actor.epoch = new.column2 AND actor.owner = ?",
+    alone="UPDATE actor SET tail = ?3, cursor = ?4 WHERE id = ?1 AND epoch = ?2 AND owner = ?5",
 )
 UPDATE_ACTORS = Statement(
     "UPDATE actor SET tail = new.column4, cursor = new.column5, status = new.column6, reason = new.column7 FROM (",
     "iitiitt",
     ") AS new WHERE actor.id = new.column1 AND actor.epoch = new.column2 "
     "AND coalesce(actor.owner, '') = coalesce(new.column3, '')",
+    alone="UPDATE actor SET tail = ?4, cursor = ?5, status = ?6, reason = ?7 "
+    "WHERE id = ?1 AND epoch = ?2 AND owner IS ?3",
 )
 MOVE_ACTORS = Statement(
     "UPDATE actor SET epoch = new.column2, owner = new.column3, tail = new.column4, cursor = new.column5, "
     "status = new.column6, reason = new.column7, offered = new.column8 FROM (",
     "iitiittt",
     ") AS new WHERE actor.id = new.column1 AND actor.epoch <= new.column2",
+    alone="UPDATE actor SET epoch = ?2, owner = ?3, tail = ?4, cursor = ?5, status = ?6, reason = ?7, offered = ?8 "
+    "WHERE id = ?1 AND epoch <= ?2",
 )
 PUT_SNAPSHOTS = Statement(
     "INSERT INTO snapshot (actor, version, codec, state, initial)",
@@ -81,22 +103,84 @@ PUT_TURNS = Statement(
     "ON CONFLICT (message) DO UPDATE SET attempts = excluded.attempts, blame = excluded.blame, "
     "suspect = excluded.suspect, executing = excluded.executing, retry_at = excluded.retry_at, error = excluded.error",
 )
+_RECORD_AGAIN = (
+    "ON CONFLICT (message, key) DO UPDATE SET digest = excluded.digest, status = excluded.status, "
+    "attempt = excluded.attempt, position = excluded.position, result = excluded.result, error = excluded.error, "
+    "target = excluded.target, due = excluded.due, finished = excluded.finished"
+)
 PUT_RECORDS = Statement(
     "INSERT INTO journal (message, key, kind, name, digest, status, attempt, position, result, error, target, due, "
     "started, finished)",
     "ittt" "btii" "tti" "rrr",
-    "ON CONFLICT (message, key) DO UPDATE SET digest = excluded.digest, status = excluded.status, "
-    "attempt = excluded.attempt, position = excluded.position, result = excluded.result, error = excluded.error, "
-    "target = excluded.target, due = excluded.due, finished = excluded.finished",
+    _RECORD_AGAIN,
 )  # fmt: skip
+PUT_STARTED_RECORDS = Statement(
+    "INSERT INTO journal (message, key, kind, name, digest, attempt, target, due, started, status)",
+    "itttbiirr",
+    _RECORD_AGAIN,
+    constants="'started'",
+)
+PUT_COMPLETED_RECORDS = Statement(
+    "INSERT INTO journal (message, key, kind, name, digest, attempt, position, result, started, finished, status)",
+    "itttbiitrr",
+    _RECORD_AGAIN,
+    constants="'completed'",
+)
 COMPLETE_RECORDS = Statement(
     "UPDATE journal SET status = new.column3, result = new.column4, error = new.column5, finished = new.column6 FROM (",
     "ittttr",
     ") AS new WHERE journal.message = new.column1 AND journal.key = new.column2 AND journal.status = 'started'",
+    alone="UPDATE journal SET status = ?3, result = ?4, error = ?5, finished = ?6 "
+    "WHERE message = ?1 AND key = ?2 AND status = 'started'",
 )
 NUMBER_RECORDS = Statement(
     "UPDATE journal SET position = new.column3 FROM (",
     "iti",
     ") AS new WHERE journal.message = new.column1 AND journal.key = new.column2",
+    alone="UPDATE journal SET position = ?3 WHERE message = ?1 AND key = ?2",
 )
-ERASE_RECORDS = Statement("DELETE FROM journal WHERE (message, key) IN (", "it", ")")
+ERASE_RECORDS = Statement(
+    "DELETE FROM journal WHERE (message, key) IN (",
+    "it",
+    ")",
+    alone="DELETE FROM journal WHERE message = ? AND key = ?",
+)
+
+
+_OPEN = (None, None, None, None)
+
+
+def records(
+    found: Iterable[tuple[tuple[int, str], Record]],
+) -> Sequence[tuple[Statement, Sequence[Sequence[Value]]]]:
+    """Rows of records, by message and key, with the narrowest statement that has room for each."""
+    started: list[Sequence[Value]] = []
+    completed: list[Sequence[Value]] = []
+    others: list[Sequence[Value]] = []
+    for (seq, _), r in found:
+        if r.status == "completed" and r.error is None and r.target is None and r.due is None:
+            completed.append(
+                (seq, r.key, r.kind, r.name, r.digest, r.attempt, r.position, r.result, r.started, r.finished)
+            )
+        elif r.status == "started" and (r.position, r.result, r.error, r.finished) == _OPEN:
+            started.append((seq, r.key, r.kind, r.name, r.digest, r.attempt, r.target, r.due, r.started))
+        else:
+            others.append((
+                seq, r.key, r.kind, r.name, r.digest, r.status, r.attempt, r.position, r.result, r.error, r.target,
+                r.due, r.started, r.finished,
+            ))  # fmt: skip
+    return (PUT_STARTED_RECORDS, started), (PUT_COMPLETED_RECORDS, completed), (PUT_RECORDS, others)
+
+
+def completion(seq: int, key: str, outcome: Outcome, now: float) -> Sequence[Value]:
+    """A row for `COMPLETE_RECORDS`."""
+    if outcome.status == "succeeded":
+        return seq, key, "completed", outcome.result, None, now
+    return seq, key, "failed", outcome.result, _told(outcome), now
+
+
+def _told(outcome: Outcome) -> str:
+    """An outcome's error as a journal keeps it: with the status, which tells how to raise it."""
+    fields: dict[str, Any] = json.loads(outcome.error) if outcome.error else {}
+    fields.pop("traceback", None)
+    return json.dumps({**fields, "status": outcome.status}, ensure_ascii=False)

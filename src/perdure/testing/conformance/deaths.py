@@ -128,6 +128,17 @@ async def test_bury_suspects_the_heads(living: Node, dying: Node) -> None:
     assert (await living.look(first.place.actor)).turn is None
 
 
+async def test_bury_leaves_what_had_just_come(living: Node, dying: Node) -> None:
+    """Mail is claimed with its actor, although the actor's death came right after it."""
+    await dying.finish(await dying.append("a"))
+    last = await dying.append("a")
+    await bury(living, dying)
+    assert await keys_claimed(living) == ["a"]
+    loaded = await living.look(last.place.actor)
+    assert (loaded.cursor, loaded.tail, [mail.id for mail in loaded.mail]) == (1, 2, [last.mail.id])
+    assert (await living.append("a")).mail.number == 3
+
+
 async def test_bury_blames_what_was_executing(living: Node, dying: Node) -> None:
     """A death is blamed on what was executing, and on no neighbour, nor on what had made progress since."""
     killer, rested, innocent = [await dying.append(key) for key in "abc"]

@@ -113,6 +113,16 @@ async def test_later_messages_keep_the_epoch(node: Node) -> None:
     assert second.place.actor == first.place.actor
 
 
+async def test_later_messages_are_loaded(node: Node) -> None:
+    """Mail that came after an actor was written last is there when it is read."""
+    first = await node.append()
+    await node.finish(first)
+    later = [await node.append() for _ in range(3)]
+    loaded = await node.look(first.place.actor)
+    assert (loaded.cursor, loaded.tail) == (1, 4)
+    assert [mail.id for mail in loaded.mail] == [one.mail.id for one in later]
+
+
 async def test_kind_of_others_is_left(node: Node) -> None:
     """Mail for actors that this process cannot run is kept for one that can."""
     node.foreign.add("Till")

@@ -212,6 +212,26 @@ async def test_record_is_replaced(node: Node) -> None:
     assert to_builtins((await node.records(first.place.actor))["fetch#1"]) == to_builtins(done)
 
 
+async def test_record_of_any_shape_becomes_one_of_any_other(node: Node) -> None:
+    """Nothing of what a record was is left in what it has become."""
+    first = await node.append()
+    shapes = [
+        Record("", "step", "fetch", SENT),
+        Record("", "step", "fetch", SENT, b"\1", attempt=2, error='{"text":"no"}', due=SENT + 9),
+        Record("", "step", "fetch", SENT, b"\2", "completed", 3, 2, '"yes"', finished=SENT + 1),
+        Record("", "step", "fetch", SENT, b"\3", "completed", 4, 1, '"yes"', None, 1, SENT + 8, SENT + 2),
+        Record("", "step", "fetch", SENT, b"\4", "failed", 5, 3, None, '{"text":"no"}', None, None, SENT + 3),
+        Record("", "step", "fetch", SENT, b"\5", target=1, due=SENT + 7),
+    ]
+    pairs = {f"{n}>{m}": (before, after) for n, before in enumerate(shapes) for m, after in enumerate(shapes)}
+    await node.commit(segment(first, records=[replace(before, key=key) for key, (before, _) in pairs.items()]))
+    await node.commit(segment(first, records=[replace(after, key=key) for key, (_, after) in pairs.items()]))
+    stored = await node.records(first.place.actor)
+    assert {key: to_builtins(record) for key, record in stored.items()} == {
+        key: to_builtins(replace(after, key=key)) for key, (_, after) in pairs.items()
+    }
+
+
 async def test_record_is_erased(node: Node) -> None:
     """A step that failed an attempt begins anew in the next."""
     first = await node.append()
