@@ -7,13 +7,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import aiosqlite
 import anyio
 import pytest
 
 from perdure import Actor, ActorSystem, OutcomeUnknownError, StorageError, handler, step
 from perdure.errors import DatabaseReplacedError, FencedError
 from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.sqlite_thread import ThreadConnection
 from perdure.testing.conformance.nodes import ended, started
 
 
@@ -47,7 +47,7 @@ class FailingDisk(SQLiteStore):
         self.commits = 0
         self.after = self.gone = False
 
-    async def _connect(self) -> aiosqlite.Connection:
+    async def _connect(self) -> ThreadConnection:
         if self.gone:
             msg = "unable to open database file"
             raise sqlite3.OperationalError(msg)
