@@ -182,7 +182,7 @@ class SQLiteStore(Reading):
         if writer is not None:
             # Closing the last connection checkpoints, which is writing: under the lock.
             with suppress(sqlite3.Error):
-                await hop(writer, self._locked, writer._conn.close)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way into the thread
+                await hop(writer, self._locked, writer.raw.close)
             await writer.close()
         if self._presence is not None and os.getpid() == self._pid:
             self._presence.leave()
@@ -193,7 +193,7 @@ class SQLiteStore(Reading):
 
     @property
     def _raw(self) -> sqlite3.Connection:
-        return self._need(self._writer)._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a whole transaction in one hop
+        return self._need(self._writer).raw
 
     # writing ----------------------------------------------------------------------------------------------------------
 
@@ -382,7 +382,7 @@ class SQLiteStore(Reading):
         reader = self._need(self._reader if self._path is not None else self._writer)
 
         def in_one() -> None:
-            connection = reader._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a transaction
+            connection = reader.raw
             connection.execute("BEGIN")
             try:
                 work(SQLiteConnection(connection))

@@ -58,6 +58,13 @@ class ThreadConnection(aiosqlite.Connection):
         """Whether it takes work."""
         return self._running and self._connection is not None
 
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """SQLite's own connection, for work in the thread. Raises `ValueError` where it is closed."""
+        if self._connection is None:
+            raise ValueError("Connection closed")
+        return self._connection
+
     def join(self, seconds: float) -> None:
         """Wait until the thread has ended, but no longer."""
         self._thread.join(seconds)
