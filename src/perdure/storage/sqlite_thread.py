@@ -76,8 +76,9 @@ class ThreadConnection(aiosqlite.Connection):
         except (AttributeError, OSError):  # no Linux, or out of descriptors
             return
         # Where nobody closes this connection, or whoever did was cancelled, it is closed once no hop can ring it: its
-        # number may be another file's by then.
-        self._silence = weakref.finalize(self, os.close, bell)
+        # number may be another file's by then. Not as a process ends, which may be a fork that has closed everything.
+        self._silence = silence = weakref.finalize(self, os.close, bell)
+        silence.atexit = False
         try:
             self._loop.add_reader(bell, self._answer, bell)
         except NotImplementedError:
