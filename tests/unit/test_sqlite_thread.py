@@ -106,25 +106,18 @@ async def test_cancelled_as_it_lands(monkeypatch: pytest.MonkeyPatch) -> None:
         async def wait() -> None:
             await hop(connection, int)
 
+        async def signal(done: threading.Event) -> None:
+            await hop(connection, done.set)
+
         for _ in range(50):
             done = threading.Event()
-            task = asyncio.create_task(wait())
+            task, other = asyncio.create_task(wait()), asyncio.create_task(signal(done))
             await asyncio.sleep(0)
-            landing = hop(connection, done.set)
-            done.wait(30)  # the loop stands, and both have landed
+            done.wait(30)  # the loop stands, and the first has landed
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await landing
-
-
-@WAKERS
-async def test_awaited_late(monkeypatch: pytest.MonkeyPatch, waker: str) -> None:
-    """Work that nobody awaits until it is done gives its result all the same."""
-    async with connected(monkeypatch, waker) as connection:
-        landing = hop(connection, int, "7")
-        await hop(connection, int)
-        assert await landing == 7
+            await other
 
 
 @pytest.mark.skipif(not hasattr(os, "eventfd"), reason="only Linux has it")

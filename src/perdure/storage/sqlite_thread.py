@@ -86,9 +86,9 @@ class ThreadConnection(aiosqlite.Connection):
         else:
             self._bell = bell
 
-    def put(self, landing: Hop[Any]) -> None:
+    def put(self, hop: Hop[Any]) -> None:
         """Have a piece of work done."""
-        self._work.put_nowait((None, landing.run))
+        self._work.put_nowait((None, hop.run))
 
     def land(self, hop: Hop[Any]) -> None:
         """In the thread: tell the loop of a piece of work that is done."""
@@ -130,12 +130,12 @@ class ThreadConnection(aiosqlite.Connection):
 class Hop(Generic[R]):
     """A piece of work in a connection's thread, as the one task sees it that awaits it.
 
-    If that is cancelled, it goes on without it; the work does not stop.
+    It begins when it is awaited. If that task is cancelled, it goes on without it; the work does not stop.
     """
 
     __slots__ = (
-        "_args", "_asyncio_future_blocking", "_connection", "_context", "_cut", "_error", "_landed", "_loop",
-        "_result", "_wake", "_work",
+        "_args", "_asyncio_future_blocking", "_connection", "_context", "_cut", "_error", "_loop", "_result",
+        "_wake", "_work",
     )  # fmt: skip
 
     def __init__(self, connection: ThreadConnection, work: Callable[..., R], args: tuple[object, ...]) -> None:
@@ -146,13 +146,12 @@ class Hop(Generic[R]):
         self._args = args
         self._result: R | None = None
         self._error: BaseException | None = None
-        self._landed = False
         self._cut: asyncio.CancelledError | None = None
         self._wake: Callable[[Hop[R]], object] | None = None
         self._context: Context | None = None
 
     def __repr__(self) -> str:
-        return f"<Hop {'landed' if self._landed else 'under way'}: {self._work!r}>"
+        return f"<Hop of {self._work!r}{'' if self._wake is None else ', under way'}>"
 
     def run(self) -> None:
         """In the thread: do the work, then tell the loop, which needs the interpreter from there on."""
@@ -165,16 +164,14 @@ class Hop(Generic[R]):
 
     def resume(self) -> None:
         """In the loop: go on with the task, in this pass."""
-        self._landed = True
         wake, self._wake = self._wake, None
         if wake is not None and self._context is not None:
             self._context.run(wake, self)
 
     def __await__(self) -> Generator[Hop[R], None, R]:
         """Wait until it is done; what the work gave. Raises what that raised."""
-        if not self._landed:
-            self._asyncio_future_blocking = True
-            yield self
+        self._asyncio_future_blocking = True
+        yield self
         return self.result()
 
     # what tasks ask of a future ---------------------------------------------------------------------------------------
@@ -184,8 +181,13 @@ class Hop(Generic[R]):
         return self._loop
 
     def add_done_callback(self, wake: Callable[[Hop[R]], object], *, context: Context) -> None:
-        """Have the task called when it is done."""
+        """Begin, and have the task called when it is done.
+
+        It begins here, which is the last that a task does before it waits: a thread that wakes while the loop still has
+        the interpreter sleeps again, and is woken twice.
+        """
         self._wake, self._context = wake, context
+        self._connection.put(self)
 
     def cancel(self, msg: object = None) -> bool:
         """Have the task go on without it, if it still waits."""
@@ -225,6 +227,4 @@ def hop(connection: ThreadConnection, work: Callable[P, R], *args: P.args, **kwa
     """Run a whole piece of work in a connection's thread. Raises `ValueError` where that is closed."""
     if not connection.is_open:
         raise ValueError("Connection closed")
-    landing = Hop(connection, partial(work, **kwargs) if kwargs else work, args)
-    connection.put(landing)
-    return landing
+    return Hop(connection, partial(work, **kwargs) if kwargs else work, args)
