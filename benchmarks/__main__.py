@@ -5,6 +5,9 @@ cursor updated in a later one. Below each limit stand the measures of perdure th
 actors. A tell counts when its outcome is durable (and is accepted earlier). An ask is two commits, as a message of the
 raw limit is; a step is one, so `steps, 1 turn` is compared with commits.
 
+A floor is what no such system can do without (`floors.py`): the raw limit's statements with nothing around them but the
+way to the database's thread and back, or with a bare asyncio mailbox. The column of that name is the ratio to it.
+
 CPU is that of all threads for one operation. Ratios are medians over neighbours in time: on a machine that does other
 things too, trust them and not the absolute figures.
 """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from benchmarks.sample import Sample, Stopwatch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 ACTORS = 1_000
@@ -27,6 +28,8 @@ _MESSAGE = """
     (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, actor INTEGER NOT NULL, args TEXT NOT NULL) STRICT
 """
 _ACTOR = "CREATE TABLE actor (id INTEGER PRIMARY KEY, cursor INTEGER NOT NULL, state TEXT NOT NULL) STRICT"
+INSERT = "INSERT INTO message VALUES (?, ?, ?, ?)"
+UPDATE = "UPDATE actor SET cursor = ?, state = ? WHERE id = ?"
 # SQLite's own checkpoint, every 1,000 pages: a mailbox that never checkpoints would not be one.
 _PRAGMAS = ("journal_mode = wal", "synchronous = full", "wal_autocheckpoint = 1000", "cache_size = -65536")
 
@@ -65,28 +68,31 @@ class RawMailbox(Batches):
 
     def __init__(self, folder: Path, batch: int) -> None:
         super().__init__(batch)
-        self._connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
-        for pragma in _PRAGMAS:
-            self._connection.execute(f"PRAGMA {pragma}")
-        for statement in (_MESSAGE, _ACTOR):
-            self._connection.execute(statement)
-        self._connection.executemany("INSERT INTO actor VALUES (?, 0, '')", ((actor,) for actor in range(ACTORS)))
+        self._connection = opened(folder)
 
     def _one_batch(self) -> None:
-        connection, numbers = self._connection, self._next()
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            "INSERT INTO message VALUES (?, ?, ?, ?)",
-            ((n, f"{self._prefix}-{n:x}", n % ACTORS, ARGS) for n in numbers),
-        )
-        connection.execute("COMMIT")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            "UPDATE actor SET cursor = ?, state = ? WHERE id = ?",
-            ((n, f'{{"total":{n}}}', n % ACTORS) for n in numbers),
-        )
-        connection.execute("COMMIT")
+        numbers = self._next()
+        commit(self._connection, INSERT, ((n, f"{self._prefix}-{n:x}", n % ACTORS, ARGS) for n in numbers))
+        commit(self._connection, UPDATE, ((n, f'{{"total":{n}}}', n % ACTORS) for n in numbers))
 
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+
+def opened(folder: Path) -> sqlite3.Connection:
+    """A new database with its actors."""
+    connection = sqlite3.connect(folder / "raw.db", isolation_level=None, check_same_thread=False)
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    for statement in (_MESSAGE, _ACTOR):
+        connection.execute(statement)
+    connection.executemany("INSERT INTO actor VALUES (?, 0, '')", ((actor,) for actor in range(ACTORS)))
+    return connection
+
+
+def commit(connection: sqlite3.Connection, statement: str, rows: Iterable[tuple[int | str, ...]]) -> None:
+    """One transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(statement, rows)
+    connection.execute("COMMIT")

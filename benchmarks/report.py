@@ -36,10 +36,10 @@ class Place:
 
 
 def table(results: Sequence[Result], place: Place) -> Table:
-    """Every figure, with the ratio to its limit and the target beside it; 80 columns wide."""
-    shown = Table(caption=str(place), caption_justify="left", padding=(0, 1, 0, 0), box=SIMPLE_HEAD, show_edge=False)
+    """Every figure, with the ratios to its limit and to its floor, and the target beside them; 80 columns wide."""
+    shown = Table(caption=str(place), caption_justify="left", padding=0, box=SIMPLE_HEAD, show_edge=False)
     shown.add_column("", no_wrap=True)
-    for name in ("a second", "accepted", "CPU µs", "a commit", "ratio"):
+    for name in ("a second", "accepted", "CPU µs", "a commit", "ratio", "floor"):
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("target", no_wrap=True)
     for number, result in enumerate(results):
@@ -51,6 +51,7 @@ def table(results: Sequence[Result], place: Place) -> Table:
             f"{result.cpu_microseconds:,.0f}",
             f"{result.batch:,.1f}",
             "" if result.ratio is None else f"{result.ratio:.3f}",
+            "" if result.floor_ratio is None else f"{result.floor_ratio:.2f}",
             _target(result),
             end_section=not following or following[0].ratio is None,
         )

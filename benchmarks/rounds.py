@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from benchmarks.floors import BARE, HOPS
 from benchmarks.workers import RAW, Worker, started
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Measure:
         width: Batch of the raw limit; senders, callers or turns of perdure.
         target: Ratio to the limit that is expected.
         per_commit: Compare with the limit's commits instead of its messages.
+        floor: Which measure of its group is the least that is possible, and is compared with, too.
     """
 
     title: str
@@ -41,6 +43,7 @@ class Measure:
     width: int
     target: float | None = None
     per_commit: bool = False
+    floor: str | None = None
 
 
 @frozen
@@ -62,6 +65,7 @@ class Result:
         batch: Operations a transaction; 0.5 where one takes two.
         limit: Title of what `ratio` is a ratio to.
         ratio: Median of the rates' ratios, pair by pair.
+        floor_ratio: The same to the measure that is the least possible, by way of the limit, round by round.
     """
 
     measure: Measure
@@ -71,6 +75,7 @@ class Result:
     batch: float
     limit: str = ""
     ratio: float | None = None
+    floor_ratio: float | None = None
 
     @property
     def met(self) -> bool | None:
@@ -84,7 +89,14 @@ def raw(batch: int) -> Measure:
 
 
 GROUPS = (
-    Group(raw(1), (Measure("ask, 1 caller", "asks", 1, 0.6), Measure("steps, 1 turn", "steps", 1, per_commit=True))),
+    Group(
+        raw(1),
+        (
+            Measure("floor: raw by hops", HOPS, 1),
+            Measure("ask, 1 caller", "asks", 1, 0.6, floor=HOPS),
+            Measure("steps, 1 turn", "steps", 1, per_commit=True),
+        ),
+    ),
     Group(raw(10), ()),
     Group(raw(100), (Measure("steps, 64 turns", "steps", 64),)),
     Group(
@@ -92,7 +104,8 @@ GROUPS = (
         (
             Measure("asks, 64 callers", "asks", 64, 0.1),
             Measure("tells, 64 senders", "tells", 64),
-            Measure("tells, 1,000 senders", "tells", 1_000, 0.2),
+            Measure("floor: bare asyncio", BARE, 1_000),
+            Measure("tells, 1,000 senders", "tells", 1_000, 0.2, floor=BARE),
         ),
     ),
 )
@@ -113,14 +126,43 @@ def run(group: Group, folder: Path, rounds: int, seconds: float, tell: Callable[
                 before = limit.sample(seconds)
                 limits.append(before)
                 pairs[measure].append((before, worker.sample(seconds * _LONGER.get(measure.kind, 1))))
-    return [_result(group.limit, limits), *(_compared(measure, group.limit, pairs[measure]) for measure in pairs)]
+    ratios = {measure: _ratios(measure, found) for measure, found in pairs.items()}
+    floors = {measure.kind: found for measure, found in ratios.items()}
+    compared = [
+        _result(
+            measure,
+            (sample for _, sample in pairs[measure]),
+            limit=group.limit.title + (" (commits)" if measure.per_commit else ""),
+            ratio=statistics.median(found),
+            floor_ratio=_to_floor(found, floors.get(measure.floor or "")),
+        )
+        for measure, found in ratios.items()
+    ]
+    return [_result(group.limit, limits), *compared]
 
 
 def _worker(folder: Path, measure: Measure) -> AbstractContextManager[Worker]:
     return started(folder / f"{measure.kind}-{measure.width}", measure.kind, measure.width)
 
 
-def _result(measure: Measure, samples: Iterable[Sample], limit: str = "", ratio: float | None = None) -> Result:
+def _ratios(measure: Measure, pairs: Iterable[tuple[Sample, Sample]]) -> list[float]:
+    unit = 2 if measure.per_commit else 1
+    return [sample.rate / (before.rate * unit) for before, sample in pairs]
+
+
+def _to_floor(ratios: Iterable[float], floor: Iterable[float] | None) -> float | None:
+    if floor is None:
+        return None
+    return statistics.median(ratio / least for ratio, least in zip(ratios, floor, strict=True))
+
+
+def _result(
+    measure: Measure,
+    samples: Iterable[Sample],
+    limit: str = "",
+    ratio: float | None = None,
+    floor_ratio: float | None = None,
+) -> Result:
     found = list(samples)
     accepted = [sample.accepted_rate for sample in found if sample.accepted_rate is not None]
     return Result(
@@ -131,11 +173,5 @@ def _result(measure: Measure, samples: Iterable[Sample], limit: str = "", ratio:
         statistics.median(sample.batch for sample in found),
         limit,
         ratio,
+        floor_ratio,
     )
-
-
-def _compared(measure: Measure, limit: Measure, pairs: list[tuple[Sample, Sample]]) -> Result:
-    unit = 2 if measure.per_commit else 1
-    ratio = statistics.median(sample.rate / (before.rate * unit) for before, sample in pairs)
-    title = limit.title + (" (commits)" if measure.per_commit else "")
-    return _result(measure, (sample for _, sample in pairs), title, ratio)

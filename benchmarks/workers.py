@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from benchmarks.counting import counting
+from benchmarks.floors import FLOORS, Floor
 from benchmarks.measures import MEASURES, Bench
 from benchmarks.raw import RawMailbox
 from perdure import ActorSystem
@@ -40,7 +41,7 @@ class Worker:
 
 @contextmanager
 def started(folder: Path, kind: str, width: int) -> Generator[Worker]:
-    """A measuring process, warmed up: `width` is the raw limit's batch, or how many senders, callers or turns."""
+    """A measuring process, warmed up: `width` is the raw limit's batch, or how many work side by side."""
     folder.mkdir()
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe()
@@ -63,6 +64,8 @@ def _serve(connection: Connection[Sample | None, float | None], folder: Path, ki
     try:
         if kind == RAW:
             _serve_raw(connection, folder, width)
+        elif kind in FLOORS:
+            asyncio.run(_serve_floor(connection, folder, kind, width))
         else:
             asyncio.run(_serve_perdure(connection, folder, kind, width))
     except BaseException:
@@ -75,6 +78,15 @@ def _serve_raw(connection: Connection[Sample | None, float | None], folder: Path
     while (seconds := connection.recv()) is not None:
         connection.send(mailbox.run(seconds))
     mailbox.close()
+
+
+async def _serve_floor(
+    connection: Connection[Sample | None, float | None], folder: Path, kind: str, width: int
+) -> None:
+    floor = await Floor.of(folder)
+    while (seconds := await asyncio.to_thread(connection.recv)) is not None:
+        connection.send(await FLOORS[kind](floor, width, seconds))
+    await floor.close()
 
 
 async def _serve_perdure(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
-import aiosqlite
 import anyio
 import pytest
 
@@ -15,6 +14,7 @@ from perdure import Actor, ActorSystem, OutcomeUnknownError, StorageError, handl
 from perdure.errors import DatabaseReplacedError, FencedError
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.sqlite_connection import SQLiteConnection
+from perdure.storage.sqlite_thread import ThreadConnection
 from perdure.testing.conformance.nodes import ended, started
 
 P = ParamSpec("P")
@@ -50,7 +50,7 @@ class FailingDisk(SQLiteStore):
         self.commits = 0
         self.after = self.gone = False
 
-    async def _connect(self) -> aiosqlite.Connection:
+    async def _connect(self) -> ThreadConnection:
         if self.gone:
             msg = "unable to open database file"
             raise sqlite3.OperationalError(msg)

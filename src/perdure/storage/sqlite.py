@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
-import aiosqlite
-
 from perdure.errors import DatabaseReplacedError, OutcomeUnknownError, PerdureError, StorageError
 from perdure.storage.hints import ANYBODY, Heard, News
 from perdure.storage.sql import nodes
@@ -27,7 +25,7 @@ from perdure.storage.sql.reading import Reading
 from perdure.storage.sqlite_connection import SQLiteConnection
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
 from perdure.storage.sqlite_presence import Presence
-from perdure.storage.sqlite_thread import hop, start
+from perdure.storage.sqlite_thread import ThreadConnection, hop, start
 from perdure.storage.writer_lock import FileLock
 
 if TYPE_CHECKING:
@@ -61,9 +59,9 @@ class SQLiteStore(Reading):
         self._path: Path | None = None
         self._name = ""
         self._inode: tuple[int, int] | None = None
-        self._writer: aiosqlite.Connection | None = None
+        self._writer: ThreadConnection | None = None
         self._writing: SQLiteConnection | None = None
-        self._reader: aiosqlite.Connection | None = None
+        self._reader: ThreadConnection | None = None
         self._lock: FileLock | None = None
         self._presence: Presence | None = None
         self._runs: Callable[[str], bool] = bool
@@ -117,15 +115,12 @@ class SQLiteStore(Reading):
         self._reader = self._writer if self._path is None else await self._connect_reader()
         await self._others()
 
-    async def _connect(self) -> aiosqlite.Connection:
-        def connector() -> sqlite3.Connection:
-            return self._locked(self._open_writer)
+    async def _connect(self) -> ThreadConnection:
+        return await start(ThreadConnection(lambda: self._locked(self._open_writer)))
 
-        return await start(aiosqlite.Connection(connector, 64))
-
-    async def _connect_reader(self) -> aiosqlite.Connection:
+    async def _connect_reader(self) -> ThreadConnection:
         uri = f"file:{quote(str(self._path))}?mode=ro"
-        return await start(aiosqlite.connect(uri, uri=True, isolation_level=None))
+        return await start(ThreadConnection(lambda: sqlite3.connect(uri, uri=True, isolation_level=None)))
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._path is not None:
@@ -187,7 +182,7 @@ class SQLiteStore(Reading):
         if writer is not None:
             # Closing the last connection checkpoints, which is writing: under the lock.
             with suppress(sqlite3.Error):
-                await hop(writer, self._locked, writer._conn.close)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way into the thread
+                await hop(writer, self._locked, writer.raw.close)
             await writer.close()
         if self._presence is not None and os.getpid() == self._pid:
             self._presence.leave()
@@ -198,7 +193,7 @@ class SQLiteStore(Reading):
 
     @property
     def _raw(self) -> sqlite3.Connection:
-        return self._need(self._writer)._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a whole transaction in one hop
+        return self._need(self._writer).raw
 
     # writing ----------------------------------------------------------------------------------------------------------
 
@@ -389,7 +384,7 @@ class SQLiteStore(Reading):
         reader = self._need(self._reader if self._path is not None else self._writer)
 
         def in_one() -> None:
-            connection = reader._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one hop a transaction
+            connection = reader.raw
             connection.execute("BEGIN")
             try:
                 work(SQLiteConnection(connection))
