@@ -98,6 +98,19 @@ async def test_passivation(tmp_path: Path) -> None:
     assert events == ["started", "stopping", "started", "stopping"]
 
 
+async def test_many_actors_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, no look holds the event loop up, and all leave memory in the end."""
+    monkeypatch.setattr("perdure.actors.host._LOOKED_AT", 2)
+    async with ActorSystem(":memory:") as system:
+        host = host_of(system)
+        for n in range(5):
+            await system.get(Holder, f"h{n}").add(n)
+        host._round = []  # noqa: SLF001  # a round that may have begun
+        host.passivate()
+        assert len(host._round) == max(len(host.activations) - 2, 0)  # noqa: SLF001  # nothing public tells
+        await until(lambda: not host.activations)
+
+
 async def test_query_brings_an_actor_into_memory(tmp_path: Path) -> None:
     """A question to an actor that is not in memory is answered from its state."""
     async with ActorSystem(tmp_path / "a.db") as system:

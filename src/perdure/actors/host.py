@@ -57,6 +57,8 @@ _LOG = logging.getLogger("perdure.actors")
 _LOADED_MAIL = 100
 _GROWN_MAIL = 10
 _RELOAD_SECONDS = 0.5
+_LOOKED_AT = 2_000
+"""Actors that are looked at together for whether they may leave memory: half a millisecond, twenty times a second."""
 
 
 class Host(Sending):
@@ -110,6 +112,8 @@ class Host(Sending):
         self.interrupted: set[int] = set()
         """Messages whose handler was cancelled from outside once: the next time it counts as its own doing."""
         self.workers = Workers()
+        self._round: list[Activation] = []
+        """Who is still to be looked at for whether he may leave memory."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
@@ -284,12 +288,17 @@ class Host(Sending):
     # housekeeping -----------------------------------------------------------------------------------------------------
 
     def passivate(self) -> None:
-        """Let actors that have been idle leave memory, and turns that wait long."""
+        """Let actors that have been idle leave memory, and turns that wait long; so many are looked at each time."""
         if self.draining:
             return
         now = self.timestamp()
-        for activation in list(self.activations.values()):
+        if not self._round:
+            self._round = list(self.activations.values())
+        some, self._round = self._round[:_LOOKED_AT], self._round[_LOOKED_AT:]
+        for activation in some:
             turn = activation.turn
+            if activation.gone:  # since the round began
+                continue
             if turn is not None:
                 if now - turn.last_change > self.limits.evict_after and turn.waits_durably():
                     turn.stop(Evicted("it waits long"))
