@@ -17,7 +17,7 @@ import pytest
 
 from perdure import Actor, ActorSystem, handler
 from perdure.errors import StorageError
-from perdure.storage.hints import REMEMBERED, Heard, News
+from perdure.storage.hints import REMEMBERED, Heard, Lately, News
 from perdure.storage.records import Grown
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.sqlite_presence import Presence
@@ -358,3 +358,21 @@ async def test_a_process_hears_of_others_changes_and_not_of_its_own(tmp_path: Pa
     assert not await one.store.changed()
     await one.store.close()
     await two.store.close()
+
+
+def test_what_ended_lately_is_known_and_the_rest_forgotten() -> None:
+    """However often it is asked, and though nobody asks: the last messages are known, and memory is bounded."""
+    lately = Lately()
+    for start in range(0, 5 * REMEMBERED, 700):
+        lately.note(range(start, start + 700))
+        if start % 2_100 == 0:
+            assert start + 699 in lately
+    last = start + 699
+    assert last in lately
+    assert last - REMEMBERED + 701 in lately
+    assert 0 not in lately
+    for message in range(3 * REMEMBERED):
+        lately.note([last + 1 + message])
+    noted = int(repr(lately).split()[1])
+    assert noted <= 3 * REMEMBERED + 700
+    assert last + 3 * REMEMBERED in lately

@@ -12,6 +12,7 @@ nothing does.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -72,6 +73,35 @@ def remember(memory: dict[int, T], numbers: dict[int, T]) -> None:
     if len(memory) > 2 * REMEMBERED:
         for number in list(memory)[:-REMEMBERED]:
             del memory[number]
+
+
+class Lately:
+    """The messages that ended lately, `REMEMBERED` of them or somewhat more.
+
+    Every commit notes what it ended, and hardly anybody asks: what is noted is put in order when somebody does.
+    """
+
+    def __init__(self) -> None:
+        self._noted: deque[tuple[int, ...]] = deque()
+        self._count = 0
+        self._known: dict[int, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Lately: {self._count + len(self._known)} messages>"
+
+    def note(self, ended: Collection[int]) -> None:
+        """These have ended now."""
+        self._noted.append(tuple(ended))
+        self._count += len(ended)
+        while self._count - len(self._noted[0]) >= REMEMBERED:
+            self._count -= len(self._noted.popleft())
+
+    def __contains__(self, message: int) -> bool:
+        for ended in self._noted:
+            remember(self._known, dict.fromkeys(ended))
+        self._noted.clear()
+        self._count = 0
+        return message in self._known
 
 
 class Ear:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from perdure.storage.hints import ANYBODY, MANY, Ear, remember
+from perdure.storage.hints import ANYBODY, MANY, Ear, Lately, remember
 from perdure.storage.postgres_link import Link, said
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Notices:
         """Whether another node has said that it committed something, since somebody last looked."""
         self._peers: frozenset[str] = frozenset()
         self._awaited: dict[int, set[str]] = {}
-        self._lately: dict[int, None] = {}
+        self._lately = Lately()
         self._told: dict[int, None] = {}
         self._pending: dict[str, dict[str, None]] = {}
         self._sending: asyncio.Task[None] | None = None
@@ -143,7 +143,8 @@ class Notices:
 
     def tell(self, news: News) -> None:
         """Wake the nodes that a commit concerns, and those that wait for the messages that it ended."""
-        remember(self._lately, dict.fromkeys(news.ended))
+        if news.ended:
+            self._lately.note(news.ended)
         words: dict[str, list[str]] = {node: [f"a{actor}" for actor in actors] for node, actors in news.actors.items()}
         for message in self._awaited.keys() & news.ended if self._awaited else ():
             for node in self._awaited.pop(message):

@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from perdure.storage.hints import ANYBODY, MANY, REMEMBERED, SLOWEST_SECONDS, Ear, remember
+from perdure.storage.hints import ANYBODY, MANY, REMEMBERED, SLOWEST_SECONDS, Ear, Lately, remember
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator
@@ -134,7 +134,7 @@ class Wakes:
         self._lines: dict[str, Line] = {}
         self._calls: set[Line] = set()
         self._polls = False
-        self._lately: dict[int, None] = {}
+        self._lately = Lately()
         _open.add(self)
 
     def __repr__(self) -> str:
@@ -249,7 +249,7 @@ class Wakes:
     def tell(self, news: News) -> None:
         """Wake the nodes that a commit concerns, and those that wait for the messages that it ended."""
         if news.ended:
-            remember(self._lately, dict.fromkeys(news.ended))
+            self._lately.note(news.ended)
         if self.alone:
             return
         lines = self._lines
