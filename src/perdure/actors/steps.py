@@ -245,6 +245,8 @@ class _Run:
         self.key = key
         self.args = args
         self.kwargs = kwargs
+        plain = args[1:] if args and isinstance(args[0], Actor) else args
+        self.digest = digest(plain, kwargs)
 
     async def run(self) -> object:
         """The step's result, from the journal or from the action."""
@@ -259,7 +261,7 @@ class _Run:
                 if record is None:
                     if turn.seat.seal is not None:
                         admit_step(turn.seat.seal, definition.name, definition.result)
-                    record = Record(key, "step", definition.name, turn.timestamp(), self._digest())
+                    record = Record(key, "step", definition.name, turn.timestamp(), self.digest)
                     turn.begin(record)
                     await turn.durable()
                 elif record.due is not None:
@@ -278,11 +280,7 @@ class _Run:
             former = self.scope.former(alias, self.key)
             if former in self.turn.records:
                 name = alias
-        return self.turn.claim(self.scope, "step", name, self._digest(), self.key)
-
-    def _digest(self) -> bytes | None:
-        args = self.args[1:] if self.args and isinstance(self.args[0], Actor) else self.args
-        return digest(args, self.kwargs)
+        return self.turn.claim(self.scope, "step", name, self.digest, self.key)
 
     async def _attempts(self, record: Record) -> Record:
         turn, retry, codec = self.turn, self.definition.retry, self.definition.result
@@ -323,16 +321,13 @@ class _Run:
         turn, definition = self.turn, self.definition
         token = running_step.set(f"{turn.mail.id}:{record.key}")
         turn.running_steps += 1
-        deadline: anyio.CancelScope | None = None
+        deadline = anyio.current_time() + definition.timeout
         try:
-            with anyio.fail_after(definition.timeout) as deadline:
+            with anyio.CancelScope(deadline=deadline):  # which `fail_after` has in two generators
                 return await definition.call(self.args, self.kwargs)
-        except TimeoutError as error:
-            if deadline is not None and deadline.cancelled_caught:
-                raise StepTimeout(
-                    f"step '{record.key}' ran past its timeout of {definition.timeout:g} s (attempt {record.attempt})"
-                ) from error
-            raise
+            raise StepTimeout(
+                f"step '{record.key}' ran past its timeout of {definition.timeout:g} s (attempt {record.attempt})"
+            )
         finally:
             turn.running_steps -= 1
             running_step.reset(token)
