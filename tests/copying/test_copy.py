@@ -27,6 +27,7 @@ from perdure.storage.copying.digest import content
 from perdure.storage.copying.sqlite_end import SQLiteDestination
 from perdure.storage.copying.tables import Row, Table, tables
 from perdure.storage.writer_lock import FileLock
+from tests.copying import town
 from tests.copying.conftest import Kind, NewTarget
 from tests.copying.town import Worker
 from tests.copying.written import holds_nothing, query, write
@@ -180,6 +181,25 @@ async def test_a_process_that_died_has_left_nothing_behind(to: Kind, new_target:
     assert query(new, "SELECT executing, blame, suspect FROM turn") == [(None, 2, 1)]
     assert query(new, "SELECT count(*) FROM node") == [(0,)]
     assert verify(old, new) == copied
+
+
+@to_each
+async def test_mail_of_a_process_that_died_is_handled_at_the_new_place(to: Kind, new_target: NewTarget) -> None:
+    """What had come to an actor in memory goes on there, and what comes later gets numbers behind it."""
+    old, new = new_target("sqlite"), new_target(to)
+    town.forget()
+    async with crashing(Path(old)) as system:
+        await system.get(Worker, "w").work.options(id="work").tell()  # holds up what is behind it
+        for number in range(3):
+            await system.get(Worker, "w").note.options(id=f"note/{number}").tell(str(number))
+    assert query(old, "SELECT tail < (SELECT max(number) FROM message) FROM actor") == [(1,)], "its row is behind"
+    copied = copy(old, new)
+    assert verify(old, new) == copied
+    assert query(new, "SELECT tail FROM actor") == [(4,)]
+    town.gates["step"].set()
+    async with ActorSystem(new) as system:
+        done = await system.receipt("work", Worker.work).result(timeout=20)
+        assert await system.get(Worker, "w").note("later") == [*done, "0", "1", "2", "later"]
 
 
 async def test_a_postgres_node_that_died_is_waited_for(new_target: NewTarget, monkeypatch: pytest.MonkeyPatch) -> None:

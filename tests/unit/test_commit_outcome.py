@@ -12,10 +12,11 @@ import pytest
 
 from perdure import Actor, ActorSystem, OutcomeUnknownError, StorageError, handler, step
 from perdure.errors import DatabaseReplacedError, FencedError
+from perdure.storage.history_writes import Purge, Purged
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.sqlite_connection import SQLiteConnection
 from perdure.storage.sqlite_thread import ThreadConnection
-from perdure.testing.conformance.nodes import ended, started
+from perdure.testing.conformance.nodes import LATER, ended, started, want
 
 P = ParamSpec("P")
 
@@ -48,7 +49,7 @@ class FailingDisk(SQLiteStore):
         super().__init__(target)
         self.fail_at: int | None = None
         self.commits = 0
-        self.after = self.gone = False
+        self.after = self.gone = self.full = False
 
     async def _connect(self) -> ThreadConnection:
         if self.gone:
@@ -72,6 +73,10 @@ class FailingDisk(SQLiteStore):
     ) -> None:
         def failing(connection: SQLiteConnection, *args: P.args, **kwargs: P.kwargs) -> None:
             work(connection, *args, **kwargs)
+            if self.full:
+                connection.raw.execute("ROLLBACK")
+                msg = "database or disk is full"
+                raise sqlite3.OperationalError(msg)
             if not self.after and self.commits + 1 == self.fail_at:
                 self.commits += 1
                 msg = "disk I/O error"
@@ -103,6 +108,19 @@ async def test_lost_answers(tmp_path: Path, nth: int, *, after: bool) -> None:
         assert accepted == 2 if after else accepted >= 1
 
 
+async def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
+    """Who sends is told what is wrong, although SQLite has taken the transaction back by itself."""
+    disk = FailingDisk(tmp_path / "a.db")
+    node = await started(disk)
+    await node.append("a")
+    disk.full = True
+    with pytest.raises(StorageError, match=r"disk is full\. Free space"):
+        await node.append("a")
+    disk.full = False
+    assert (await node.append("a")).mail.number == 2
+    await disk.close()
+
+
 @pytest.mark.parametrize("after", [True, False], ids=["after the commit", "before the commit"])
 async def test_an_outcome_that_cannot_be_looked_up(tmp_path: Path, *, after: bool) -> None:
     """Where nobody knows, nothing else is said; sent again under its id, the message is handled once."""
@@ -121,6 +139,18 @@ async def test_an_outcome_that_cannot_be_looked_up(tmp_path: Path, *, after: boo
             disk.gone = False
             assert await ref.add.options(id="once")(1) == 101
             assert await ref.add(0) == 101
+
+
+async def test_an_end_that_is_history_at_once(tmp_path: Path) -> None:
+    """A lost answer is found out, too, where the same commit has removed the row that it would be known by."""
+    disk = FailingDisk(tmp_path / "a.db")
+    node = await started(disk)
+    first = await node.append("a")
+    disk.fail(1, after=True)
+    _, purged = await node.write(ended(first), Purge(history=LATER, ids=LATER, keep=0))
+    assert want(Purged, purged).removed == 1
+    assert disk.commits >= 1
+    await disk.close()
 
 
 async def test_what_was_written_after_all(tmp_path: Path) -> None:

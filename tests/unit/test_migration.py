@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from perdure import Actor, ActorSystem, Child, Supervisor, handler
-from perdure.storage.sqlite_open import APPLICATION_ID
+from perdure.errors import TargetError
+from perdure.storage.sqlite_open import APPLICATION_ID, prepare
 
 
 class Counter(Actor, kind="migration.counter"):
@@ -68,6 +69,43 @@ async def test_history_of_an_older_release(tmp_path: Path) -> None:
         done, awaited = connection.execute("SELECT * FROM journal ORDER BY key").fetchall()
         assert done == (1, "k", "step", "n", b"\xab", "completed", 2, 1, "5", None, None, 3.0, 4.0, 5.0, None, None)
         assert awaited[:13] == (1, "l", "ask", "m", None, "completed", 1, None, "7", None, 2, 6.0, 7.0)
+
+
+class FailingDisk(sqlite3.Connection):
+    """Plays a disk that fails in the middle of a migration, which SQLite then takes back by itself."""
+
+    def execute(self, sql: str, parameters: tuple[()] = (), /) -> sqlite3.Cursor:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # as far as it is called here
+        if "RENAME TO outcome" not in sql:
+            return super().execute(sql, parameters)
+        super().execute("ROLLBACK")
+        msg = "disk I/O error"
+        raise sqlite3.OperationalError(msg)
+
+
+async def test_a_disk_that_fails_in_the_middle(tmp_path: Path) -> None:
+    """What is wrong is told, and not what came of it; the database is as it was, and its mail is handled later."""
+    path = tmp_path / "a.db"
+    _first_release(path)
+    with (
+        closing(sqlite3.connect(path, isolation_level=None, factory=FailingDisk)) as connection,
+        pytest.raises(TargetError, match="disk I/O error"),
+    ):
+        prepare(connection, str(path))
+    async with ActorSystem(path) as system:
+        assert await system.receipt("second", Counter.add).result(timeout=5) == 7
+
+
+async def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """Whoever has no room for an upgrade is told so, and has lost nothing."""
+    path = tmp_path / "a.db"
+    _first_release(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}").fetchall()
+        with pytest.raises(TargetError, match=r"disk is full, and nothing was changed\. Free space"):
+            prepare(connection, str(path))
+    async with ActorSystem(path) as system:
+        assert await system.receipt("second", Counter.add).result(timeout=5) == 7
 
 
 @pytest.mark.parametrize(

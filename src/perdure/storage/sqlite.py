@@ -237,7 +237,7 @@ class SQLiteStore(Reading):
             connection.raw.execute("COMMIT")
         except BaseException:
             self._cache.clear()
-            if not self._committing:
+            if connection.raw.in_transaction and not self._committing:  # a failing disk has it taken back already
                 connection.raw.execute("ROLLBACK")
             raise
 

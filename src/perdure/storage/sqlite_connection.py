@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from perdure.storage.sql.rows import Statement
 
 CACHED_ROWS = 100_000
-_CHUNKS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
-# What an actor's owner sends to it is counted by the mailbox's index alone: a row less to write for every message.
-_TAIL = """(CASE WHEN actor.owner IS NULL THEN actor.tail ELSE max(actor.tail, (
+TAIL = """(CASE WHEN actor.owner IS NULL THEN actor.tail ELSE max(actor.tail, (
 SELECT coalesce(max(posted.number), 0) FROM message AS posted
 WHERE posted.actor = actor.id AND posted.number IS NOT NULL)) END)"""
+"""The last number given in an actor's mailbox.
+
+What an actor's owner sends to it is counted by the mailbox's index alone: a row less to write for every message.
+"""
+
+_CHUNKS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 _MACROS = (
     (re.compile(r"\b(?:numbers|texts)\((\?\d*)\)"), r"json_each(\1)"),
     (re.compile(r"\bpairs\((\?\d*)\)"), r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each(\1))"),
     (re.compile(r"\brunnable\(\)"), "owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail"),
-    (re.compile(r"\btail\(\)"), _TAIL),
+    (re.compile(r"\btail\(\)"), TAIL),
     (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), r"(CASE WHEN json_valid(\1) THEN \1 ->> '$.\2' END)"),
     (
         re.compile(r"\bmembers\(([\w.]+), (\w+)\)"),

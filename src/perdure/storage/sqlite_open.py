@@ -117,6 +117,11 @@ def refuse(error: sqlite3.Error, name: str) -> NoReturn:
         ) from error
     if "readonly" in text or "unable to open" in text:
         raise TargetError(f"{name}: cannot be written ({text}). Give this process write access.") from error
+    if "disk is full" in text:
+        raise TargetError(
+            f"{name}: {text}, and nothing was changed. Free space: bringing a database of an older perdure up to date "
+            "takes as much again as it has."
+        ) from error
     raise TargetError(f"{name}: {text}.") from error
 
 
@@ -169,7 +174,8 @@ def _migrate(connection: sqlite3.Connection, name: str) -> None:
             connection.execute(f"PRAGMA user_version = {len(migrations)}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # at some errors of a disk, SQLite has taken it back already
+            connection.execute("ROLLBACK")
         raise
 
 

@@ -19,6 +19,7 @@ from perdure.errors import InUseError, StorageError, TargetError, WriterLockTime
 from perdure.storage.copying.ends import Process, listed
 from perdure.storage.copying.partial import Partial
 from perdure.storage.copying.tables import Numbers, newest
+from perdure.storage.sqlite_connection import TAIL
 from perdure.storage.sqlite_open import APPLICATION_ID, database_path, prepare, refuse, shown
 from perdure.storage.writer_lock import FileLock
 
@@ -44,9 +45,10 @@ class SQLiteSource:
         return f"<SQLiteSource {self.name}>"
 
     def rows(self, table: Table) -> Generator[Row]:
-        """See `Source.rows`."""
+        """See `Source.rows`. An actor that has an owner is given its real tail: nobody has it at the other end."""
+        columns = table.listed.replace('"tail"', TAIL) if table.name == "actor" else table.listed
         with driver_errors(self.name):
-            yield from self._connection.execute(f"SELECT {table.listed} FROM {table.name}")  # noqa: S608  # names of the schema
+            yield from self._connection.execute(f"SELECT {columns} FROM {table.name}")  # noqa: S608  # names of the schema
 
     def numbers(self) -> Numbers:
         """See `Source.numbers`."""

@@ -376,6 +376,7 @@ class Transaction(Gathering):
     def purge(self, write: Purge) -> Purged:
         """Settle history past its retention."""
         self.flush()
+        self.evidence = None  # it may be among what goes
         return purge(self.connection, write)
 
 

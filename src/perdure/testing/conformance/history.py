@@ -48,6 +48,16 @@ async def test_purge_takes_what_has_ended(node: Node) -> None:
     assert await purge(node) == 0
 
 
+async def test_purge_of_the_newest(node: Node) -> None:
+    """A place in a mailbox is given once, although nothing is left of whoever had the last one."""
+    mails = [await node.append() for _ in range(3)]
+    await node.write(*(ended(of) for of in mails))
+    assert await purge(node) == 3
+    assert (await node.look(mails[0].place.actor)).tail == 3
+    assert (await node.append()).mail.number == 4
+    assert await node.release(mails[0]) is False
+
+
 async def test_purge_looks_at_some(node: Node) -> None:
     """A long history that is not to go yet costs no more than a look at its beginning; what is old behind it goes."""
     mails = [await node.append() for _ in range(8)]

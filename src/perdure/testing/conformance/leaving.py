@@ -6,6 +6,7 @@ import pytest
 
 from perdure.errors import FencedError
 from perdure.storage.history_writes import Purge
+from perdure.storage.offer_writes import Offer
 from perdure.storage.records import Found, NodeRecord, Record, TurnRecord
 from perdure.storage.writes import Append, Appended, Begin, Bury, Claim, Claimed, Leave, Order, Placed, Release
 from perdure.testing.conformance.nodes import LATER, SENT, Node, asks, ended, message, on, segment, sleeps, want
@@ -24,6 +25,27 @@ async def test_an_actor_is_given_back_with_its_work(node: Node) -> None:
     want(FencedError, await node.settle(ended(first)))
     (place,) = want(Claimed, await node.settle(Claim(("Till",)))).actors
     assert want(int, place.epoch) > want(int, first.place.epoch)
+
+
+@pytest.mark.parametrize("how", ["released", "offered", "left", "closed"])
+async def test_mail_that_had_just_come_is_taken_over(shared: Place, how: str) -> None:
+    """However an actor changes hands, all of its mail goes with it, and later mail gets numbers behind it."""
+    async with on(shared) as staying, on(shared) as leaving:
+        await leaving.finish(await leaving.append("a"))
+        last = [await leaving.append("a") for _ in range(2)]
+        actor, epoch = last[0].place.actor, want(int, last[0].place.epoch)
+        if how == "released":
+            await leaving.settle(handover(last[0]))
+        elif how == "offered":
+            await leaving.settle(Offer(((actor, epoch),), staying.id))
+        elif how == "left":
+            await leaving.settle(Leave())
+        else:
+            await leaving.store.close()
+        (place,) = want(Claimed, await staying.settle(Claim(("Till",)))).actors
+        loaded = await staying.look(place.actor)
+        assert (loaded.cursor, loaded.tail, [mail.id for mail in loaded.mail]) == (1, 3, [of.mail.id for of in last])
+        assert (await staying.append("a")).mail.number == 4
 
 
 async def test_a_turn_that_waits_is_given_back_as_one_that_waits(node: Node) -> None:
