@@ -198,7 +198,6 @@ class Activation(Seated):
             decoding_port.set(host)
         clean, self._marked = True, False
         stale = False
-        mail: Mail | None = None
         try:
             while clean and self.cursor < self.tail and not (self.given or self.gone or self.still or host.draining):
                 stale = host.stale()
@@ -211,8 +210,7 @@ class Activation(Seated):
                         break
                 await self._beginning(mail)
                 clean = not (self._marked or worker.cancelling())
-        except asyncio.CancelledError as error:
-            self._cut_short(error, mail)
+        except TurnStopped:
             clean = False
         except Exception as error:  # noqa: BLE001  # whatever it is, the actor is loaded anew
             _LOG.exception("%s stops", self.address)
@@ -247,17 +245,6 @@ class Activation(Seated):
         else:
             async with self.host.blame.admitted(past.blame):
                 await attempt.run()
-
-    def _cut_short(self, error: asyncio.CancelledError, mail: Mail | None) -> None:
-        """Its turn was stopped; or the worker was cancelled where no attempt answers for it, and ends.
-
-        What memory knew of the message's past may be gone then, so it is taken from disk.
-        """
-        if isinstance(error, TurnStopped):
-            return
-        if mail is not None and self.cursor < mail.number and not self.host.draining:
-            self.lose(PerdureError(f"whoever was to handle '{mail.id}' was cancelled from outside"))
-        raise error
 
     def put_back(self, mail: Mail, past: Past) -> None:
         """Have a message attempted again, before all others."""
