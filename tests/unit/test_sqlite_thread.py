@@ -12,8 +12,8 @@ from contextvars import ContextVar
 
 import pytest
 
-from perdure.errors import TargetError
-from perdure.storage.sqlite_thread import ThreadConnection, hop, start
+from perdure.errors import SystemClosedError, TargetError
+from perdure.storage.sqlite_thread import Hop, ThreadConnection, hop, start
 
 WAKERS = pytest.mark.parametrize("waker", ["eventfd", "socket"])
 
@@ -151,6 +151,59 @@ async def test_a_descriptor_for_each_connection(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(made[0])
     assert not asyncio.get_running_loop().remove_reader(made[0])
+
+
+@WAKERS
+async def test_others_run_in_between(monkeypatch: pytest.MonkeyPatch, waker: str) -> None:
+    """Tasks that always have work under way do not keep the loop to themselves."""
+    loop = asyncio.get_running_loop()
+    passes = 0
+
+    def count() -> None:
+        nonlocal passes
+        passes += 1
+        if passes < 10_000:
+            loop.call_soon(count)
+
+    async with connected(monkeypatch, waker) as connection:
+        landed = threading.Semaphore(0)
+        land = connection.land
+
+        def landing(hop: Hop[object]) -> None:
+            land(hop)
+            landed.release()
+
+        monkeypatch.setattr(connection, "land", landing)
+        rounds = 20
+        seen: list[int] = []
+
+        async def work() -> None:
+            for _ in range(rounds):
+                await hop(connection, int)
+                landed.acquire(timeout=5)
+                seen.append(passes)
+
+        tasks = [asyncio.create_task(work()) for _ in range(2)]
+        await asyncio.sleep(0)
+        landed.acquire(timeout=5)  # so that whoever goes on waits until the other's has landed
+        loop.call_soon(count)
+        await asyncio.sleep(0)
+        landed.release(2)
+        await asyncio.gather(*tasks)
+        passes = 10_000
+    assert len(set(seen)) > rounds // 2
+
+
+async def test_another_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that is used in another event loop than its own says so, and does not wait for ever."""
+
+    async def wait(connection: ThreadConnection) -> None:
+        async with asyncio.timeout(5):
+            await hop(connection, int)
+
+    async with connected(monkeypatch) as connection:
+        with pytest.raises(SystemClosedError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, wait(connection))
 
 
 async def test_closed(monkeypatch: pytest.MonkeyPatch) -> None:

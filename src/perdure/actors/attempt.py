@@ -12,7 +12,7 @@ import asyncio
 import gc
 import logging
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ from perdure.actors.failing import did_not_start, fail
 from perdure.actors.flight import retrieve
 from perdure.actors.scope import current
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_error, open_arguments
-from perdure.actors.stops import Blocked, Drained, Evicted, Expired, Parked
+from perdure.actors.stops import Blocked, Drained, Evicted, Expired, Lost, Parked
 from perdure.actors.stubborn import expired, stop_handler
 from perdure.actors.turn import Turn
 from perdure.errors import (
@@ -50,9 +50,12 @@ if TYPE_CHECKING:
     from perdure.actors.actor import Actor
     from perdure.actors.failing import Again
     from perdure.actors.handler import Handler, Signature
+    from perdure.actors.stops import TurnStopped
     from perdure.storage.records import Mail
     from perdure.storage.writes import Order, Segment, Send
     from perdure.supervision.judge import Judgement
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("perdure.actors")
 
@@ -152,7 +155,8 @@ class Attempt:
                 return None
             while task.cancelling():
                 task.uncancel()
-        return await fail(seat, turn, StateError(f"the handler was cancelled by its own code: {error!r}"))
+        own = StateError(f"the handler was cancelled by its own code: {error!r}")
+        return await self._whole(fail(seat, turn, own))
 
     async def _check_course(self) -> None:
         """Raise if the turn was stopped or refused, left tasks behind, or did not ask for what its journal holds."""
@@ -173,10 +177,10 @@ class Attempt:
         if self.seat.host.draining and isinstance(error, QueryTimeout | SystemClosedError):
             return await self._drained()
         if self.unstarted is not None and error is self.unstarted:
-            return await did_not_start(self.seat, turn, self.unstarted)
+            return await self._whole(did_not_start(self.seat, turn, self.unstarted))
         problem = turn.refused or turn.blocked
         if problem is not None or not isinstance(error, Rejected | DeadlockError):
-            return await fail(self.seat, turn, problem or error)
+            return await self._whole(fail(self.seat, turn, problem or error))
         self.seat.living.rollback()
         self._finish(Outcome("rejected", error=close_error(self.seat.seal, error, turn.mail.id, self.seat.address)))
         await self.seat.settle_pipeline()
@@ -290,7 +294,7 @@ class Attempt:
 
         try:
             if turn.stop_actor:
-                await seat.host.judge.settle(Ended(seat.actor, "normal", alone=False), write)
+                await self._whole(seat.host.judge.settle(Ended(seat.actor, "normal", alone=False), write))
             else:
                 await seat.commit(segment)
         except PerdureError:
@@ -299,7 +303,7 @@ class Attempt:
             raise
         if turn.stop_actor:
             seat.still = True
-            await seat.retire()
+            await self._whole(seat.retire())
 
     def _finish(self, outcome: Outcome) -> None:
         """End a turn whose state does not change."""
@@ -348,14 +352,20 @@ class Attempt:
             task.uncancel()  # the cancellation was the turn's, and this task handles the next message
         if isinstance(why, Blocked) and turn.blocked is not None:
             turn.stopped = None
-            return await fail(self.seat, turn, turn.blocked)
+            return await self._whole(fail(self.seat, turn, turn.blocked))
         self.seat.living.crash()
         if isinstance(why, Expired):
-            await self.seat.living.end()
+            await self._whole(self.seat.living.end())
             turn.stopped = None
             self._finish(expired(why))
             await self.seat.settle_pipeline()
             return None
+        await self._whole(self._leave(why))
+        raise why
+
+    async def _leave(self, why: TurnStopped) -> None:
+        """Write what is complete of a turn that goes on elsewhere or later, and give its actor up."""
+        turn = self.turn
         segment = turn.take_completions()
         if isinstance(why, Parked):
             segment.status, segment.reason, segment.order = "parked", turn.reason, self._misfit
@@ -366,7 +376,21 @@ class Attempt:
             await self.seat.commit(segment)
         if not self.seat.closing:  # or whoever halts it does, in the time it has
             await self.seat.retire(waiting=turn.mail.seq if isinstance(why, Evicted) else None)
-        raise why
+
+    async def _whole(self, ending: Coroutine[Any, Any, T]) -> T:
+        """Do what follows an attempt to its end, whoever cancels this worker meanwhile: the next one rests on it."""
+        seat, task = self.seat, self.seat.host.loop.create_task(ending, name=f"perdure {self.seat.address} ends a turn")
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                if seat.gone:  # left behind
+                    task.cancel()
+                    raise
+        if task.cancelled():
+            seat.lose(PerdureError(f"the end of an attempt at '{self.turn.mail.id}' was cancelled from outside"))
+            raise Lost("its end was cut short")
+        return task.result()
 
 
 def _refusable(sends: Iterable[Send]) -> bool:

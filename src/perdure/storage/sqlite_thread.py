@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 import aiosqlite
 
-from perdure.errors import TargetError
+from perdure.errors import SystemClosedError, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -86,6 +86,14 @@ class ThreadConnection(aiosqlite.Connection):
         else:
             self._bell = bell
 
+    def check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse whoever waits in another loop than its own. Raises `SystemClosedError`."""
+        if loop is not self._loop:
+            raise SystemClosedError(
+                "the system was opened in another event loop, and cannot be used in this one. Use it in the loop that "
+                "entered `async with ActorSystem(...)`, or open one in each."
+            )
+
     def put(self, hop: Hop[Any]) -> None:
         """Have a piece of work done."""
         self._work.put_nowait((None, hop.run))
@@ -103,7 +111,8 @@ class ThreadConnection(aiosqlite.Connection):
         self._resume()
 
     def _resume(self) -> None:
-        while self._landed:
+        # Those that land meanwhile have rung again, and are for the next pass: others want to run in between.
+        for _ in range(len(self._landed)):
             try:
                 self._landed.popleft().resume()
             except BaseException:
@@ -224,7 +233,14 @@ async def start(connection: ThreadConnection) -> ThreadConnection:
 
 
 def hop(connection: ThreadConnection, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Hop[R]:
-    """Run a whole piece of work in a connection's thread. Raises `ValueError` where that is closed."""
+    """Run a whole piece of work in a connection's thread.
+
+    Raises:
+        ValueError: It is closed.
+        SystemClosedError: It was opened in another event loop, which alone can be woken.
+    """
     if not connection.is_open:
         raise ValueError("Connection closed")
-    return Hop(connection, partial(work, **kwargs) if kwargs else work, args)
+    made = Hop(connection, partial(work, **kwargs) if kwargs else work, args)
+    connection.check_loop(made.get_loop())
+    return made
