@@ -362,12 +362,12 @@ async def test_a_process_hears_of_others_changes_and_not_of_its_own(tmp_path: Pa
 
 def test_what_ended_lately_is_known_and_the_rest_forgotten() -> None:
     """However often it is asked, and though nobody asks: the last messages are known, and memory is bounded."""
-    lately = Lately()
-    for start in range(0, 5 * REMEMBERED, 700):
+    lately, starts = Lately(), range(0, 5 * REMEMBERED, 700)
+    for start in starts:
         lately.note(range(start, start + 700))
         if start % 2_100 == 0:
             assert start + 699 in lately
-    last = start + 699
+    last = starts[-1] + 699
     assert last in lately
     assert last - REMEMBERED + 701 in lately
     assert 0 not in lately
