@@ -22,3 +22,10 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
 def files_in(folder: Path) -> list[str]:
     """The names in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def this_task() -> asyncio.Task[object]:
+    """The task of whoever asks."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task

@@ -27,4 +27,4 @@ def test_two_modules_may_each_have_a_class_of_one_name() -> None:
     for twin in twins:
         signature = twin.__perdure__.handlers["meet"].signature
         ref = Reference(twin, Address(twin.__perdure__.kind, "t"), None)
-        assert signature.decode(signature.encode((ref,), {}))["other"] == ref
+        assert signature.arguments.decode(signature.encode((ref,), {}))["other"] == ref

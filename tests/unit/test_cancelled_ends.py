@@ -8,7 +8,7 @@ import pytest
 
 from perdure import Actor, ActorStopped, ActorSystem, Backoff, DeadLetterError, MessageExpired, Retry, handler, step
 from tests.unit.crashing import host_of
-from tests.unit.observing import until
+from tests.unit.observing import this_task, until
 
 _TWICE = Retry(2, backoff=Backoff(0.01, 0.01))
 
@@ -28,20 +28,20 @@ class Careless(Actor, kind="cancelled.careless"):
     async def cancel_and_fail(self) -> None:
         begun.append(self.key)
         await act(self.key)
-        _task().cancel()
+        this_task().cancel()
         raise ValueError(self.key)
 
     @handler(retry=_TWICE)
     async def leave_a_cancellation_and_fail(self) -> None:
         begun.append(self.key)
         await act(self.key)
-        asyncio.get_running_loop().call_soon(_task().cancel)
+        asyncio.get_running_loop().call_soon(this_task().cancel)
         raise ValueError(self.key)
 
     @handler
     async def end_and_leave_a_cancellation(self) -> None:
         await self.stop()
-        asyncio.get_running_loop().call_soon(_task().cancel)
+        asyncio.get_running_loop().call_soon(this_task().cancel)
 
     @handler
     async def look(self) -> str:
@@ -57,12 +57,6 @@ class Slow(Actor, kind="cancelled.slow"):
     async def stopping(self) -> None:
         closing.append(asyncio.Event())
         await closing[-1].wait()
-
-
-def _task() -> asyncio.Task[object]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 @pytest.fixture(autouse=True)

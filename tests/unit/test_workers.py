@@ -16,7 +16,7 @@ import pytest
 from perdure import Actor, ActorSystem, DeadLetterError, Retry, handler, query, step, step_id
 from perdure.actors.workers import Workers
 from tests.unit.crashing import host_of
-from tests.unit.observing import until
+from tests.unit.observing import this_task, until
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 seen: list[tuple[str, str]] = []
@@ -63,21 +63,21 @@ class Guest(Actor, kind="workers.guest"):
 
     @handler
     async def cancel(self) -> None:
-        _task().cancel()
+        this_task().cancel()
 
     @handler
     async def cancel_later(self, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, _task().cancel)
+        asyncio.get_running_loop().call_later(seconds, this_task().cancel)
 
     @handler(retry=Retry(1))
     async def cancel_itself(self) -> None:
         self.total += 1
-        _task().cancel()
+        this_task().cancel()
         await asyncio.sleep(1)
 
     @handler
     async def tidy_up(self) -> str:
-        remembered[self.key] = _task()
+        remembered[self.key] = this_task()
         try:
             return await pass_the_gate()
         finally:
@@ -85,7 +85,7 @@ class Guest(Actor, kind="workers.guest"):
 
     @handler
     async def remember(self) -> None:
-        remembered[self.key] = _task()
+        remembered[self.key] = this_task()
         await asyncio.sleep(0.01)
 
     @handler
@@ -105,12 +105,6 @@ class Guest(Actor, kind="workers.guest"):
     @handler
     async def _port(self) -> str:
         return "named like a part of references"
-
-
-def _task() -> asyncio.Task[object]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 @pytest.fixture(autouse=True)

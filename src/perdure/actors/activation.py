@@ -196,9 +196,9 @@ class Activation(Seated):
         host = self.host
         if decoding_port.get() is not host:  # as after the first actor that it was lent to
             decoding_port.set(host)
-        clean, self._marked = True, False
-        stale = False
+        clean, self._marked, stale = True, False, False
         try:
+            # `has_next` and `closing` spelt out here and in `wake`, for they are asked at every message
             while clean and self.cursor < self.tail and not (self.given or self.gone or self.still or host.draining):
                 stale = host.stale()
                 if stale:

@@ -114,10 +114,6 @@ class Signature:
         # in the order of the signature: what is the same call has the same text
         return self.arguments.text({name: named[name] for name in self._order if name in named}, self.what)
 
-    def decode(self, stored: str) -> dict[str, Any]:
-        """Arguments as they were sent; raises `DecodingError`."""
-        return self.arguments.decode(stored)
-
     def _misfit(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ArgumentsError:
         signature = inspect.Signature(self._parameters)
         try:

@@ -180,14 +180,10 @@ class Host(Sending):
 
     def deliver(self, appended: Appended) -> None:
         """Give a committed message to its mailbox, if it is here."""
-        place = appended.place
         if not appended.numbered:
             self.system.due_changed()
-        elif place.epoch is not None:
-            activation = self.activations.get(place.actor)
-            if activation is None or activation.epoch != place.epoch or activation.gone:
-                activation = self.activation(place)
-            activation.deliver(appended.mail)
+        elif appended.place.epoch is not None:
+            self.activation(appended.place).deliver(appended.mail)
 
     def activation(self, place: Placed, *, held: bool = False) -> Activation:
         """The activation of an actor that is this node's; a new one that is held begins nothing yet."""

@@ -69,7 +69,7 @@ class Mailbox:
         if self._left_over:
             self._compare(mail)
         mailbox, number = self._mailbox, mail.number
-        self.tail = number if number > self.tail else self.tail  # noqa: FURB136  # a call is most of what this costs
+        self.tail = max(self.tail, number)
         if mailbox:
             follows = number == mailbox[-1].number + 1 and len(mailbox) < MAILBOX_IN_MEMORY
         else:  # before it is loaded, nobody knows where its mail begins

@@ -282,7 +282,7 @@ async def _run(query: Query, instance: Actor, arguments: str) -> bytes:
     signature = query.signature
     guard = read_only.set(f"query {signature.what}")
     try:
-        answer: Any = await query.function(instance, **signature.decode(arguments))
+        answer: Any = await query.function(instance, **signature.arguments.decode(arguments))
     except Exception as error:
         failure = query_failure(error, signature.what)
         if failure is error:

@@ -102,10 +102,7 @@ class Sending:
     def _appended(self, write: Write, settled: Settled | PerdureError, future: asyncio.Future[Any] | None) -> None:
         if isinstance(settled, Appended):
             self.deliver(settled)
-            if future is not None and not future.done():
-                future.set_result(settled)
-        else:
-            settle(write, settled, future)
+        settle(write, settled, future)
 
     def tell(self, message: Outgoing) -> tuple[str, asyncio.Future[Any]]:
         """See `Port.tell`."""

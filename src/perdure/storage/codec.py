@@ -45,6 +45,7 @@ __all__ = [
 T = TypeVar("T")
 
 _SURE = frozenset({str, int, float, bool, types.NoneType})
+"""Scalars that come back as they are whenever their check lets them through."""
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -108,7 +109,6 @@ class Codec(Generic[T]):
         self._read: Callable[[bytes | str], Any] = _decoder(annotation, wire.read)
         parts = tuple(reachable(shape))
         self._runs_user_code = any(map(runs_user_code, parts))
-        # what `_check` lets through of these is all that msgspec reads, so there is nothing left to prove
         self.sure = isinstance(shape, Scalar) and shape.cls in _SURE and not shape.constraints
         self.parts = None if self._runs_user_code else Parts(self._check, wire.lower, wire.read, wire.lift, self.sure)
         # what is never a JSON object can bear no mark of a pickle, and without user code one reading proves it
@@ -179,9 +179,8 @@ class Codec(Generic[T]):
 
         NaN and null have the same bytes, so what holds null, and may hold NaN, is looked at always.
         """
-        lower = self._lower
         try:
-            raw = _write(value if lower is None else lower(value))
+            raw = self._bytes(value)
             if raw != known:
                 self._check(value)
                 if not self.sure:

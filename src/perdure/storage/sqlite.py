@@ -219,8 +219,7 @@ class SQLiteStore(Reading):
     def _locked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._lock is None:
             return work(*args, **kwargs)
-        if not self._lock.try_acquire():
-            self._lock.acquire(_LOCK_DEADLINE_SECONDS)
+        self._lock.acquire(_LOCK_DEADLINE_SECONDS)
         try:
             return work(*args, **kwargs)
         finally:

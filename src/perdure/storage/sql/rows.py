@@ -148,6 +148,7 @@ ERASE_RECORDS = Statement(
 
 
 _OPEN = (None, None, None, None)
+"""Position, result, error and end of a record that has none of them yet."""
 
 
 def records(
