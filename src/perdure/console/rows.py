@@ -217,15 +217,16 @@ def message(moment: Moment, id_: str, now: float) -> tuple[MessageRow, Content] 
 
 def heads(moment: Moment, numbers: Sequence[int], now: float) -> list[tuple[MessageRow, Content]]:
     """The messages at the heads of actors' mailboxes."""
-    sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE actor.id IN (SELECT value FROM numbers(:ids) AS given)
-              AND number = actor.cursor + 1"""  # noqa: S608  # constant columns
+    sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE message.seq IN (
+              SELECT head.message FROM numbers(:ids) AS given CROSS JOIN actor ON actor.id = given.value
+              CROSS JOIN mailbox() AS head ON head.actor = actor.id AND head.number = actor.cursor + 1)"""  # noqa: S608  # constant columns
     return _contents(moment.fetch(sql, ids=list(numbers), now=now))
 
 
 def newest(moment: Moment, number: int, limit: int, now: float) -> list[tuple[MessageRow, Content]]:
     """An actor's newest messages in its mailbox, newest first."""
-    sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE message.actor = :actor AND number IS NOT NULL
-              ORDER BY number DESC LIMIT :limit"""  # noqa: S608  # constant columns
+    sql = f"""SELECT {_PLACE}, {_CONTENT} FROM {_MESSAGE} WHERE message.seq IN newest(:actor, :limit)
+              ORDER BY number DESC"""  # noqa: S608  # constant columns
     return _contents(moment.fetch(sql, actor=number, limit=limit, now=now))
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-SCHEMA = 3
+SCHEMA = 4
 """The newest schema this read model knows (`PRAGMA user_version`)."""
 
 READ_SECONDS = 1.0

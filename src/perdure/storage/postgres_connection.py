@@ -54,6 +54,11 @@ _MACROS = (
     ),
     (re.compile(r"\brunnable\(\)"), "runnable"),  # a column, for the planner would not find the index by the condition
     (re.compile(r"\btail\(\)"), "actor.tail"),  # the row is locked whenever a number is given, and may as well say it
+    (re.compile(r"\bmailbox\(\)"), "(SELECT actor, number, seq AS message FROM message WHERE number IS NOT NULL)"),
+    (
+        re.compile(r"\bnewest\((\$\d+), (\$\d+)\)"),
+        r"(SELECT seq FROM message WHERE actor = \1 AND number IS NOT NULL ORDER BY number DESC LIMIT \2)",
+    ),
     (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), rf"(CASE WHEN left(\1, 1) = '{{' THEN {_JSON} ->> '\2' END)"),
     (re.compile(r"\bmembers\(([\w.]+), (\w+)\)"), _MEMBERS),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),

@@ -22,7 +22,9 @@ from perdure.storage.sql import nodes
 from perdure.storage.sql.batch import Transaction
 from perdure.storage.sql.cache import Cache
 from perdure.storage.sql.reading import Reading
+from perdure.storage.sqlite_checkpoints import BUSY_SECONDS, Checkpoints
 from perdure.storage.sqlite_connection import SQLiteConnection
+from perdure.storage.sqlite_filing import file
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
 from perdure.storage.sqlite_presence import Presence
 from perdure.storage.sqlite_thread import ThreadConnection, hop, start
@@ -40,11 +42,6 @@ R = TypeVar("R")
 
 _LOG = logging.getLogger("perdure.storage")
 _LOCK_DEADLINE_SECONDS = 60.0
-_CHECKPOINT_PAGES = 1_000
-_RESTART_PAGES = 16_000
-_BUSY_SECONDS = 10.0
-_RESTART_SECONDS = 0.1
-_WRITES_A_TRANSACTION = 8
 
 
 class SQLiteStore(Reading):
@@ -72,9 +69,7 @@ class SQLiteStore(Reading):
         """The evidence of a transaction of which nobody knows whether it was committed."""
         self._committing = self._lost = False
         """Whether the transaction before failed in its COMMIT; whether the file could not be opened again since."""
-        self._written = 0
-        self._checkpoint_at = 4_096
-        self._restart_at = _RESTART_PAGES
+        self._checkpoints = Checkpoints()
         self._seen_version = -1
         self._news = News()
 
@@ -131,7 +126,7 @@ class SQLiteStore(Reading):
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=256,
-                timeout=_BUSY_SECONDS,
+                timeout=BUSY_SECONDS,
             )
         except sqlite3.Error as error:
             refuse(error, self.location)
@@ -249,7 +244,7 @@ class SQLiteStore(Reading):
             # A generated id was taken, which is not looked for at every message: find out whose, and refuse that one.
             settled.clear()
             self._in_transaction(self._settle, me, batch, settled, thorough=True)
-        self._written += len(batch) + _WRITES_A_TRANSACTION
+        self._checkpoints.wrote(len(batch))
         self._check_inode()
 
     def _settle(
@@ -343,39 +338,18 @@ class SQLiteStore(Reading):
         return StorageError(f"{self.location}: {text}. {remedy}")
 
     async def checkpoint(self) -> None:
-        """Move the WAL into the database about every thousand pages.
-
-        SQLite keeps a WAL at its size and overwrites it from the start, so its size does not tell; what was written
-        since the last checkpoint does, measured against what that checkpoint found.
-        """
-        if self._written < self._checkpoint_at or self._path is None or self._lost:
-            return
-        with suppress(sqlite3.OperationalError):
-            await hop(self._need(self._writer), self._locked, self._checkpoint)
+        """Move the log into the database, if it is due, and file messages for people."""
+        if self._checkpoints.due and self._path is not None and not self._lost:
+            with suppress(sqlite3.OperationalError):
+                await hop(self._need(self._writer), self._locked, self._checkpoint)
 
     def _checkpoint(self) -> None:
-        _, frames, moved = self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames > 0:
-            self._checkpoint_at = min(max(self._checkpoint_at * _CHECKPOINT_PAGES // frames, 256), 65_536)
-        behind = frames - moved
-        if behind <= _RESTART_PAGES:
-            self._restart_at = _RESTART_PAGES
-        elif behind > self._restart_at:
-            self._restart(behind)
-        self._written = 0
-
-    def _restart(self, behind: int) -> None:
-        """Wait for readers that have held the WAL up for long, so that it begins at its start again.
-
-        Writers wait meanwhile, so only for a moment, and again only once it has grown as much again: a backup reads for
-        as long as it takes.
-        """
-        self._restart_at = behind + _RESTART_PAGES
-        self._raw.execute(f"PRAGMA busy_timeout = {_RESTART_SECONDS * 1_000:.0f}").fetchone()
         try:
-            self._raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        finally:
-            self._raw.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}").fetchone()
+            self._in_transaction(file)
+        except sqlite3.Error:  # another time, then: nothing rests on it
+            if self._raw.in_transaction:  # nor need it be known what came of its COMMIT
+                self._raw.execute("ROLLBACK")
+        self._checkpoints.move(self._raw)
 
     # reading ----------------------------------------------------------------------------------------------------------
 

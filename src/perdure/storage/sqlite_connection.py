@@ -10,6 +10,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import StorageError
+from perdure.storage.sqlite_filing import NEWEST
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 CACHED_ROWS = 100_000
 TAIL = """(CASE WHEN actor.owner IS NULL THEN actor.tail ELSE max(actor.tail, (
-SELECT coalesce(max(posted.number), 0) FROM message AS posted
-WHERE posted.actor = actor.id AND posted.number IS NOT NULL)) END)"""
+SELECT coalesce(max(mailbox.number), 0) FROM mailbox WHERE mailbox.actor = actor.id)) END)"""
 """The last number given in an actor's mailbox.
 
-What an actor's owner sends to it is counted by the mailbox's index alone: a row less to write for every message.
+What an actor's owner sends to it is counted by its mailbox alone: a row less to write for every message. The last of a
+mailbox leaves it once it is handled, and the cursor, which a row's tail is never behind, says so.
 """
 
 _CHUNKS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
@@ -34,6 +35,8 @@ _MACROS = (
     (re.compile(r"\bpairs\((\?\d*)\)"), r"(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each(\1))"),
     (re.compile(r"\brunnable\(\)"), "owner IS NULL AND status = 'ready' AND life = 'running' AND cursor < tail"),
     (re.compile(r"\btail\(\)"), TAIL),
+    (re.compile(r"\bmailbox\(\)"), "mailbox"),
+    (re.compile(r"\bnewest\((\?\d+), (\?\d+)\)"), NEWEST),
     (re.compile(r"\bmember\(([\w.]+), (\w+)\)"), r"(CASE WHEN json_valid(\1) THEN \1 ->> '$.\2' END)"),
     (
         re.compile(r"\bmembers\(([\w.]+), (\w+)\)"),

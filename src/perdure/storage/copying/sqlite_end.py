@@ -84,6 +84,9 @@ class SQLiteDestination:
     def complete(self, numbers: Numbers) -> None:
         """See `Destination.complete`. Actors and failures are counted on from the highest that there is."""
         with driver_errors(self.name):
+            self._connection.execute(
+                "DELETE FROM mailbox WHERE number <= (SELECT cursor FROM actor WHERE id = mailbox.actor)"
+            )
             self._connection.execute("UPDATE removed SET seq = ?", (numbers.message,))
             self._connection.execute("COMMIT")
             self._connection.execute("PRAGMA journal_mode = WAL").fetchall()

@@ -1,8 +1,8 @@
 """What a system consists of: the tables that both kinds of databases have, read from the schema itself.
 
 A migration that adds a table or a column needs nothing here: what is in the schema is copied. Some tables
-belong to a place and not to a system: what is about its nodes, and `removed`, whose numbers are carried over in each
-database's own way.
+belong to a place and not to a system: what is about its nodes; `removed`, whose numbers are carried over in each
+database's own way; and by what a SQLite file finds its mail, which it makes itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Type: TypeAlias = Literal["INTEGER", "REAL", "TEXT", "BLOB"]
 Value: TypeAlias = str | bytes | int | float | None
 Row: TypeAlias = tuple[Value, ...]
 
-OF_A_PLACE = {"node", "query", "removed", "slot"}
+OF_A_PLACE = {"filed", "mailbox", "node", "query", "removed", "slot"}
 """Tables that stay behind."""
 
 

@@ -8,6 +8,8 @@ Statements are written once, in what SQLite and PostgreSQL have in common, and a
     pairs(?) AS x          a table of two columns `a` and `b` of text, from a JSON array of arrays
     runnable()             whether an actor is one that anybody may claim, as the index of those has it
     tail()                 the last number given in an actor's mailbox
+    mailbox() AS x         a table of `actor`, `number` and `message`: all mail that is not handled, and some that is
+    newest(?1, ?2)         the newest messages of an actor, handled or not, and how many of them at most
     member(x, name)        a member of a JSON object, as text; none if the text x is none or has no such member
     members(x, name) AS y  a table of one column `value` of text, from a JSON array that is a member of one
     CROSS JOIN … ON        a join that SQLite does in the order it is written

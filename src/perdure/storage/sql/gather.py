@@ -361,8 +361,6 @@ class Gathering:
             # Who takes the actor over may end the same message, but not at the same microsecond.
             seq, *_, finished = outcomes[0]
             self.evidence = ("SELECT 1 FROM outcome WHERE message = ? AND finished = ?", seq, finished)
-        if self._dirty:
-            self._flush_actors()
         self._messages.sort(key=_unique)
         for statement, pending in (
             (rows.INSERT_MESSAGES, self._messages),
@@ -373,6 +371,8 @@ class Gathering:
             if pending:
                 self.connection.put(statement, pending)
                 pending.clear()
+        if self._dirty:  # behind the messages: those that a cursor passes leave their mailbox
+            self._flush_actors()
         if self._snapshots:
             self.connection.put(rows.PUT_SNAPSHOTS, [*self._snapshots.values()])
             self._snapshots.clear()

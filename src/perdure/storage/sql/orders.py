@@ -228,7 +228,8 @@ def _refuse_askers(transaction: Transaction, members: Iterable[Member], write: O
     told = list(done.ended)
     for one in members:
         outcome = Outcome("rejected", error=encode_failure(_held(one, write), with_traceback=False))
-        sql = "SELECT seq FROM actor JOIN message ON message.actor = actor.id AND number > cursor WHERE actor.id = ?"
+        sql = "SELECT mail.message FROM actor JOIN mailbox() AS mail ON mail.actor = actor.id AND number > cursor \
+               WHERE actor.id = ?"
         waiting = [seq for (seq,) in transaction.connection.fetch(sql, one.actor)]
         transaction.load_awaited(waiting)
         for seq in waiting:

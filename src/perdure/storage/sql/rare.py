@@ -77,7 +77,8 @@ def due(transaction: Gathering, write: Due) -> Fired:
 
 def dead_letter_rest(transaction: Gathering, row: ActorRow, done: Committed, now: float) -> None:
     """Dead-letter what a stopped actor had not handled."""
-    sql = "SELECT seq, handler FROM message WHERE actor = ? AND number > ? ORDER BY number"
+    sql = "SELECT seq, handler FROM mailbox() AS place CROSS JOIN message ON seq = place.message \
+           WHERE place.actor = ? AND place.number > ? ORDER BY place.number"
     rest = transaction.connection.fetch(sql, row.id, row.cursor)
     transaction.load_awaited([seq for seq, _ in rest])
     told = list(done.ended)
@@ -104,8 +105,8 @@ UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1
 WHERE message IN (SELECT value FROM numbers(?) AS executing)
 """
 _SUSPECT = """
-INSERT INTO turn (message, suspect) SELECT seq, 1 FROM numbers(?) AS freed CROSS JOIN actor ON actor.id = freed.value
-JOIN message ON message.actor = actor.id AND message.number = actor.cursor + 1
+INSERT INTO turn (message, suspect) SELECT head.message, 1 FROM numbers(?) AS freed
+CROSS JOIN actor ON actor.id = freed.value JOIN mailbox() AS head ON head.actor = actor.id AND number = cursor + 1
 WHERE actor.status = 'ready' ON CONFLICT (message) DO UPDATE SET suspect = 1
 """
 _FREE = """

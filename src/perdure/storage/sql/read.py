@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from perdure.storage.records import ActorStatus, Past
     from perdure.storage.sql.connection import Connection
 
-_MAIL = """seq, number, message.id, handler, args, codec, sent, cause, chain, expires,
+_MAIL = """seq, message.number, message.id, handler, args, codec, sent, cause, chain, expires,
 EXISTS (SELECT 1 FROM turn WHERE turn.message = seq) OR EXISTS (SELECT 1 FROM journal WHERE journal.message = seq)"""
 _RECORD = "key, kind, name, started, digest, status, attempt, position, result, error, target, due, finished"
 
@@ -57,7 +57,8 @@ def _loaded(
 
 def mail(connection: Connection, actor: int, after: int, limit: int) -> list[Mail]:
     """See `Store.mail`."""
-    sql = f"SELECT {_MAIL} FROM message WHERE actor = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608  # constant columns
+    sql = f"SELECT {_MAIL} FROM mailbox() AS place CROSS JOIN message ON seq = place.message \
+            WHERE place.actor = ? AND place.number > ? ORDER BY place.number LIMIT ?"  # noqa: S608  # constant columns
     return [_mail(row) for row in connection.fetch(sql, actor, after, limit)]
 
 
@@ -113,8 +114,8 @@ def completed(connection: Connection, messages: Collection[int]) -> Callable[[],
 def next_due(connection: Connection) -> float | None:
     """See `Store.next_due`."""
     sql = "SELECT min(due) FROM (SELECT min(due) AS due FROM message WHERE number IS NULL UNION ALL \
-           SELECT min(wakes) FROM actor CROSS JOIN message ON message.actor = actor.id AND number = cursor + 1 \
-           JOIN journal ON journal.message = message.seq \
+           SELECT min(wakes) FROM actor CROSS JOIN mailbox() AS head ON head.actor = actor.id AND number = cursor + 1 \
+           JOIN journal ON journal.message = head.message \
            WHERE actor.status = 'waiting' AND wakes IS NOT NULL) AS timer"
     ((due,),) = connection.fetch(sql)
     return None if due is None else float(due)
@@ -128,7 +129,8 @@ def grown(connection: Connection, known: Collection[tuple[int, int]], limit: int
         CROSS JOIN actor ON actor.id = CAST(a AS BIGINT) WHERE tail() > CAST(b AS BIGINT)
     )
     SELECT grown.id, tail, {_MAIL} FROM grown
-    CROSS JOIN message ON message.actor = grown.id AND number > known AND number <= known + ? ORDER BY grown.id, number
+    CROSS JOIN mailbox() AS place ON place.actor = grown.id AND place.number > known AND place.number <= known + ?
+    CROSS JOIN message ON seq = place.message ORDER BY grown.id, place.number
     """  # noqa: S608  # constant columns
     rows = connection.ahead(sql, json.dumps(list(known)), limit)
 
@@ -151,16 +153,16 @@ def open_asks(connection: Connection, actor: int) -> list[OpenAsk]:
     """See `Store.open_asks`."""
     sql = """
     WITH RECURSIVE edge (caller, callee, message, key, started) AS (
-        SELECT caller.id, asked.actor, head.seq, journal.key, journal.started FROM actor AS caller
-        JOIN message AS head ON head.actor = caller.id AND head.number = caller.cursor + 1
-        JOIN journal ON journal.message = head.seq
+        SELECT caller.id, asked.actor, head.message, journal.key, journal.started FROM actor AS caller
+        JOIN mailbox() AS head ON head.actor = caller.id AND head.number = caller.cursor + 1
+        JOIN journal ON journal.message = head.message
         JOIN message AS asked ON asked.seq = journal.target
         WHERE caller.id = ? AND journal.kind = 'ask' AND journal.status = 'started' AND journal.due IS NULL
         UNION
-        SELECT caller.id, asked.actor, head.seq, journal.key, journal.started FROM edge
+        SELECT caller.id, asked.actor, head.message, journal.key, journal.started FROM edge
         JOIN actor AS caller ON caller.id = edge.callee
-        JOIN message AS head ON head.actor = caller.id AND head.number = caller.cursor + 1
-        JOIN journal ON journal.message = head.seq
+        JOIN mailbox() AS head ON head.actor = caller.id AND head.number = caller.cursor + 1
+        JOIN journal ON journal.message = head.message
         JOIN message AS asked ON asked.seq = journal.target
         WHERE journal.kind = 'ask' AND journal.status = 'started' AND journal.due IS NULL
     )
