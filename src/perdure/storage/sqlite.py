@@ -24,7 +24,7 @@ from perdure.storage.sql.cache import Cache
 from perdure.storage.sql.reading import Reading
 from perdure.storage.sqlite_checkpoints import BUSY_SECONDS, Checkpoints
 from perdure.storage.sqlite_connection import SQLiteConnection
-from perdure.storage.sqlite_filing import file
+from perdure.storage.sqlite_filing import Filing
 from perdure.storage.sqlite_open import create_private, database_path, prepare, refuse
 from perdure.storage.sqlite_presence import Presence
 from perdure.storage.sqlite_thread import ThreadConnection, hop, start
@@ -70,6 +70,7 @@ class SQLiteStore(Reading):
         self._committing = self._lost = False
         """Whether the transaction before failed in its COMMIT; whether the file could not be opened again since."""
         self._checkpoints = Checkpoints()
+        self._filing = Filing()
         self._seen_version = -1
         self._news = News()
 
@@ -245,6 +246,7 @@ class SQLiteStore(Reading):
             settled.clear()
             self._in_transaction(self._settle, me, batch, settled, thorough=True)
         self._checkpoints.wrote(len(batch))
+        self._filing.wrote(len(batch))
         self._check_inode()
 
     def _settle(
@@ -338,18 +340,23 @@ class SQLiteStore(Reading):
         return StorageError(f"{self.location}: {text}. {remedy}")
 
     async def checkpoint(self) -> None:
-        """Move the log into the database, if it is due, and file messages for people."""
-        if self._checkpoints.due and self._path is not None and not self._lost:
+        """Move the log into the database, and file messages for people, if either is due."""
+        if (self._checkpoints.due or self._filing.due) and self._path is not None and not self._lost:
             with suppress(sqlite3.OperationalError):
-                await hop(self._need(self._writer), self._locked, self._checkpoint)
+                await hop(self._need(self._writer), self._locked, self._look_after)
 
-    def _checkpoint(self) -> None:
+    def _look_after(self) -> None:
+        if self._filing.due:
+            self._file()
+        if self._checkpoints.due:
+            self._checkpoints.move(self._raw)
+
+    def _file(self) -> None:
         try:
-            self._in_transaction(file)
+            self._in_transaction(self._filing.file)
         except sqlite3.Error:  # another time, then: nothing rests on it
             if self._raw.in_transaction:  # nor need it be known what came of its COMMIT
                 self._raw.execute("ROLLBACK")
-        self._checkpoints.move(self._raw)
 
     # reading ----------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perdure.storage.sqlite_connection import SQLiteConnection
 
-_BLOCKS_AT_ONCE = 2
+_BLOCK = 4_096
 _NEXT = """
 SELECT seq >> 12, (SELECT max(seq) >> 12 FROM message) FROM message
 WHERE seq >= coalesce((SELECT (max(block) + 1) << 12 FROM filed), 0) AND number IS NOT NULL ORDER BY seq LIMIT 1
@@ -38,8 +38,28 @@ SELECT message FROM (
 """The newest messages of an actor: the newest of each block, and what is not filed yet."""
 
 
-def file(connection: SQLiteConnection) -> None:
-    """File what is next, if there is a block that no message will be added to. What is left is filed another time."""
-    for first, growing in connection.fetch(_NEXT):
-        if first < growing:
-            connection.execute(_FILE, first, min(first + _BLOCKS_AT_ONCE, growing))
+class Filing:
+    """Files a block at once, in a short transaction of its own, on which nothing rests."""
+
+    def __init__(self) -> None:
+        self._written = _BLOCK  # or more, by others before: it will be seen
+
+    def __repr__(self) -> str:
+        return f"<Filing: {self._written} messages written since it was looked>"
+
+    def wrote(self, messages: int) -> None:
+        """Count messages, more or less."""
+        self._written += messages
+
+    @property
+    def due(self) -> bool:
+        """Whether there may be a block that is full."""
+        return self._written >= _BLOCK
+
+    def file(self, connection: SQLiteConnection) -> None:
+        """File the next block, if no message will be added to it."""
+        self._written = 0  # if this fails, it is tried again after as many as that
+        for block, growing in connection.fetch(_NEXT):
+            if block < growing:
+                connection.execute(_FILE, block, block + 1)
+                self._written = _BLOCK

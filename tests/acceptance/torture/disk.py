@@ -12,6 +12,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from tests.mailbox import misplaced
+
 
 @frozen
 class Message:
@@ -113,6 +115,9 @@ def count_unfinished(database: Path) -> int:
 def _read(connection: sqlite3.Connection) -> Disk:
     disk = Disk()
     disk.integrity = "; ".join(text for (text,) in connection.execute("PRAGMA integrity_check"))
+    wrong = misplaced(connection)
+    if wrong:
+        disk.integrity = f"not where it belongs: {wrong[:10]}"
     for row in connection.execute(
         "SELECT id, kind || '/' || key, CASE WHEN owner IS NULL THEN tail ELSE max(tail, coalesce(last, 0)) END, \
          cursor, status, coalesce(state, '{}') FROM actor LEFT JOIN snapshot ON snapshot.actor = actor.id \
