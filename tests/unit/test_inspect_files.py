@@ -180,6 +180,20 @@ def test_a_damaged_database(tmp_path: Path) -> None:
         Inspector(path).overview()
 
 
+def test_a_disk_that_fails_during_a_look(tmp_path: Path) -> None:
+    """What is wrong with the disk is told, and not that SQLite has ended the transaction for it."""
+    path = tmp_path / "agents.db"
+    Rows(path).connection.close()
+
+    def failing(moment: Moment) -> None:
+        moment.fetch("ROLLBACK")  # as SQLite does
+        msg = "disk I/O error"
+        raise sqlite3.OperationalError(msg)
+
+    with pytest.raises(UnreadableError, match="disk I/O error"):
+        database_of(path).read(failing)
+
+
 def test_another_applications_database(tmp_path: Path) -> None:
     """A browser's history is not shown as actors."""
     path = tmp_path / "other.db"

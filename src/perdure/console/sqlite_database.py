@@ -194,7 +194,8 @@ def _transact(connection: sqlite3.Connection, query: Callable[[Moment], R], path
         return query(SQLiteMoment(connection, path))
     finally:
         connection.set_progress_handler(None, 0)
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # at some errors of a disk, SQLite has ended it already
+            connection.execute("ROLLBACK")
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

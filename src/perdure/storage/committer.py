@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 from perdure.errors import NodeBuried, PerdureError, StorageError, SystemClosedError
+from perdure.loops import elsewhere
 from perdure.storage.writes import Adopt, Declare, Order, Release, Segment
 
 if TYPE_CHECKING:
@@ -134,7 +135,10 @@ class Committer:
 
     async def write(self, write: Write, *, first: bool = False) -> Settled:
         """Commit one write and give what became of it; raises its error. Cancelling the caller does not undo it."""
-        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Settled] = loop.create_future()
+        if self._task is not None and self._task.get_loop() is not loop:
+            raise elsewhere()
         self.submit(write, settle, future, first=first)
         return await future
 

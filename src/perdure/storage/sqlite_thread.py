@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 import aiosqlite
 
-from perdure.errors import SystemClosedError, TargetError
+from perdure.errors import TargetError
+from perdure.loops import elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -86,13 +87,9 @@ class ThreadConnection(aiosqlite.Connection):
         else:
             self._bell = bell
 
-    def check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Refuse whoever waits in another loop than its own. Raises `SystemClosedError`."""
-        if loop is not self._loop:
-            raise SystemClosedError(
-                "the system was opened in another event loop, and cannot be used in this one. Use it in the loop that "
-                "entered `async with ActorSystem(...)`, or open one in each."
-            )
+    def serves(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it can wake this loop: its own."""
+        return loop is self._loop
 
     def put(self, hop: Hop[Any]) -> None:
         """Have a piece of work done."""
@@ -242,5 +239,6 @@ def hop(connection: ThreadConnection, work: Callable[P, R], *args: P.args, **kwa
     if not connection.is_open:
         raise ValueError("Connection closed")
     made = Hop(connection, partial(work, **kwargs) if kwargs else work, args)
-    connection.check_loop(made.get_loop())
+    if not connection.serves(made.get_loop()):
+        raise elsewhere()
     return made
