@@ -7,14 +7,17 @@ import sqlite3
 import warnings
 from collections.abc import Collection
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from perdure import Actor, ActorSystem, DeadLetterError, Limits, Retry, handler, query, step
+from perdure.storage.committer import Committer
 from perdure.storage.history_writes import Purge, Purged
 from perdure.storage.records import Loaded
 from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.writes import Settled, Write
 from perdure.warning_types import DuplicateWorkWarning, LargeStateWarning
 from tests.unit.crashing import crashing, host_of
 from tests.unit.observing import until
@@ -95,6 +98,26 @@ async def test_processes_that_are_gone_are_forgotten(tmp_path: Path) -> None:
             await host.committer.write(Purge(history=host.timestamp() + 1, ids=0, keep=1000))
             with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
                 assert connection.execute("SELECT count(*) FROM node").fetchone() == (1,)
+
+
+async def test_retention_keeps_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many messages come, more are removed than come meanwhile, so that no file grows without end."""
+    monkeypatch.setattr("perdure.system._PURGE_SECONDS", 0.01)
+    purges: list[tuple[int, Purge]] = []
+    write = Committer.write
+
+    async def noting(committer: Committer, one: Write, *, first: bool = False) -> Settled:
+        if isinstance(one, Purge):
+            purges.append((committer.writes, one))
+        return await write(committer, one, first=first)
+
+    monkeypatch.setattr(Committer, "write", noting)
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(history=10)) as system:
+        for _ in range(5):
+            await asyncio.gather(*(system.get(Keeper, f"k{n}").add.tell(1) for n in range(3_000)))
+    followed = [(now - before, purge.limit) for (before, _), (now, purge) in pairwise(purges) if purge.limit > 1_000]
+    assert followed
+    assert all(limit > writes // 2 for writes, limit in followed)
 
 
 async def test_retention_runs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,8 @@ _APART_SECONDS = 0.004
 _THOROUGH_SECONDS = 0.02
 """Least time between two looks at what anybody may do; messages to this node's own actors do not wait for it."""
 _AT_ONCE = 25
+_PURGED_AT_ONCE = 1_000
+_PURGE_PAUSE_SECONDS = 0.05
 
 
 class Residents(Protocol):
@@ -332,10 +334,15 @@ class Sweep:
             await asyncio.sleep(every_seconds)
             now = self._timestamp()
             after: int | None = 0
+            written = self._committer.writes
             try:
                 while after is not None:
-                    purged = await self._committer.write(Purge(now - retention, now - results, history, after=after))
+                    # a message is two writes: more than came since the last time, or this would never end
+                    came, written = (self._committer.writes - written) // 2, self._committer.writes
+                    limit = _PURGED_AT_ONCE + came
+                    write = Purge(now - retention, now - results, history, limit, after, looks=10 * limit)
+                    purged = await self._committer.write(write)
                     after = purged.after if isinstance(purged, Purged) else None
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(_PURGE_PAUSE_SECONDS)
             except PerdureError as error:
                 _LOG.error("old history could not be removed, and will be: %s", error)
