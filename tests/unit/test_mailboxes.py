@@ -15,9 +15,11 @@ from perdure import Actor, ActorSystem, handler
 from perdure.console.inspect import Inspector
 from perdure.console.operate import Operator
 from perdure.errors import DeadLetterError
+from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.sqlite_connection import SQLiteConnection
 from perdure.storage.sqlite_filing import Filing
 from perdure.storage.sqlite_open import prepare
+from perdure.storage.sqlite_thread import hop
 from tests.mailbox import misplaced
 from tests.unit.crashing import sqlite_of
 
@@ -86,12 +88,24 @@ async def _pages_of_a_burst(path: Path, actors: int) -> int:
         store = sqlite_of(system)
         while store._filing.due:  # noqa: SLF001  # what is there is filed first
             await store.checkpoint()
-        raw = store._raw  # noqa: SLF001  # the connection whose log it is
-        assert raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        await _log(store, "TRUNCATE")
         async with create_task_group() as group:
             for box in boxes:
                 group.start_soon(box.add, 1)
-        return int(raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
+        return await _log(store, "PASSIVE")
+
+
+async def _log(store: SQLiteStore, checkpoint: str) -> int:
+    """How many pages the log had before this checkpoint."""
+    writer = store._writer  # noqa: SLF001  # the connection whose log it is
+    assert writer is not None
+
+    def move() -> int:
+        busy, pages, _ = writer.raw.execute(f"PRAGMA wal_checkpoint({checkpoint})").fetchone()
+        assert not busy
+        return int(pages)
+
+    return await hop(writer, store._locked, move)  # noqa: SLF001  # in its thread, between its transactions
 
 
 async def test_a_message_costs_no_more_under_a_long_history(tmp_path: Path) -> None:

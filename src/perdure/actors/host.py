@@ -165,7 +165,7 @@ class Host(Sending):
 
     async def query(self, ref: Reference, query: Query, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """See `Port.query`."""
-        self.check_loop()
+        self.committer.check_loop()
         return await self.queries.ask(ref, query, args, kwargs)
 
     def find(self, address: Address) -> Activation | None:

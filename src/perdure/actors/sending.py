@@ -12,7 +12,6 @@ from perdure.actors.port import decoding_port
 from perdure.actors.receipt import Receipt, Status
 from perdure.actors.sealing import close_message, open_error, open_reply
 from perdure.errors import ActorFailed, MessageTooLarge, PerdureError, StorageError
-from perdure.loops import elsewhere
 from perdure.storage.committer import settle
 from perdure.storage.records import Envelope, Outcome
 from perdure.storage.writes import Append, Appended, Committed, Existing
@@ -95,13 +94,8 @@ class Sending:
             bool(spec.required), spec.mailbox_limit if cause is None else None,
         )  # fmt: skip
 
-    def check_loop(self) -> None:
-        """Refuse a caller in another loop, before anything is done. Raises `SystemClosedError`."""
-        if asyncio.get_running_loop() is not self.loop:
-            raise elsewhere()
-
     def _append(self, message: Outgoing, id_: str, told: Told, *, ask: bool) -> asyncio.Future[Any]:
-        self.check_loop()
+        self.committer.check_loop()
         future: asyncio.Future[Any] = self.loop.create_future()
         self.committer.submit(Append(self.envelope(message, id_, ask=ask), ask), told, future)
         return future
@@ -160,7 +154,7 @@ class Sending:
             decoding_port.reset(token)
 
     async def _look_up(self, id_: str) -> Found:
-        self.check_loop()
+        self.committer.check_loop()
         found = await self.store.find(id_)
         if found is None:
             raise StorageError(

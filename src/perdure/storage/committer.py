@@ -73,6 +73,7 @@ class Committer:
         self._owners: list[Told] = []
         self._futures: list[asyncio.Future[Any] | None] = []
         self._news: deque[Iterator[tuple[Write, Told, asyncio.Future[Any] | None, Settled | PerdureError]]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._teller: asyncio.Task[None] | None = None
         self._wake: asyncio.Event = asyncio.Event()
@@ -87,7 +88,8 @@ class Committer:
 
     def start(self) -> None:
         """Begin to commit."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="perdure-committer")
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run(), name="perdure-committer")
         self._task.add_done_callback(self._ended)
         self._refusal = None
         _committers.add(self)
@@ -133,12 +135,15 @@ class Committer:
         self._owners.append(told)
         self._futures.append(future)
 
+    def check_loop(self) -> None:
+        """Refuse a caller in another loop, or in a fork, before anything is done. Raises `SystemClosedError`."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise SystemClosedError(self._refusal) if self._refusal is not None else elsewhere()
+
     async def write(self, write: Write, *, first: bool = False) -> Settled:
         """Commit one write and give what became of it; raises its error. Cancelling the caller does not undo it."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Settled] = loop.create_future()
-        if self._task is not None and self._task.get_loop() is not loop:
-            raise elsewhere()
+        self.check_loop()
+        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
         self.submit(write, settle, future, first=first)
         return await future
 
