@@ -42,7 +42,7 @@ _APART_SECONDS = 0.004
 _THOROUGH_SECONDS = 0.02
 """Least time between two looks at what anybody may do; messages to this node's own actors do not wait for it."""
 _AT_ONCE = 25
-_PURGED_AT_ONCE = 1_000
+_PURGED_AT_ONCE, _PURGED_LOOKS = 1_000, 10_000
 _PURGE_PAUSE_SECONDS = 0.05
 
 
@@ -339,8 +339,8 @@ class Sweep:
                 while after is not None:
                     # a message is two writes: more than came since the last time, or this would never end
                     came, written = (self._committer.writes - written) // 2, self._committer.writes
-                    limit = _PURGED_AT_ONCE + came
-                    write = Purge(now - retention, now - results, history, limit, after, looks=10 * limit)
+                    limit, looks = _PURGED_AT_ONCE + came, _PURGED_LOOKS + came
+                    write = Purge(now - retention, now - results, history, limit, after, looks)
                     purged = await self._committer.write(write)
                     after = purged.after if isinstance(purged, Purged) else None
                     await asyncio.sleep(_PURGE_PAUSE_SECONDS)
