@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from tests.supervision.family import (
     crew,
     events,
     failures,
+    gates,
     workers,
 )
 from tests.supervision.seeing import crash, is_in, states
@@ -231,6 +235,40 @@ async def test_asks_of_a_failed_actor_raise_and_tells_wait(tmp_path: Path) -> No
         assert await receipt.status() == "pending"
         with pytest.raises(ActorFailed):
             await receipt.result(timeout=10)
+
+
+class Caller(Noting, kind="failures.caller", retry=Retry(2, backoff=AT_ONCE)):
+    """Asks a worker, and again if that fails."""
+
+    @handler
+    async def ask(self, key: str) -> int:
+        events.append("asks")
+        return await self.system.get(Worker, key).add(1)
+
+
+def _mail(path: Path, key: str) -> int:
+    """How many messages wait for an actor."""
+    with closing(sqlite3.connect(path)) as connection:
+        sql = "SELECT count(*) FROM mailbox JOIN actor ON actor.id = mailbox.actor WHERE key = ?"
+        return int(connection.execute(sql, (key,)).fetchone()[0])
+
+
+async def test_an_ask_that_is_made_again_of_an_actor_that_does_not_run(tmp_path: Path) -> None:
+    """A turn that was told so and is tried again does not wait for what nobody handles."""
+    async with ActorSystem(tmp_path / "a.db", root=deciding("stop", Child(Worker, "a"))) as system:
+        worker = system.get(Worker, "a")
+        gates["hold a"] = asyncio.Event()
+        held = await worker.hold.tell()
+        await until(lambda: "holding a" in events)
+        crashing = await worker.crash.tell()
+        call = await system.get(Caller, "c").ask.tell("a")
+        await until(lambda: _mail(tmp_path / "a.db", "a") == 3)
+        gates["hold a"].set()
+        assert await held.result(timeout=10) == "a"
+        for ended in (crashing, call):
+            with pytest.raises(DeadLetterError):
+                await ended.result(timeout=10)
+        assert events.count("asks") == 2
 
 
 async def test_a_failed_child_is_mended_by_its_supervisor(tmp_path: Path) -> None:

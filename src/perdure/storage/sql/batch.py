@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from perdure.errors import (
     ActorExists,
-    ActorFailed,
     ActorStopped,
     FencedError,
     IdReusedError,
@@ -26,7 +25,7 @@ from perdure.storage.hints import ANYBODY
 from perdure.storage.history_writes import Forget, Purge, Purged, Resend
 from perdure.storage.records import Address, Completion, Mail, Outcome
 from perdure.storage.seal_text import may_be_same, may_be_same_state
-from perdure.storage.sql import claims, family, letters, limits, nodes, orders, queries
+from perdure.storage.sql import claims, family, held, letters, limits, nodes, orders, queries
 from perdure.storage.sql.cache import ActorRow, Known
 from perdure.storage.sql.gather import Gathering
 from perdure.storage.sql.rare import bury, due, purge
@@ -89,9 +88,8 @@ class Transaction(Gathering):
             row = self.create(envelope.to, envelope.sent)
         elif row.status == "stopped":
             return ActorStopped(f"{envelope.to} has stopped; '{envelope.handler}' was not sent. Use another key.")
-        elif ask and row.life in _HELD:
-            return _HELD[row.life](f"{envelope.to} {row.life}: {row.reason}. '{envelope.handler}' was not sent; "
-                                   f"a tell would wait. Restart it: perdure restart {envelope.to}")  # fmt: skip
+        elif ask and held.is_held(row):
+            return held.refusal(row, f"'{envelope.handler}' was not sent; a tell would wait.")
         elif envelope.limit is not None and row.tail - row.cursor >= envelope.limit:
             return MailboxFull(
                 f"{envelope.to} holds {row.tail - row.cursor} unhandled messages, its limit; '{envelope.handler}' was "
@@ -295,6 +293,9 @@ class Transaction(Gathering):
             self._complete_own(write, key, Outcome("rejected", error=encode_failure(gone)), done)
             return
         outcome = self._ended.get(known.seq, known.outcome)
+        row = self.row_at(known.to) if outcome is None else None
+        if row is not None and held.is_held(row):  # who waited before has been told, and nobody will be told again
+            outcome = held.no_reply(row, known.handler)
         if outcome is None:
             self._await(write, key, known.seq)
         else:
@@ -438,4 +439,3 @@ _SETTLE: dict[type, Callable[[Transaction, Any], Settled]] = {
     **queries.SETTLE,
     **limits.SETTLE,
 }
-_HELD: dict[str, type[PerdureError]] = {"failed": ActorFailed, "terminated": ActorStopped}

@@ -12,6 +12,7 @@ from perdure.errors import ActorStopped
 from perdure.storage.failure import encode_failure
 from perdure.storage.history_writes import Purged
 from perdure.storage.records import Completion, Mail, Outcome
+from perdure.storage.sql.held import is_held, no_reply
 from perdure.storage.sql.nodes import resume
 from perdure.storage.writes import Appended, Buried, Committed, Fired
 
@@ -58,7 +59,10 @@ def due(transaction: Gathering, write: Due) -> Fired:
             transaction.load_awaited([seq])
             transaction.complete(seq, outcome, finished)
             continue
-        if row.status == "ready":
+        if is_held(row):  # it was not in the mailbox when those were told who waited for what was
+            transaction.load_awaited([seq])
+            transaction.complete(seq, no_reply(row, handler), finished)
+        elif row.status == "ready":
             transaction.own(row)
         mail = Mail(seq, row.tail, id_, handler, args, codec, sent, cause, tuple(json.loads(chain or "[]")), expires)
         appended.append(Appended(transaction.place(row), mail))

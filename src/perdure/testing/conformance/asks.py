@@ -9,7 +9,7 @@ import pytest
 from perdure.errors import PerdureError
 from perdure.storage.failure import encode_failure, failure_fields
 from perdure.storage.records import Completion, Outcome, OutcomeStatus, Record
-from perdure.storage.writes import Append, Appended, Committed, Due, Fired, Segment, Send, Watch
+from perdure.storage.writes import Append, Appended, Committed, Due, Fired, Order, Segment, Send, Watch
 from perdure.testing.conformance.nodes import DONE, LATER, SENT, Node, asks, ended, message, segment, want
 
 GIVEN_UP = encode_failure(PerdureError("no reply in time"))
@@ -173,6 +173,58 @@ async def test_delayed_ask_to_an_actor_that_stopped(node: Node) -> None:
     assert fired.appended == ()
     assert [(one.message, one.outcome.status) for one in fired.completions] == [(outer.mail.seq, "dead")]
     assert want(Outcome, (await node.find("later")).outcome).status == "dead"
+
+
+# actors that handle nothing until they are restarted ------------------------------------------------------------------
+
+
+held = pytest.mark.parametrize("how", ["fail", "terminate"])
+
+
+def holding(how: str, actor: int) -> Order:
+    """An order by which an actor does not run, and its mail is kept."""
+    return Order(SENT, fail=[actor] if how == "fail" else (), terminate=[actor] if how == "terminate" else ())
+
+
+@held
+async def test_who_waits_for_an_actor_that_is_held(node: Node, how: str) -> None:
+    """Whoever waits for an actor that does not run any more hears of it in the order's commit."""
+    outer, inner = await asked(node)
+    done = want(Committed, await node.settle(holding(how, inner.place.actor)))
+    assert [(one.message, one.outcome.status) for one in done.completions] == [(outer.mail.seq, "rejected")]
+    assert await node.outcome(inner) is None
+
+
+@held
+async def test_ask_again_of_what_a_held_actor_keeps(node: Node, how: str) -> None:
+    """Whoever asks again, as after a failure, gets no reply either, and does not wait for one."""
+    outer, inner = await asked(node)
+    await node.settle(holding(how, inner.place.actor))
+    await node.commit(segment(outer, erased=["ask#1"]))
+    (completion,) = (await node.commit(asks(outer, message("b", id=inner.mail.id)))).completions
+    assert (completion.message, completion.key, completion.outcome.status) == (outer.mail.seq, "ask#1", "rejected")
+    assert "perdure restart Till/b" in text(completion.outcome.error)
+    assert (await node.records(outer.place.actor))["ask#1"].status == "failed"
+
+
+@held
+async def test_watch_of_what_a_held_actor_keeps(node: Node, how: str) -> None:
+    """A receipt's result of a message that nobody handles is an error, as outside of turns."""
+    inner, outer = await node.append("b"), await node.append("a")
+    await node.settle(holding(how, inner.place.actor))
+    (completion,) = (await node.commit(watches(outer, inner.mail.id))).completions
+    assert (completion.key, completion.outcome.status) == ("receipt#1", "rejected")
+
+
+@held
+async def test_delayed_ask_to_an_actor_that_is_held(node: Node, how: str) -> None:
+    """A delayed message that falls due where nobody handles it is kept, and its caller does not wait."""
+    first, outer = await node.append("b"), await node.append("a")
+    await node.commit(asks(outer, message("b", id="later", due=SENT + 10)))
+    await node.settle(holding(how, first.place.actor))
+    fired = want(Fired, await node.settle(Due(SENT + 11)))
+    assert [(one.message, one.outcome.status) for one in fired.completions] == [(outer.mail.seq, "rejected")]
+    assert (await node.find("later")).outcome is None
 
 
 # receipts -------------------------------------------------------------------------------------------------------------
