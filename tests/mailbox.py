@@ -10,7 +10,7 @@ _MAILBOX = "SELECT actor, number, message FROM mailbox"
 _FILED = "SELECT block, actor, number, message FROM filed"
 _NUMBERED = """
 SELECT seq >> 12, actor, number, seq FROM message
-WHERE number IS NOT NULL AND seq >> 12 <= (SELECT max(block) FROM filed)
+WHERE number IS NOT NULL AND seq >> 12 < (SELECT block FROM unfiled)
 """
 
 

@@ -15,6 +15,7 @@ from perdure import Actor, ActorSystem, handler
 from perdure.console.inspect import Inspector
 from perdure.console.operate import Operator
 from perdure.errors import DeadLetterError
+from perdure.storage.copying.copy import copy
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.sqlite_connection import SQLiteConnection
 from perdure.storage.sqlite_filing import Filing
@@ -202,23 +203,53 @@ def _advance(connection: sqlite3.Connection, seq: int) -> None:
     connection.execute(sql, (seq,))
 
 
+def _counted(connection: sqlite3.Connection) -> list[int]:
+    """What grows by one with every hundred steps that SQLite goes."""
+    steps: list[int] = []
+
+    def count() -> int:
+        steps.append(100)
+        return 0
+
+    connection.set_progress_handler(count, 100)
+    return steps
+
+
 def test_what_is_filed_is_found_without_being_looked_through(tmp_path: Path) -> None:
     """Whoever looks at an actor does not wait for a search through all that is kept."""
     path = tmp_path / "a.db"
     _write(path, 7, 3_000)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _file_all(connection)
-        steps = 0
-
-        def count() -> int:
-            nonlocal steps
-            steps += 1
-            return 0
-
-        connection.set_progress_handler(count, 100)
+        steps = _counted(connection)
         sql = "SELECT seq FROM message WHERE seq IN newest(?1, ?2)"
         assert len(SQLiteConnection(connection).fetch(sql, 3, 10)) == 10
-        assert steps * 100 < 21_000
+        assert len(steps) * 100 < 21_000
+
+
+def test_what_an_older_release_left_is_filed_by_the_upgrade(tmp_path: Path) -> None:
+    """Whoever looks at an actor after an upgrade, or at a copy, need not wait until much more was written."""
+    path = tmp_path / "a.db"
+    _write(path, 7, 3_000)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        _as_before(connection)
+        prepare(connection, str(path))
+        assert not misplaced(connection)
+        assert connection.execute("SELECT max(block) FROM filed").fetchone() == (4,)
+    copy(str(path), str(tmp_path / "copy.db"))
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
+        assert not misplaced(connection)
+        assert connection.execute("SELECT max(block) FROM filed").fetchone() == (4,)
+
+
+def _as_before(connection: sqlite3.Connection) -> None:
+    """Take the fourth schema back."""
+    for table in ("mailbox", "filed", "unfiled"):
+        connection.execute(f"DROP TABLE {table}")
+    for trigger in ("posted", "handled", "renumbered", "unposted"):
+        connection.execute(f"DROP TRIGGER {trigger}")
+    connection.execute("CREATE UNIQUE INDEX mailbox ON message (actor, number) WHERE number IS NOT NULL")
+    connection.execute("PRAGMA user_version = 3")
 
 
 def test_a_gap_of_blocks_does_not_stop_the_filing(tmp_path: Path) -> None:
@@ -230,6 +261,26 @@ def test_a_gap_of_blocks_does_not_stop_the_filing(tmp_path: Path) -> None:
         _file_all(connection)
         assert connection.execute("SELECT DISTINCT block FROM filed").fetchall() == [(3,), (4,)]
         assert not misplaced(connection)
+
+
+def test_what_is_not_due_is_looked_through_once(tmp_path: Path) -> None:
+    """Whoever schedules very much does not wait, every few thousand messages, for a search through all of it."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        prepare(connection, str(path))
+        connection.execute(
+            "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 5 * 4096) \
+             INSERT INTO message (id, actor, handler, args, codec, chosen, sent, due) \
+             SELECT 'd' || value, 1, 'add', '{}', 'json', 0, 1, 9e9 FROM n"
+        )
+        _file_all(connection)
+        steps = _counted(connection)
+        _file_all(connection)
+        assert len(steps) * 100 < 4_096
+        connection.execute("UPDATE message SET number = 1 WHERE id = 'd7'")
+        assert SQLiteConnection(connection).fetch("SELECT seq FROM message WHERE seq IN newest(?1, ?2)", 1, 9) == [(7,)]
+        assert len(steps) * 100 < 4_096
+        assert connection.execute("SELECT block, message FROM filed").fetchall() == [(0, 7)]
 
 
 async def test_messages_are_filed_as_they_come(tmp_path: Path) -> None:

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 _BLOCK = 4_096
 _NEXT = """
-SELECT seq >> 12, (SELECT max(seq) >> 12 FROM message) FROM message
-WHERE seq >= coalesce((SELECT (max(block) + 1) << 12 FROM filed), 0) AND number IS NOT NULL ORDER BY seq LIMIT 1
+SELECT (SELECT min(seq) >> 12 FROM message WHERE seq >= block << 12), (SELECT max(seq) >> 12 FROM message) FROM unfiled
 """
 _FILE = """
-INSERT OR IGNORE INTO filed SELECT seq >> 12, actor, number, seq FROM message
-WHERE seq >= ?1 << 12 AND seq < ?2 << 12 AND number IS NOT NULL ORDER BY seq >> 12, actor, number
+INSERT INTO filed SELECT seq >> 12, actor, number, seq FROM message
+WHERE seq >= ?1 << 12 AND seq < ?2 << 12 AND number IS NOT NULL ORDER BY actor, number
 """
+FILE_ALL = """
+INSERT INTO filed SELECT message >> 12, actor, number, message FROM mailbox
+WHERE message >> 12 < (SELECT block FROM unfiled) ORDER BY message >> 12, actor, number
+"""
+"""As long as all messages are in their mailboxes, handled or not."""
+
 NEWEST = r"""(
 WITH RECURSIVE one (block) AS (
     SELECT max(block) FROM filed UNION ALL
@@ -33,7 +38,7 @@ SELECT message FROM (
     ), 0)
     UNION ALL
     SELECT number, seq FROM message WHERE actor = \1 AND number IS NOT NULL
-    AND seq >= coalesce((SELECT (max(block) + 1) << 12 FROM filed), 0)
+    AND seq >= (SELECT block << 12 FROM unfiled)
 ) ORDER BY number DESC LIMIT \2)"""
 """The newest messages of an actor: the newest of each block, and what is not filed yet."""
 
@@ -60,6 +65,7 @@ class Filing:
         """File the next block, if no message will be added to it."""
         self._written = 0  # if this fails, it is tried again after as many as that
         for block, growing in connection.fetch(_NEXT):
-            if block < growing:
+            if block is not None and block < growing:
                 connection.execute(_FILE, block, block + 1)
+                connection.execute("UPDATE unfiled SET block = ?", block + 1)
                 self._written = _BLOCK

@@ -24,7 +24,7 @@ Type: TypeAlias = Literal["INTEGER", "REAL", "TEXT", "BLOB"]
 Value: TypeAlias = str | bytes | int | float | None
 Row: TypeAlias = tuple[Value, ...]
 
-OF_A_PLACE = {"filed", "mailbox", "node", "query", "removed", "slot"}
+OF_A_PLACE = {"filed", "mailbox", "node", "query", "removed", "slot", "unfiled"}
 """Tables that stay behind."""
 
 
