@@ -354,7 +354,8 @@ class SQLiteStore(Reading):
     def _file(self) -> None:
         try:
             self._in_transaction(self._filing.file)
-        except sqlite3.Error:  # another time, then: nothing rests on it
+        except sqlite3.Error as error:  # another time, then: nothing rests on it
+            _LOG.error("%s: messages were not filed for people, and will be: %s", self.location, error)
             if self._raw.in_transaction:  # nor need it be known what came of its COMMIT
                 self._raw.execute("ROLLBACK")
 
