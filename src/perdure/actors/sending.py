@@ -95,7 +95,8 @@ class Sending:
         )  # fmt: skip
 
     def _append(self, message: Outgoing, id_: str, told: Told, *, ask: bool) -> asyncio.Future[Any]:
-        self.committer.check_loop()
+        if asyncio.get_running_loop() is not self.loop:
+            self.committer.check_loop()
         future: asyncio.Future[Any] = self.loop.create_future()
         self.committer.submit(Append(self.envelope(message, id_, ask=ask), ask), told, future)
         return future
