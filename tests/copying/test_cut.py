@@ -31,7 +31,7 @@ SCALE_MESSAGES, SCALE_BYTES = 100_000, 2_000
 def command(*args: str, until: str = "") -> subprocess.Popen[str]:
     """`perdure` as a process; killed at a point, if one is named."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    program = ["tests.copying.cutting", until] if until else ["perdure.console"]
+    program = ["tests.copying.cutting", until] if until else ["perdure"]
     return subprocess.Popen(
         [sys.executable, "-m", *program, *args],
         text=True,

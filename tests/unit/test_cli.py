@@ -188,7 +188,7 @@ def test_output_that_is_closed_early_is_quiet(rows: Rows) -> None:
     for number in range(1000):  # more than a pipe holds
         rows.actor(key=f"k{number:04}")
     rows.connection.execute("COMMIT")
-    command = [sys.executable, "-m", "perdure.console", "ps", "--json", "--limit", "0", "--db", rows.target]
+    command = [sys.executable, "-m", "perdure", "ps", "--json", "--limit", "0", "--db", rows.target]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -202,7 +202,7 @@ def test_output_that_is_closed_early_is_quiet(rows: Rows) -> None:
 def test_output_in_a_narrow_encoding_is_escaped(rows: Rows) -> None:
     """A terminal without Unicode shows escapes, not a traceback."""
     rows.actor("Critic", "日本")
-    command = [sys.executable, "-m", "perdure.console", "ps", "--db", rows.target]
+    command = [sys.executable, "-m", "perdure", "ps", "--db", rows.target]
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "Critic/\\u65e5\\u672c" in result.stdout

@@ -36,7 +36,7 @@ def unset():
 def test_a_wrong_call_is_one_line_and_the_code_for_it(place: str, said: str, tmp_path: Path) -> None:
     """A service's supervisor does not start again what can never run, and its log says why, without a password."""
     (tmp_path / "wrong.py").write_text(MODULE, encoding="utf-8")
-    command = [sys.executable, "-m", "perdure.console", "run", place]
+    command = [sys.executable, "-m", "perdure", "run", place]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 2, ended.stderr
     assert said in ended.stderr
@@ -46,7 +46,7 @@ def test_a_wrong_call_is_one_line_and_the_code_for_it(place: str, said: str, tmp
 
 def test_a_time_that_is_no_number_is_a_wrong_call(tmp_path: Path) -> None:
     """A drain that is neither over nor to come would never end."""
-    command = [sys.executable, "-m", "perdure.console", "run", "--drain", "nan", "shop:system"]
+    command = [sys.executable, "-m", "perdure", "run", "--drain", "nan", "shop:system"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 2, ended.stderr
     assert "nan is no number of seconds" in ended.stderr

@@ -28,7 +28,7 @@ class RunningNode:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "perdure.console", "run", f"{APP}:{place}", "--log-format", "json", *options],
+                [sys.executable, "-m", "perdure", "run", f"{APP}:{place}", "--log-format", "json", *options],
                 stderr=log,
                 cwd=ROOT,
                 env={

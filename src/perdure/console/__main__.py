@@ -1,5 +1,0 @@
-"""`python -m perdure.console`: the command line, where no script is installed."""
-
-from perdure.console.cli import main
-
-main(prog_name="perdure")
