@@ -66,7 +66,7 @@ class Segments(Scope):
     _completions: Sequence[Record] = ()
     _numbered: Sequence[tuple[str, int]] = ()
     cut: Sequence[str] = ()
-    """Keys of operations that a cancellation of the handler's own task ended, and nothing was begun since."""
+    """Keys of operations that were cancelled, and nothing that is recorded was begun since where that was noticed."""
 
     def __init__(self, seat: Seat, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
@@ -172,13 +172,9 @@ class Segments(Scope):
         for future in waiting:
             if not future.done():
                 future.set_exception(type(why)(*why.args))
+        spared = (asyncio.current_task(), *waiting.values())
         for task in (self.task, *self._tasks):
-            if (
-                task is not None
-                and not task.done()
-                and task not in waiting.values()
-                and task is not asyncio.current_task()
-            ):
+            if task is not None and not task.done() and task not in spared:
                 task.cancel()
 
     def park(self, why: str) -> None:
@@ -250,7 +246,8 @@ class Segments(Scope):
                 f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=."
             )
         self._claimed.add(key)
-        self.cut = ()  # the handler went on, so the cancellation was its own
+        if self.cut and kind in RESULTS:  # the handler went on there, so the cancellation was its own
+            self.cut = [each for each in self.cut if not each.startswith(scope.path)]
         record = self.records.get(key)
         if record is None:
             self._check_unknown(scope, kind, name, key)
@@ -337,7 +334,10 @@ class Segments(Scope):
     async def recorded(self, record: Record) -> Record:
         """Wait for the moment of a recorded result."""
         if record.status == "cancelled":
-            await self.wait(self._loop.create_future())  # until it is cancelled again
+            try:
+                await self.wait(self._loop.create_future())  # until it is cancelled again
+            finally:
+                self.cancelled(record.key)
         await self.wait(self.handout.recorded(record.key))
         return self.records[record.key]
 
@@ -435,10 +435,10 @@ class Segments(Scope):
     def cancelled(self, key: str) -> None:
         """The handler's own code cancelled an operation: replay has it wait until it is cancelled again."""
         record = self.records.get(key)
-        if record is not None and record.status == "started" and self.stopped is None and not self.ended:
-            self.complete(replace(record, status="cancelled", due=None))
-            if asyncio.current_task() is self.task:
-                self.cut = [*self.cut, key]
+        if record is not None and self.stopped is None and not self.ended:
+            if record.status == "started":
+                self.complete(replace(record, status="cancelled", due=None))
+            self.cut = [*self.cut, key]
 
     def fly(self) -> Flight:
         """Mark an operation as running."""

@@ -178,7 +178,7 @@ class Turn(Segments):
         if key in self._early:
             future.set_result(self._early.pop(key))
         timers: list[asyncio.TimerHandle] = []
-        if record.kind == "ask" and record.due is None:
+        if record.due is None:
             # Until it was looked for, a cycle may rest on this turn alone: it stays in memory.
             self._unlooked += 1
             timers.append(self._loop.call_later(_DEADLOCK_LOOK_SECONDS, self._look_for_cycle, key))
@@ -207,7 +207,7 @@ class Turn(Segments):
         finally:
             for timer in timers:
                 timer.cancel()
-            if record.kind == "ask" and record.due is None and key not in self._looked:
+            if record.due is None and key not in self._looked:
                 self._unlooked -= 1
         return self._open_outcome(outcome, receipt, key)
 
@@ -263,7 +263,7 @@ class Turn(Segments):
             self._unlooked -= 1
 
     def give_up(self, key: str, error: str) -> None:
-        """Fail an open ask, unless its reply comes first."""
+        """Fail an open ask, or a receipt's result, unless its reply comes first."""
         if self.stopped is None and not self.ended:
             segment = self.seat.segment(self.mail.seq)
             segment.settles = [(key, error)]

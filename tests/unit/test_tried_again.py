@@ -1,0 +1,158 @@
+"""What a handler cancelled as it failed runs again with the next attempt, and what it had decided stays decided."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from perdure import Actor, ActorSystem, Backoff, Retry, handler, step
+from tests.unit.crashing import crashing
+from tests.unit.observing import this_task, until
+
+ran: list[str] = []
+met: list[str] = []
+
+
+@step
+async def work(name: str) -> str:
+    """Something that hangs the first time."""
+    ran.append(name)
+    if ran.count(name) == 1 and name.startswith("slow"):
+        await asyncio.sleep(60)
+    return name.upper()
+
+
+async def fail_once() -> None:
+    """An error that is gone the next time, outside of steps."""
+    await until(lambda: "slow" in ran)
+    if "failed" not in met:
+        met.append("failed")
+        raise OSError("for now")
+
+
+class Tried(Actor, kind="tried.tried", retry=Retry(3, backoff=Backoff(0.01, 0.01))):
+    notes: list[str] = []
+
+    @handler
+    async def run(self, shape: str) -> str:
+        return await SHAPES[shape](self)
+
+    @handler
+    async def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+async def in_time(_self: Tried) -> str:
+    """A step that has only so much time."""
+    async with asyncio.timeout(0.05):
+        return await work("slow")
+
+
+async def beside(_self: Tried) -> str:
+    """A step beside something that fails."""
+    async with asyncio.TaskGroup() as group:
+        slow = group.create_task(work("slow"))
+        group.create_task(fail_once())
+    return slow.result()
+
+
+async def within(self: Tried) -> str:
+    """The same, while somebody else goes on."""
+
+    async def chain() -> None:
+        await work("before")
+        await until(lambda: "failed" in met)
+        await asyncio.sleep(0.02)
+        await work("after")
+
+    result, _ = await asyncio.gather(beside(self), chain(), return_exceptions=True)
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+async def told(self: Tried) -> str:
+    """A failure that is told of, though that never leaves."""
+    try:
+        return await beside(self)
+    except ExceptionGroup:
+        await self.ref.note.tell("failed")
+        raise
+
+
+async def cancelled(_self: Tried) -> str:
+    """The handler's own task is cancelled while others work for it."""
+
+    async def cancel(task: asyncio.Task[object]) -> None:
+        await until(lambda: "slow" in ran)
+        if "failed" not in met:
+            met.append("failed")
+            task.cancel()
+
+    async with asyncio.TaskGroup() as group:
+        slow = group.create_task(work("slow"))
+        group.create_task(cancel(this_task()))
+    return slow.result()
+
+
+async def raced(_self: Tried) -> str:
+    """A race that was decided, after which something fails."""
+    fast, slow = asyncio.ensure_future(work("fast")), asyncio.ensure_future(work("slow"))
+    await asyncio.wait([fast, slow], return_when="FIRST_COMPLETED")
+    slow.cancel()
+    await asyncio.wait([slow])
+    result = fast.result() + await work("after")
+    await fail_once()
+    return result
+
+
+async def interrupted(_self: Tried) -> str:
+    """A process that dies between a cancellation and the failure."""
+    try:
+        return await in_time(_self)
+    except TimeoutError:
+        met.append("late")
+        if met.count("late") == 1:
+            await asyncio.sleep(60)
+        raise
+
+
+SHAPES: dict[str, Callable[[Tried], Awaitable[str]]] = {
+    each.__name__: each for each in (in_time, beside, within, told, cancelled, raced, interrupted)
+}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    """Nothing of another test."""
+    ran.clear()
+    met.clear()
+
+
+@pytest.mark.parametrize("shape", ["in_time", "beside", "within", "told", "cancelled"])
+async def test_a_step_that_a_failure_cancelled(tmp_path: Path, shape: str) -> None:
+    """It begins anew with the next attempt, for nobody cancels it there."""
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
+        assert await system.get(Tried, "a").run(shape) == "SLOW"
+    assert ran.count("slow") == 2
+
+
+async def test_a_race_that_was_decided_before_a_failure(tmp_path: Path) -> None:
+    """It is not run again with the next attempt."""
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
+        assert await system.get(Tried, "a").run("raced") == "FASTAFTER"
+    assert (sorted(ran), met) == (["after", "fast", "slow"], ["failed"])
+
+
+async def test_a_cancellation_before_a_death_and_a_failure_after_it(tmp_path: Path) -> None:
+    """The step is cancelled again as it was, and begins anew once that was a failure."""
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(Tried, "a").run.options(id="m").tell("interrupted")
+        await until(lambda: "late" in met)
+        await system.get(Tried, "b").note("whatever was written is on disk")
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
+        assert await system.receipt("m", Tried.run).result() == "SLOW"
+    assert (ran, met) == (["slow"] * 2, ["late"] * 2)
