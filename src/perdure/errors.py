@@ -182,7 +182,7 @@ class AskTimeout(ActorError, TimeoutError):
 
 
 class DeadlockError(ActorError):
-    """A reply can never come: whoever is to send it waits, in the end, for whoever waits for it. `path` is the cycle."""
+    """A reply can never come: whoever is to send it waits, in the end, for its receiver. `path` names the cycle."""
 
     path: tuple[str, ...]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure import Actor, ActorSystem, Backoff, Retry, handler, step
+from perdure import Actor, ActorSystem, Backoff, Limits, PerdureError, Rejected, Retry, handler, step
 from tests.unit.crashing import crashing
 from tests.unit.observing import this_task, until
 
@@ -23,6 +23,12 @@ async def work(name: str) -> str:
     if ran.count(name) == 1 and name.startswith("slow"):
         await asyncio.sleep(60)
     return name.upper()
+
+
+@step(retry=Retry(1))
+async def broken() -> None:
+    """Something that cannot be done."""
+    raise OSError("never")
 
 
 async def fail_once() -> None:
@@ -43,6 +49,24 @@ class Tried(Actor, kind="tried.tried", retry=Retry(3, backoff=Backoff(0.01, 0.01
     @handler
     async def note(self, text: str) -> None:
         self.notes.append(text)
+
+
+class Stranger(Actor, kind="tried.stranger", retry=Retry(1)):
+    @handler
+    async def fail(self) -> None:
+        raise ValueError(self.key)
+
+    @handler
+    async def fail_in_a_step(self) -> None:
+        await broken()
+
+    @handler(timeout=0.01)
+    async def take_too_long(self) -> None:
+        await asyncio.sleep(60)
+
+    @handler
+    async def reject(self) -> None:
+        raise Rejected(self.key)
 
 
 async def in_time(_self: Tried) -> str:
@@ -109,6 +133,22 @@ async def raced(_self: Tried) -> str:
     return result
 
 
+async def answered(self: Tried) -> str:
+    """Callees that end in every way but well, and a failure after that."""
+    stranger = self.system.get(Stranger, "s")
+    calls = [stranger.fail(), stranger.fail_in_a_step(), stranger.take_too_long(), stranger.reject()]
+    met.extend([type(error).__name__ for error in await asyncio.gather(*calls, return_exceptions=True)])
+    receipt = await stranger.fail.tell()
+    try:
+        await receipt.result()
+    except PerdureError as error:
+        met.append(type(error).__name__)
+    await work("last")
+    if len(met) == 5:
+        raise OSError("for now")
+    return "well"
+
+
 async def interrupted(_self: Tried) -> str:
     """A process that dies between a cancellation and the failure."""
     try:
@@ -121,7 +161,7 @@ async def interrupted(_self: Tried) -> str:
 
 
 SHAPES: dict[str, Callable[[Tried], Awaitable[str]]] = {
-    each.__name__: each for each in (in_time, beside, within, told, cancelled, raced, interrupted)
+    each.__name__: each for each in (in_time, beside, within, told, cancelled, raced, answered, interrupted)
 }
 
 
@@ -145,6 +185,14 @@ async def test_a_race_that_was_decided_before_a_failure(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
         assert await system.get(Tried, "a").run("raced") == "FASTAFTER"
     assert (sorted(ran), met) == (["after", "fast", "slow"], ["failed"])
+
+
+async def test_what_a_callee_ended_with_before_a_failure(tmp_path: Path) -> None:
+    """The next attempt is told the same."""
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(restarts=50)) as system, asyncio.timeout(20):
+        assert await system.get(Tried, "a").run("answered") == "well"
+    first = ["DeadLetterError", "DeadLetterError", "MessageExpired", "Rejected", "DeadLetterError"]
+    assert met == first * 2
 
 
 async def test_a_cancellation_before_a_death_and_a_failure_after_it(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_result, open_
 from perdure.actors.segments import Segments
 from perdure.actors.turn_slot import TurnSlot
 from perdure.errors import AskTimeout, DeadlockError, LimitError, NotRunningError, PerdureError
-from perdure.storage.failure import encode_failure, outcome_status
+from perdure.storage.failure import encode_failure, outcome_status, told_failure
 from perdure.storage.records import Outcome, Record
 from perdure.storage.writes import Send, Watch
 
@@ -198,7 +198,7 @@ class Turn(Segments):
                     self.records[key],
                     status="completed" if outcome.status == "succeeded" else "failed",
                     result=outcome.result,
-                    error=outcome.error,
+                    error=None if outcome.status == "succeeded" else told_failure(outcome.status, outcome.error),
                 )
                 await self.hand(key)
         except asyncio.CancelledError:
