@@ -100,8 +100,7 @@ async def settle_failure(
     _LOG.warning("%s: '%s' failed, attempt %d: %r", seat.address, turn.mail.id, attempts, error)
     decision = _decide(seat, turn, error, attempts)
     stored = close_error(seat.seal, error, turn.mail.id, seat.address)
-    # what was cancelled as it failed is to run again with it, and not to wait until it is cancelled again
-    escaped = [key for key in (*escaped_keys(error), *turn.cut) if key in turn.records]
+    escaped = [key for key in escaped_keys(error) if key in turn.records]
     completed = turn.take_completions()
     failure = failure_of(seat.reference, turn.mail.id, attempts, error)
     no_more = isinstance(decision, GiveUp)

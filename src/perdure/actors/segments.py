@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from perdure.actors.flight import Flight, retrieve, wake
-from perdure.actors.handout import RESULTS, Handout
+from perdure.actors.handout import RESULTS, Handout, decided
 from perdure.actors.idle import waits_in_perdure
 from perdure.actors.scope import Scope
 from perdure.actors.stops import Parked, TurnStopped
@@ -65,8 +65,6 @@ class Segments(Scope):
     _tasks: Sequence[asyncio.Task[Any]] = ()
     _completions: Sequence[Record] = ()
     _numbered: Sequence[tuple[str, int]] = ()
-    cut: Sequence[str] = ()
-    """Keys of operations that were cancelled, and nothing that is recorded was begun since where that was noticed."""
 
     def __init__(self, seat: Seat, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
@@ -74,9 +72,10 @@ class Segments(Scope):
         self.past = past
         self.task = seat.worker
         if records:
-            self.records = {record.key: record for record in records}
-            self._results = sum(record.kind in RESULTS for record in records)
-            self._handout = Handout(records, self)
+            kept = decided(records)
+            self.records = {record.key: record for record in kept}
+            self._results = sum(record.kind in RESULTS for record in kept)
+            self._handout = Handout(kept, self)
             self.replays = True
 
     _results = 0
@@ -246,8 +245,6 @@ class Segments(Scope):
                 f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=."
             )
         self._claimed.add(key)
-        if self.cut and kind in RESULTS:  # the handler went on there, so the cancellation was its own
-            self.cut = [each for each in self.cut if not each.startswith(scope.path)]
         record = self.records.get(key)
         if record is None:
             self._check_unknown(scope, kind, name, key)
@@ -334,10 +331,7 @@ class Segments(Scope):
     async def recorded(self, record: Record) -> Record:
         """Wait for the moment of a recorded result."""
         if record.status == "cancelled":
-            try:
-                await self.wait(self._loop.create_future())  # until it is cancelled again
-            finally:
-                self.cancelled(record.key)
+            await self.wait(self._loop.create_future())  # until it is cancelled again
         await self.wait(self.handout.recorded(record.key))
         return self.records[record.key]
 
@@ -435,10 +429,8 @@ class Segments(Scope):
     def cancelled(self, key: str) -> None:
         """The handler's own code cancelled an operation: replay has it wait until it is cancelled again."""
         record = self.records.get(key)
-        if record is not None and self.stopped is None and not self.ended:
-            if record.status == "started":
-                self.complete(replace(record, status="cancelled", due=None))
-            self.cut = [*self.cut, key]
+        if record is not None and record.status == "started" and self.stopped is None and not self.ended:
+            self.complete(replace(record, status="cancelled", due=None))
 
     def fly(self) -> Flight:
         """Mark an operation as running."""

@@ -107,7 +107,7 @@ PUT_TURNS = Statement(
 _RECORD_AGAIN = (
     "ON CONFLICT (message, key) DO UPDATE SET digest = excluded.digest, status = excluded.status, "
     "attempt = excluded.attempt, position = excluded.position, result = excluded.result, error = excluded.error, "
-    "target = excluded.target, due = excluded.due, finished = excluded.finished"
+    "target = excluded.target, due = excluded.due, started = excluded.started, finished = excluded.finished"
 )
 PUT_RECORDS = Statement(
     "INSERT INTO journal (message, key, kind, name, digest, status, attempt, position, result, error, target, due, "

@@ -114,15 +114,6 @@ async def test_finished_steps_are_kept_and_the_one_that_failed_is_not(node: Node
     assert (turn.attempts, turn.blame, turn.suspect, turn.executing, turn.retry_at) == (0, 0, False, None, None)
 
 
-async def test_what_the_last_failure_cancelled_is_not_kept(node: Node) -> None:
-    """Nobody cancels it again in a new try; a race that the handler had decided stays decided."""
-    first = await node.append()
-    await node.commit(segment(first, records=[step("fetch#1", "cancelled", 1), step("fetch#2", "cancelled", 2)]))
-    await die(node, first, order=failed(first, "fetch#2"))
-    await resend(node, first)
-    assert [record.key for record in (await node.store.past(first.mail.seq))[1]] == ["fetch#1"]
-
-
 async def test_only_the_last_failure_counts(node: Node) -> None:
     """A step that failed once and was done in a later try is not done a third time (P6)."""
     first = await node.append()
