@@ -246,6 +246,31 @@ async def test_cancelled_step_replays(tmp_path: Path) -> None:
 
 
 @shape
+async def in_time(self: Runner) -> str:
+    """Steps that have only so much time, one after the other and at once."""
+
+    async def hurry(name: str) -> str:
+        try:
+            async with asyncio.timeout(0.1):
+                await effect(f"slow {name}")
+        except TimeoutError:
+            self.log.append(name)
+        return await effect(name)
+
+    results = [await hurry("a"), *await asyncio.gather(hurry("b"), effect("x"), hurry("c"))]
+    await effect("stay")
+    return "".join(results)
+
+
+async def test_time_that_ran_out_replays(tmp_path: Path) -> None:
+    """A step that a timer of its handler cancelled is cancelled again, and the turn does not park meanwhile."""
+    pauses.update({f"slow {name}": 60 for name in "abc"}, stay=60)
+    await begin(tmp_path / "a.db", "in_time", steps=8)
+    assert await go_on(tmp_path / "a.db") == "ABXC"
+    assert len(ran) == 9
+
+
+@shape
 async def fanned(self: Runner) -> str:
     """A fan-out whose items have two steps each."""
 

@@ -6,7 +6,7 @@ results are queued as they complete, and numbered as they are handed over; on re
 position, each when the code has asked for it and the one before has had a few passes of the loop to take effect.
 
 A recorded result that nobody asks for holds the ones behind it back. What then is decided when every task of the turn
-waits in perdure (`_unstick`): hand out another recorded result that was asked for (code that came to ask in another
+waits in perdure, and no timer may cancel it any more (`_unstick`): hand out another recorded result that was asked for (code that came to ask in another
 order), or one that completed just now (a step that was added), or park the turn.
 """
 
@@ -26,6 +26,7 @@ PASSES = 4
 
 _FIRST_LOOK_SECONDS = 0.002
 _LAST_LOOK_SECONDS = 0.25
+_LATE_SECONDS = 1.0
 
 RESULTS = frozenset({"step", "ask", "receipt", "sleep"})
 """Kinds of record that hand a result to the handler."""
@@ -93,6 +94,8 @@ class Handout:
         self._expected = deque(r.key for r in (*numbered, *(r for r in handed if r.position is None)))
         self.unclaimed: dict[str, str] = {r.key: r.name for r in handed}
         self._asked: dict[str, asyncio.Future[None]] = {}
+        self._begun = min((r.started for r in done), default=0.0)
+        self._cancellable: dict[asyncio.Future[None], float] = {}
         self._live: deque[tuple[str | None, asyncio.Future[None]]] = deque()
         self._deferred: list[asyncio.Future[None]] = []
         self._cooling = False
@@ -115,6 +118,21 @@ class Handout:
         future = self._asked[key] = self._loop.create_future()
         self._pump()
         return future
+
+    def cancelled(self, record: Record) -> asyncio.Future[None]:
+        """An operation that was cancelled was asked for: the future waits until somebody cancels it again.
+
+        That may be a timer, such as `asyncio.timeout` has, which is due no later after the turn's begin than it was.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        lasted = max(0.0, (record.finished or 0.0) - self._begun)
+        self._cancellable[future] = self._loop.time() + lasted + _LATE_SECONDS
+        return future
+
+    def _may_be_cancelled(self) -> bool:
+        """Whether a timer may yet cancel what waits for that, so that the code goes on."""
+        now = self._loop.time()
+        return any(now < end for future, end in self._cancellable.items() if not future.done())
 
     def enqueue(self, key: str | None) -> asyncio.Future[None]:
         """A result is complete now: the future ends when its moment comes, and then it gets its position, if given."""
@@ -185,7 +203,7 @@ class Handout:
         if self._expected[0] in self._asked:
             self._pump()
             return
-        if not self._turn.idle():
+        if not self._turn.idle() or self._may_be_cancelled():
             self._watch()
             return
         asked = next((key for key in self._expected if key in self._asked), None)

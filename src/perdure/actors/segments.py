@@ -331,7 +331,7 @@ class Segments(Scope):
     async def recorded(self, record: Record) -> Record:
         """Wait for the moment of a recorded result."""
         if record.status == "cancelled":
-            await self.wait(self._loop.create_future())  # until it is cancelled again
+            await self.wait(self.handout.cancelled(record))
         await self.wait(self.handout.recorded(record.key))
         return self.records[record.key]
 
