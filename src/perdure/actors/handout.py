@@ -6,14 +6,15 @@ results are queued as they complete, and numbered as they are handed over; on re
 position, each when the code has asked for it and the one before has had a few passes of the loop to take effect.
 
 A recorded result that nobody asks for holds the ones behind it back. What then is decided when every task of the turn
-waits in perdure, and no timer may cancel it any more (`_unstick`): hand out another recorded result that was asked for (code that came to ask in another
-order), or one that completed just now (a step that was added), or park the turn.
+waits in perdure, and no timer may cancel it any more (`_unstick`): hand out another recorded result that was asked for
+(code that came to ask in another order), or one that completed just now (a step that was added), or park the turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Handout:
         self._live: deque[tuple[str | None, asyncio.Future[None]]] = deque()
         self._deferred: list[asyncio.Future[None]] = []
         self._cooling = False
-        self._look: asyncio.TimerHandle | None = None
+        self._look: asyncio.Handle | None = None
         self._look_seconds = _FIRST_LOOK_SECONDS
 
     @property
@@ -196,7 +197,7 @@ class Handout:
             self._look = self._loop.call_later(self._look_seconds, self._unstick)
             self._look_seconds = min(self._look_seconds * 2, _LAST_LOOK_SECONDS)
 
-    def _unstick(self) -> None:
+    def _unstick(self, *, again: bool = False) -> None:
         self._look = None
         if self._cooling or not self._expected:
             return
@@ -205,6 +206,9 @@ class Handout:
             return
         if not self._turn.idle() or self._may_be_cancelled():
             self._watch()
+            return
+        if not again:  # a task may have ended in this very pass, and whoever waits for it goes on in the next one
+            self._look = self._loop.call_soon(partial(self._unstick, again=True))
             return
         asked = next((key for key in self._expected if key in self._asked), None)
         if asked is not None:
