@@ -184,6 +184,7 @@ DIFFERENCES: list[tuple[str, str, tuple[str, ...]]] = [
      "one of ten thousand agents that is broken must not stop the others, and its mail is to be had when it is mended",
      ("test_an_actor_under_the_system_root_fails_alone", "test_an_actor_that_does_not_start_fails_too",
       "test_asks_of_a_failed_actor_raise_and_tells_wait",
+      "test_an_ask_that_is_made_again_of_an_actor_that_does_not_run",
       "test_a_child_without_options_needs_no_supervisor", "test_a_child_with_options_needs_a_supervisor")),
     ("Past the root the system closes or raises, and the next start begins anew: it restarts the root at open.",
      "a service manager above the process is the one who restarts",
