@@ -182,7 +182,7 @@ class AskTimeout(ActorError, TimeoutError):
 
 
 class DeadlockError(ActorError):
-    """An ask can never be answered, because its receiver waits, in the end, for the sender. `path` names the cycle."""
+    """A reply can never come: whoever is to send it waits, in the end, for its receiver. `path` names the cycle."""
 
     path: tuple[str, ...]
 

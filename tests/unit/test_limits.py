@@ -71,6 +71,11 @@ class Bounded(Actor, kind="limits.bounded"):
         await sleep(seconds)
         return await other.add(1)
 
+    @handler
+    async def tell_and_wait(self, other: Ref[Bounded], seconds: float) -> int:
+        await sleep(seconds)
+        return await (await other.add.tell(1)).result()
+
     @query
     async def value(self) -> int:
         return self.total
@@ -125,6 +130,24 @@ async def test_cycle_from_separate_roots(tmp_path: Path) -> None:
                 await two.result()
             assert caught.value.path == ("limits.bounded/b", "limits.bounded/a", "limits.bounded/b")
             assert await one.result() == 1
+
+
+async def test_a_turn_that_waits_for_its_own_actor(tmp_path: Path) -> None:
+    """The result of what it sent to itself can never come, and it hears of that; the message is handled after it."""
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(10):
+        with pytest.raises(DeadlockError, match=r"limits\.bounded/a -> limits\.bounded/a"):
+            await system.get(Bounded, "a").tell_and_wait(system.get(Bounded, "a"), 0)
+        assert await system.get(Bounded, "a").add(1) == 2
+
+
+async def test_a_cycle_of_receipts(tmp_path: Path) -> None:
+    """Two that wait for the results of what they sent to each other do not do so for ever."""
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(10):
+        a, b = system.get(Bounded, "a"), system.get(Bounded, "b")
+        one, two = await a.tell_and_wait.tell(b, 0.05), await b.tell_and_wait.tell(a, 0.1)
+        with pytest.raises(DeadlockError):
+            await two.result()
+        assert await one.result() == 1
 
 
 async def test_references_travel(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import anyio
 import pytest
 
 from perdure import ActorSystem, DeadLetterError, StepError, fan_out, now, random, sleep, step, step_id, uuid4
+from perdure.actors.handout import PASSES
+from perdure.actors.scope import here
 from perdure.errors import LeakedTaskError, NotInTurnError, StepNameError
 from tests.unit.crashing import crashing
 from tests.unit.observing import until
@@ -243,6 +245,57 @@ async def test_cancelled_step_replays(tmp_path: Path) -> None:
     await begin(tmp_path / "a.db", "first_wins", steps=4)
     assert await go_on(tmp_path / "a.db") == "FASTAFTER"
     assert len(ran) == 5
+
+
+@shape
+async def in_time(self: Runner) -> str:
+    """Steps that have only so much time, one after the other and at once."""
+
+    async def hurry(name: str) -> str:
+        try:
+            async with asyncio.timeout(0.1):
+                await effect(f"slow {name}")
+        except TimeoutError:
+            self.log.append(name)
+        return await effect(name)
+
+    results = [await hurry("a"), *await asyncio.gather(hurry("b"), effect("x"), hurry("c"))]
+    await effect("stay")
+    return "".join(results)
+
+
+async def test_time_that_ran_out_replays(tmp_path: Path) -> None:
+    """A step that a timer of its handler cancelled is cancelled again, and the turn does not park meanwhile."""
+    pauses.update({f"slow {name}": 60 for name in "abc"}, stay=60)
+    await begin(tmp_path / "a.db", "in_time", steps=8)
+    assert await go_on(tmp_path / "a.db") == "ABXC"
+    assert len(ran) == 9
+
+
+@shape
+async def ended(self: Runner) -> str:
+    """A task that ends by itself; it is looked at before anybody is told."""
+
+    async def child() -> None:
+        await effect("a")
+        for _ in range(2 * PASSES):
+            await asyncio.sleep(0)
+        scope = here()
+        assert scope is not None
+        asyncio.get_running_loop().call_soon(scope.turn.handout._unstick)  # noqa: SLF001  # the timer's moment
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(child())
+    result = await effect("b")
+    await effect("stay")
+    return result
+
+
+async def test_a_task_that_ends_as_it_is_looked_at(tmp_path: Path) -> None:
+    """Whoever waits for it goes on in the next pass of the loop, and its turn does not park."""
+    pauses["stay"] = 60
+    await begin(tmp_path / "a.db", "ended", steps=3)
+    assert await go_on(tmp_path / "a.db") == "B"
 
 
 @shape

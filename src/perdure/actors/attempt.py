@@ -146,11 +146,6 @@ class Attempt:
                 # every task there is. This message has no part in it: it begins again, from what is on disk, and in
                 # another task.
                 seat.host.interrupted.add(turn.mail.seq)
-                if turn.cut:
-                    # what was cancelled with it is to run again, and not to wait until it is cancelled again
-                    segment = seat.segment(turn.mail.seq)
-                    segment.erased = turn.cut
-                    seat.submit(segment)
                 seat.lose(PerdureError(f"the handler of '{turn.mail.id}' was cancelled from outside"))
                 return None
             while task.cancelling():

@@ -2,7 +2,7 @@
 
 Cycles that a call chain shows are refused at once, where the ask is made. Those from separate roots (A asks B while B
 asks A) are looked for once an ask is a second old. The youngest ask on a cycle closed it, so that one fails, and only
-its own caller decides that.
+its own caller decides that. Whoever waits for a receipt's result in a turn waits like one who asks.
 """
 
 from __future__ import annotations

@@ -6,18 +6,19 @@ results are queued as they complete, and numbered as they are handed over; on re
 position, each when the code has asked for it and the one before has had a few passes of the loop to take effect.
 
 A recorded result that nobody asks for holds the ones behind it back. What then is decided when every task of the turn
-waits in perdure (`_unstick`): hand out another recorded result that was asked for (code that came to ask in another
-order), or one that completed just now (a step that was added), or park the turn.
+waits in perdure, and no timer may cancel it any more (`_unstick`): hand out another recorded result that was asked for
+(code that came to ask in another order), or one that completed just now (a step that was added), or park the turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from perdure.storage.records import Record
 
@@ -26,9 +27,37 @@ PASSES = 4
 
 _FIRST_LOOK_SECONDS = 0.002
 _LAST_LOOK_SECONDS = 0.25
+_LATE_SECONDS = 1.0
 
 RESULTS = frozenset({"step", "ask", "receipt", "sleep"})
 """Kinds of record that hand a result to the handler."""
+
+
+def decided(records: Sequence[Record]) -> list[Record]:
+    """Without what was cancelled and nothing was begun since that rests on it: in its own scope, or one around it.
+
+    Nobody may cancel that again, as where a failure did that is gone by now, so it begins anew.
+    """
+    cancelled = [r for r in records if r.status == "cancelled"]
+    if not cancelled:
+        return list(records)
+    begun: dict[str, float] = {}
+    for record in records:
+        if record.kind in RESULTS:
+            path = _scope_of(record)
+            begun[path] = max(begun.get(path, 0.0), record.started)
+    undecided = {
+        one.key
+        for one in cancelled
+        if not any(one.key.startswith(path) and at > (one.finished or 0.0) for path, at in begun.items())
+    }
+    return [record for record in records if record.key not in undecided]
+
+
+def _scope_of(record: Record) -> str:
+    """The path in a record's key (see `scope.py`)."""
+    path, counted, ordinal = record.key.rpartition(f"{record.name}#")
+    return path if counted and ordinal.isdigit() else record.key.partition(f"{record.name}:")[0]
 
 
 class Watcher(Protocol):
@@ -59,17 +88,19 @@ class Handout:
         self._turn = turn
         self._loop = asyncio.get_running_loop()
         self._position = max((r.position for r in done if r.position is not None), default=0)
-        # cancelled ones give nothing; their canceller comes by again
+        # cancelled ones give nothing; their canceller comes by again, for `decided` left no others
         handed = [r for r in done if r.status != "cancelled"]
         numbered = sorted((r for r in handed if r.position is not None), key=lambda r: r.position or 0)
         self._unnumbered = {r.key for r in handed if r.position is None}
         self._expected = deque(r.key for r in (*numbered, *(r for r in handed if r.position is None)))
         self.unclaimed: dict[str, str] = {r.key: r.name for r in handed}
         self._asked: dict[str, asyncio.Future[None]] = {}
+        self._begun = min((r.started for r in done), default=0.0)
+        self._cancellable: dict[asyncio.Future[None], float] = {}
         self._live: deque[tuple[str | None, asyncio.Future[None]]] = deque()
         self._deferred: list[asyncio.Future[None]] = []
         self._cooling = False
-        self._look: asyncio.TimerHandle | None = None
+        self._look: asyncio.Handle | None = None
         self._look_seconds = _FIRST_LOOK_SECONDS
 
     @property
@@ -88,6 +119,21 @@ class Handout:
         future = self._asked[key] = self._loop.create_future()
         self._pump()
         return future
+
+    def cancelled(self, record: Record) -> asyncio.Future[None]:
+        """An operation that was cancelled was asked for: the future waits until somebody cancels it again.
+
+        That may be a timer, such as `asyncio.timeout` has, which is due no later after the turn's begin than it was.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        lasted = max(0.0, (record.finished or 0.0) - self._begun)
+        self._cancellable[future] = self._loop.time() + lasted + _LATE_SECONDS
+        return future
+
+    def _may_be_cancelled(self) -> bool:
+        """Whether a timer may yet cancel what waits for that, so that the code goes on."""
+        now = self._loop.time()
+        return any(now < end for future, end in self._cancellable.items() if not future.done())
 
     def enqueue(self, key: str | None) -> asyncio.Future[None]:
         """A result is complete now: the future ends when its moment comes, and then it gets its position, if given."""
@@ -151,15 +197,18 @@ class Handout:
             self._look = self._loop.call_later(self._look_seconds, self._unstick)
             self._look_seconds = min(self._look_seconds * 2, _LAST_LOOK_SECONDS)
 
-    def _unstick(self) -> None:
+    def _unstick(self, *, again: bool = False) -> None:
         self._look = None
         if self._cooling or not self._expected:
             return
         if self._expected[0] in self._asked:
             self._pump()
             return
-        if not self._turn.idle():
+        if not self._turn.idle() or self._may_be_cancelled():
             self._watch()
+            return
+        if not again:  # a task may have ended in this very pass, and whoever waits for it goes on in the next one
+            self._look = self._loop.call_soon(partial(self._unstick, again=True))
             return
         asked = next((key for key in self._expected if key in self._asked), None)
         if asked is not None:

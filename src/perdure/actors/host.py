@@ -298,7 +298,7 @@ class Host(Sending):
                 continue
             if turn is not None:
                 if now - turn.last_change > self.limits.evict_after and turn.waits_durably():
-                    turn.stop(Evicted("it waits long"))
+                    self.loop.call_soon(_evict, turn)  # if the next pass shows the same (see `waits_in_perdure`)
                 elif now - turn.last_change > self.limits.idle_warning and turn.idles and not turn.idleness_told:
                     turn.idleness_told = True
                     self._tell_idleness(activation, turn)
@@ -397,3 +397,8 @@ class Host(Sending):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.outcomes.refuse()
         self.queries.refuse()
+
+
+def _evict(turn: Turn) -> None:
+    if turn.waits_durably():
+        turn.stop(Evicted("it waits long"))

@@ -34,6 +34,9 @@ def waits_in_perdure(
 ) -> bool:
     """Whether every task of a turn waits for perdure, or for other tasks of the turn.
 
+    Whoever waits for a task that has just ended is about to run, and only the next pass of the loop shows it: what
+    cannot be taken back needs a second look there.
+
     Args:
         turn: It.
         waiting: What is waited for in perdure.
@@ -60,10 +63,10 @@ def _is_inside(task: asyncio.Task[Any], turn: Segments, waiting: Container[async
     if context is not None and context.get(running_step) is not None:
         return True  # in a step's body, which is counted as in flight
     waiter: Any = getattr(task, "_fut_waiter", None)
-    if waiter is None:
+    if waiter is None or waiter.done():
         return False  # about to run
     if waiter in waiting:
-        return not waiter.done()  # done: about to run
+        return True
     children: list[Any] | None = getattr(waiter, "_children", None)
     awaited: list[Any] = [waiter] if isinstance(waiter, asyncio.Task) else children or []
     if awaited:

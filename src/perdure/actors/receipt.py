@@ -60,6 +60,7 @@ class Receipt(Generic[R_co]):
             DeadLetterError: The message ran out of attempts.
             MessageExpired: It was not started in time, or ran too long.
             AskTimeout: The wait ended; the message goes on.
+            DeadlockError: In a turn: the result could never come.
         """
         wait = None if timeout is None else seconds(timeout)
         scope = here()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from perdure.actors.flight import Flight, retrieve, wake
-from perdure.actors.handout import RESULTS, Handout
+from perdure.actors.handout import RESULTS, Handout, decided
 from perdure.actors.idle import waits_in_perdure
 from perdure.actors.scope import Scope
 from perdure.actors.stops import Parked, TurnStopped
@@ -65,8 +65,6 @@ class Segments(Scope):
     _tasks: Sequence[asyncio.Task[Any]] = ()
     _completions: Sequence[Record] = ()
     _numbered: Sequence[tuple[str, int]] = ()
-    cut: Sequence[str] = ()
-    """Keys of operations that a cancellation of the handler's own task ended, and nothing was begun since."""
 
     def __init__(self, seat: Seat, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
@@ -74,9 +72,10 @@ class Segments(Scope):
         self.past = past
         self.task = seat.worker
         if records:
-            self.records = {record.key: record for record in records}
-            self._results = sum(record.kind in RESULTS for record in records)
-            self._handout = Handout(records, self)
+            kept = decided(records)
+            self.records = {record.key: record for record in kept}
+            self._results = sum(record.kind in RESULTS for record in kept)
+            self._handout = Handout(kept, self)
             self.replays = True
 
     _results = 0
@@ -172,13 +171,9 @@ class Segments(Scope):
         for future in waiting:
             if not future.done():
                 future.set_exception(type(why)(*why.args))
+        spared = (asyncio.current_task(), *waiting.values())
         for task in (self.task, *self._tasks):
-            if (
-                task is not None
-                and not task.done()
-                and task not in waiting.values()
-                and task is not asyncio.current_task()
-            ):
+            if task is not None and not task.done() and task not in spared:
                 task.cancel()
 
     def park(self, why: str) -> None:
@@ -250,7 +245,6 @@ class Segments(Scope):
                 f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=."
             )
         self._claimed.add(key)
-        self.cut = ()  # the handler went on, so the cancellation was its own
         record = self.records.get(key)
         if record is None:
             self._check_unknown(scope, kind, name, key)
@@ -337,7 +331,7 @@ class Segments(Scope):
     async def recorded(self, record: Record) -> Record:
         """Wait for the moment of a recorded result."""
         if record.status == "cancelled":
-            await self.wait(self._loop.create_future())  # until it is cancelled again
+            await self.wait(self.handout.cancelled(record))
         await self.wait(self.handout.recorded(record.key))
         return self.records[record.key]
 
@@ -437,8 +431,6 @@ class Segments(Scope):
         record = self.records.get(key)
         if record is not None and record.status == "started" and self.stopped is None and not self.ended:
             self.complete(replace(record, status="cancelled", due=None))
-            if asyncio.current_task() is self.task:
-                self.cut = [*self.cut, key]
 
     def fly(self) -> Flight:
         """Mark an operation as running."""

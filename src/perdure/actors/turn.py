@@ -27,7 +27,7 @@ from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_result, open_
 from perdure.actors.segments import Segments
 from perdure.actors.turn_slot import TurnSlot
 from perdure.errors import AskTimeout, DeadlockError, LimitError, NotRunningError, PerdureError
-from perdure.storage.failure import encode_failure, outcome_status
+from perdure.storage.failure import encode_failure, outcome_status, told_failure
 from perdure.storage.records import Outcome, Record
 from perdure.storage.writes import Send, Watch
 
@@ -178,7 +178,7 @@ class Turn(Segments):
         if key in self._early:
             future.set_result(self._early.pop(key))
         timers: list[asyncio.TimerHandle] = []
-        if record.kind == "ask" and record.due is None:
+        if record.due is None:
             # Until it was looked for, a cycle may rest on this turn alone: it stays in memory.
             self._unlooked += 1
             timers.append(self._loop.call_later(_DEADLOCK_LOOK_SECONDS, self._look_for_cycle, key))
@@ -198,7 +198,7 @@ class Turn(Segments):
                     self.records[key],
                     status="completed" if outcome.status == "succeeded" else "failed",
                     result=outcome.result,
-                    error=outcome.error,
+                    error=None if outcome.status == "succeeded" else told_failure(outcome.status, outcome.error),
                 )
                 await self.hand(key)
         except asyncio.CancelledError:
@@ -207,7 +207,7 @@ class Turn(Segments):
         finally:
             for timer in timers:
                 timer.cancel()
-            if record.kind == "ask" and record.due is None and key not in self._looked:
+            if record.due is None and key not in self._looked:
                 self._unlooked -= 1
         return self._open_outcome(outcome, receipt, key)
 
@@ -263,7 +263,7 @@ class Turn(Segments):
             self._unlooked -= 1
 
     def give_up(self, key: str, error: str) -> None:
-        """Fail an open ask, unless its reply comes first."""
+        """Fail an open ask, or a receipt's result, unless its reply comes first."""
         if self.stopped is None and not self.ended:
             segment = self.seat.segment(self.mail.seq)
             segment.settles = [(key, error)]

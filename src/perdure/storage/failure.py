@@ -68,6 +68,13 @@ def failure_fields(stored: str | None) -> dict[str, Any]:
     return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
 
 
+def told_failure(status: OutcomeStatus, stored: str | None) -> str:
+    """A failure as the journal of whoever awaited it keeps it: with the outcome, which tells how to raise it."""
+    fields = failure_fields(stored)
+    fields.pop("traceback", None)
+    return json.dumps({**fields, "status": status}, ensure_ascii=False)
+
+
 def outcome_status(stored: str | None) -> OutcomeStatus:
     """The outcome that a stored failure tells of: a rejection, unless it says otherwise."""
     return cast("OutcomeStatus", str(failure_fields(stored).get("status", "rejected")))

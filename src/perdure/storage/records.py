@@ -326,7 +326,7 @@ class Found(Struct, frozen=True, gc=False):
 
 
 class OpenAsk(Struct, frozen=True, gc=False):
-    """An edge of the wait-for graph: `caller`'s head turn waits for a message in `callee`'s mailbox."""
+    """An edge of the wait-for graph: `caller`'s head turn waits for the end of a message to `callee`."""
 
     caller: Address
     callee: Address

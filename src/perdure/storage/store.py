@@ -176,7 +176,7 @@ class Store(Protocol):
         ...
 
     async def open_asks(self, actor: int) -> list[OpenAsk]:
-        """The wait-for graph reachable from an actor: every open ask without a deadline on the way."""
+        """The wait-for graph reachable from an actor: all that waits on the way without a deadline."""
         ...
 
     async def lineage(self, actor: int) -> list[Level]:

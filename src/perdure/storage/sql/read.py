@@ -157,14 +157,15 @@ def open_asks(connection: Connection, actor: int) -> list[OpenAsk]:
         JOIN mailbox() AS head ON head.actor = caller.id AND head.number = caller.cursor + 1
         JOIN journal ON journal.message = head.message
         JOIN message AS asked ON asked.seq = journal.target
-        WHERE caller.id = ? AND journal.kind = 'ask' AND journal.status = 'started' AND journal.due IS NULL
+        WHERE caller.id = ? AND journal.kind IN ('ask', 'receipt')
+            AND journal.status = 'started' AND journal.due IS NULL
         UNION
         SELECT caller.id, asked.actor, head.message, journal.key, journal.started FROM edge
         JOIN actor AS caller ON caller.id = edge.callee
         JOIN mailbox() AS head ON head.actor = caller.id AND head.number = caller.cursor + 1
         JOIN journal ON journal.message = head.message
         JOIN message AS asked ON asked.seq = journal.target
-        WHERE journal.kind = 'ask' AND journal.status = 'started' AND journal.due IS NULL
+        WHERE journal.kind IN ('ask', 'receipt') AND journal.status = 'started' AND journal.due IS NULL
     )
     SELECT a.kind, a.key, b.kind, b.key, message, edge.key, edge.started FROM edge
     JOIN actor AS a ON a.id = caller JOIN actor AS b ON b.id = callee LIMIT 10000

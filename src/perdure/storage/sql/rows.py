@@ -6,8 +6,9 @@ each time. So a batch writes its rows with multi-row statements: a few steps a b
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from perdure.storage.failure import told_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,7 +107,7 @@ PUT_TURNS = Statement(
 _RECORD_AGAIN = (
     "ON CONFLICT (message, key) DO UPDATE SET digest = excluded.digest, status = excluded.status, "
     "attempt = excluded.attempt, position = excluded.position, result = excluded.result, error = excluded.error, "
-    "target = excluded.target, due = excluded.due, finished = excluded.finished"
+    "target = excluded.target, due = excluded.due, started = excluded.started, finished = excluded.finished"
 )
 PUT_RECORDS = Statement(
     "INSERT INTO journal (message, key, kind, name, digest, status, attempt, position, result, error, target, due, "
@@ -177,11 +178,4 @@ def completion(seq: int, key: str, outcome: Outcome, now: float) -> Sequence[Val
     """A row for `COMPLETE_RECORDS`."""
     if outcome.status == "succeeded":
         return seq, key, "completed", outcome.result, None, now
-    return seq, key, "failed", outcome.result, _told(outcome), now
-
-
-def _told(outcome: Outcome) -> str:
-    """An outcome's error as a journal keeps it: with the status, which tells how to raise it."""
-    fields: dict[str, Any] = json.loads(outcome.error) if outcome.error else {}
-    fields.pop("traceback", None)
-    return json.dumps({**fields, "status": outcome.status}, ensure_ascii=False)
+    return seq, key, "failed", outcome.result, told_failure(outcome.status, outcome.error), now

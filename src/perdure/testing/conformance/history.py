@@ -6,7 +6,7 @@ from msgspec import to_builtins
 
 from perdure.storage.history_writes import Purge, Purged
 from perdure.storage.records import Completion, Found, OpenAsk, Outcome, Record, TurnRecord
-from perdure.storage.writes import Append, Appended, Existing, Send
+from perdure.storage.writes import Append, Appended, Existing, Send, Watch
 from perdure.testing.conformance.nodes import (
     DONE,
     LATER,
@@ -257,6 +257,22 @@ async def test_open_asks(node: Node) -> None:
     edges = {(str(one.caller), str(one.callee)) for one in found}
     assert edges == {("Till/a", "Till/b"), ("Till/b", "Till/c"), ("Till/c", "Till/a")}
     assert OpenAsk(till("a"), till("b"), first.mail.seq, "ask#1", SENT) in found
+
+
+async def test_open_receipts(node: Node) -> None:
+    """Who waits for a receipt's result without a deadline waits as whoever asks does."""
+    first, second = await node.append("a"), await node.append("b")
+    awaited = await node.append("a")
+    for turn, key, due in ((first, "receipt#1", None), (first, "receipt#2", LATER), (second, "receipt#1", None)):
+        record = Record(key, "receipt", "receipt", SENT, due=due)
+        of = awaited if turn is second else second
+        await node.commit(segment(turn, records=[record], watches=[Watch(key, of.mail.id)]))
+    assert sorted(
+        (str(one.caller), str(one.callee), one.key) for one in await node.store.open_asks(first.place.actor)
+    ) == [
+        ("Till/a", "Till/b", "receipt#1"),
+        ("Till/b", "Till/a", "receipt#1"),
+    ]
 
 
 async def test_open_asks_end(node: Node) -> None:

@@ -221,7 +221,7 @@ async def test_record_of_any_shape_becomes_one_of_any_other(node: Node) -> None:
         Record("", "step", "fetch", SENT, b"\2", "completed", 3, 2, '"yes"', finished=SENT + 1),
         Record("", "step", "fetch", SENT, b"\3", "completed", 4, 1, '"yes"', None, 1, SENT + 8, SENT + 2),
         Record("", "step", "fetch", SENT, b"\4", "failed", 5, 3, None, '{"text":"no"}', None, None, SENT + 3),
-        Record("", "step", "fetch", SENT, b"\5", target=1, due=SENT + 7),
+        Record("", "step", "fetch", SENT + 6, b"\5", target=1, due=SENT + 7),
     ]
     pairs = {f"{n}>{m}": (before, after) for n, before in enumerate(shapes) for m, after in enumerate(shapes)}
     await node.commit(segment(first, records=[replace(before, key=key) for key, (before, _) in pairs.items()]))
