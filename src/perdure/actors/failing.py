@@ -83,6 +83,18 @@ def _decide(seat: Activation, turn: Turn, error: BaseException, attempts: int) -
     return GiveUp() if isinstance(error, _HOPELESS) else after_failure(retry, attempts, error)
 
 
+def _escaped(turn: Turn, error: BaseException) -> list[str]:
+    """Keys of what the next attempt does anew: whose errors got out, and what was cancelled while one of them failed.
+
+    The next attempt may not fail there, and nobody would cancel it again, even if the handler went on, as in `finally`.
+    """
+    records = turn.records
+    escaped = [key for key in escaped_keys(error) if key in records]
+    ends = [finished for key in escaped if (finished := records[key].finished) is not None]
+    cancelled = [r for r in records.values() if r.status == "cancelled" and r.finished is not None]
+    return [*escaped, *(r.key for r in cancelled if any(r.started <= end <= (r.finished or 0.0) for end in ends))]
+
+
 async def settle_failure(
     seat: Activation, turn: Turn, error: BaseException, outcome: Outcome | None = None
 ) -> tuple[Judgement, Segment] | None:
@@ -100,7 +112,7 @@ async def settle_failure(
     _LOG.warning("%s: '%s' failed, attempt %d: %r", seat.address, turn.mail.id, attempts, error)
     decision = _decide(seat, turn, error, attempts)
     stored = close_error(seat.seal, error, turn.mail.id, seat.address)
-    escaped = [key for key in escaped_keys(error) if key in turn.records]
+    escaped = _escaped(turn, error)
     completed = turn.take_completions()
     failure = failure_of(seat.reference, turn.mail.id, attempts, error)
     no_more = isinstance(decision, GiveUp)

@@ -199,6 +199,7 @@ class Turn(Segments):
                     status="completed" if outcome.status == "succeeded" else "failed",
                     result=outcome.result,
                     error=None if outcome.status == "succeeded" else told_failure(outcome.status, outcome.error),
+                    finished=self.timestamp(),
                 )
                 await self.hand(key)
         except asyncio.CancelledError:

@@ -185,7 +185,7 @@ class Ended:
         message: Sequence number of the message that failed, where one is to blame.
         failure: What the supervisor is told; none where nothing failed.
         error: The failure's exception, as JSON.
-        escaped: Keys of the steps whose errors the handler let out.
+        escaped: Keys of the steps whose errors the handler let out, and of what was cancelled as they failed.
         given_up: Whether the message that failed is a dead letter, so that no retry of it starts the actor again.
         alone: Whether the actor can be restarted where it is, without an order, if nobody else is.
     """

@@ -29,7 +29,8 @@ FROM message LEFT JOIN outcome ON outcome.message = seq WHERE id = ?
 _ESCAPED = "SELECT escaped FROM failure WHERE message = ? ORDER BY seq DESC LIMIT 1"
 # What it did since its last failure stays done, even under a key that had escaped an earlier one.
 _ERASE = """
-DELETE FROM journal WHERE message = ? AND status = 'failed' AND key IN (SELECT value FROM texts(?) AS escaped)
+DELETE FROM journal
+WHERE message = ? AND status IN ('failed', 'cancelled') AND key IN (SELECT value FROM texts(?) AS escaped)
 """
 
 

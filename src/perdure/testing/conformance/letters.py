@@ -101,14 +101,19 @@ async def test_an_end_and_a_new_try_in_one_transaction(node: Node) -> None:
 
 
 async def test_finished_steps_are_kept_and_the_one_that_failed_is_not(node: Node) -> None:
-    """A new try pays for nothing twice, and failures that the handler had dealt with come out as they were (P6)."""
+    """A new try pays for nothing twice, and what the handler had dealt with comes out as it was (P6)."""
     first = await node.append()
-    records = [step("fetch#1", "completed", 1), step("fetch#2", "failed", 2), step("fetch#3", "failed", 3)]
+    statuses: list[RecordStatus] = ["completed", "failed", "failed", "cancelled", "cancelled"]
+    records = [step(f"fetch#{number}", status, number) for number, status in enumerate(statuses, 1)]
     await node.commit(segment(first, records=records))
-    await die(node, first, order=failed(first, "fetch#3"))
+    await die(node, first, order=failed(first, "fetch#3", "fetch#5"))
     again = await resend(node, first)
     turn, kept = await node.store.past(first.mail.seq)
-    assert {record.key: record.status for record in kept} == {"fetch#1": "completed", "fetch#2": "failed"}
+    assert {record.key: record.status for record in kept} == {
+        "fetch#1": "completed",
+        "fetch#2": "failed",
+        "fetch#4": "cancelled",
+    }
     assert again.mail.past
     assert turn is not None
     assert (turn.attempts, turn.blame, turn.suspect, turn.executing, turn.retry_at) == (0, 0, False, None, None)
