@@ -190,7 +190,7 @@ class DeadlockError(ActorError):
         self.path = tuple(path)
         super().__init__(
             f"{' -> '.join(self.path)}: each waits for the next, so no reply can come. "
-            "Use tell for one of these messages, or split the actor."
+            "Use tell for one of these messages and do not wait for its result, or split the actor."
         )
 
 
