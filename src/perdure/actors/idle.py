@@ -63,7 +63,8 @@ def _is_inside(task: asyncio.Task[Any], turn: Segments, waiting: Container[async
     if context is not None and context.get(running_step) is not None:
         return True  # in a step's body, which is counted as in flight
     waiter: Any = getattr(task, "_fut_waiter", None)
-    if waiter is None or waiter.done():
+    done: Any = getattr(waiter, "done", None)  # a hop to a thread has none
+    if waiter is None or (done is not None and done()):
         return False  # about to run
     if waiter in waiting:
         return True
