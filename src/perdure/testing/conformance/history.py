@@ -48,6 +48,19 @@ async def test_purge_takes_what_has_ended(node: Node) -> None:
     assert await purge(node) == 0
 
 
+async def test_purge_leaves_what_a_turn_sent_until_it_ends(node: Node) -> None:
+    """A turn that is tried again may ask again under the same id, however long it takes: handled once all the same."""
+    outer = await node.append("a")
+    (inner,) = (await node.commit(asks(outer, message("b", cause=outer.mail.seq)))).appended
+    await node.finish(inner)
+    assert await purge(node) == 0
+    await node.commit(segment(outer, erased=["ask#1"]))
+    again = await node.commit(asks(outer, message("b", id=inner.mail.id, cause=outer.mail.seq)))
+    assert (list(again.appended), [one.outcome for one in again.completions]) == ([], [DONE])
+    await node.finish(outer)
+    assert await purge(node) == 2
+
+
 async def test_purge_of_the_newest(node: Node) -> None:
     """A place in a mailbox is given once, although nothing is left of whoever had the last one."""
     mails = [await node.append() for _ in range(3)]
