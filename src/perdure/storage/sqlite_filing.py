@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from perdure.storage.sqlite_connection import SQLiteConnection
 
 _BLOCK = 4_096
@@ -21,12 +23,12 @@ _FILE = """
 INSERT INTO filed SELECT seq >> 12, actor, number, seq FROM message
 WHERE seq >= ?1 << 12 AND seq < ?2 << 12 AND number IS NOT NULL ORDER BY actor, number
 """
-FILE_ALL = """
-INSERT INTO filed SELECT message >> 12, actor, number, message FROM mailbox
-WHERE message >> 12 < (SELECT block FROM unfiled) ORDER BY message >> 12, actor, number
-"""
-"""As long as all messages are in their mailboxes, handled or not."""
-
+_FILE_COPIED = (
+    "UPDATE unfiled SET block = (SELECT coalesce(max(seq) >> 12, 0) FROM message)",
+    """INSERT INTO filed SELECT message >> 12, actor, number, message FROM mailbox
+       WHERE message >> 12 < (SELECT block FROM unfiled) ORDER BY message >> 12, actor, number""",
+    "DELETE FROM mailbox WHERE number <= (SELECT cursor FROM actor WHERE id = mailbox.actor)",
+)
 NEWEST = r"""(
 WITH RECURSIVE one (block) AS (
     SELECT max(block) FROM filed UNION ALL
@@ -41,6 +43,12 @@ SELECT message FROM (
     AND seq >= (SELECT block << 12 FROM unfiled)
 ) ORDER BY number DESC LIMIT \2)"""
 """The newest messages of an actor: the newest of each block, and what is not filed yet."""
+
+
+def file_copied(connection: sqlite3.Connection) -> None:
+    """File what was copied: until then all messages are in their mailboxes, then those that are not handled."""
+    for statement in _FILE_COPIED:
+        connection.execute(statement)
 
 
 class Filing:

@@ -20,7 +20,7 @@ from perdure.storage.copying.ends import Process, listed
 from perdure.storage.copying.partial import Partial
 from perdure.storage.copying.tables import Numbers, newest
 from perdure.storage.sqlite_connection import TAIL
-from perdure.storage.sqlite_filing import FILE_ALL
+from perdure.storage.sqlite_filing import file_copied
 from perdure.storage.sqlite_open import APPLICATION_ID, database_path, prepare, refuse, shown
 from perdure.storage.writer_lock import FileLock
 
@@ -85,11 +85,7 @@ class SQLiteDestination:
     def complete(self, numbers: Numbers) -> None:
         """See `Destination.complete`. Actors and failures are counted on from the highest that there is."""
         with driver_errors(self.name):
-            self._connection.execute("UPDATE unfiled SET block = (SELECT coalesce(max(seq) >> 12, 0) FROM message)")
-            self._connection.execute(FILE_ALL)
-            self._connection.execute(
-                "DELETE FROM mailbox WHERE number <= (SELECT cursor FROM actor WHERE id = mailbox.actor)"
-            )
+            file_copied(self._connection)
             self._connection.execute("UPDATE removed SET seq = ?", (numbers.message,))
             self._connection.execute("COMMIT")
             self._connection.execute("PRAGMA journal_mode = WAL").fetchall()

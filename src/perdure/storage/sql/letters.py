@@ -27,7 +27,8 @@ SELECT seq, actor, handler, args, codec, sent, cause, chain, status
 FROM message LEFT JOIN outcome ON outcome.message = seq WHERE id = ?
 """
 _ESCAPED = "SELECT escaped FROM failure WHERE message = ? ORDER BY seq DESC LIMIT 1"
-# What it did since its last failure stays done, even under a key that had escaped an earlier one.
+# What it did since its last failure stays done, even under a key that had escaped an earlier one. What was cancelled as
+# it failed begins anew, too.
 _ERASE = """
 DELETE FROM journal
 WHERE message = ? AND status IN ('failed', 'cancelled') AND key IN (SELECT value FROM texts(?) AS escaped)
