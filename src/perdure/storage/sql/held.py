@@ -10,7 +10,9 @@ from perdure.storage.records import Outcome
 
 if TYPE_CHECKING:
     from perdure.errors import PerdureError
+    from perdure.storage.records import Member
     from perdure.storage.sql.cache import ActorRow
+    from perdure.storage.writes import Order
 
 _ERRORS: dict[str, type[PerdureError]] = {"failed": ActorFailed, "terminated": ActorStopped}
 
@@ -18,6 +20,15 @@ _ERRORS: dict[str, type[PerdureError]] = {"failed": ActorFailed, "terminated": A
 def is_held(row: ActorRow) -> bool:
     """Whether an actor is one of them."""
     return row.life in _ERRORS
+
+
+def became(one: Member, order: Order) -> PerdureError:
+    """What those are told who wait as an order makes an actor one of them."""
+    if order.fail:
+        return ActorFailed(
+            f"{one.to} has failed: {order.reason}. Its mail is kept. Restart it: perdure restart {one.to}"
+        )
+    return ActorStopped(f"{one.to} was stopped by its supervisor; its mail is kept until it is restarted.")
 
 
 def refusal(row: ActorRow, what: str) -> PerdureError:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
 
-from perdure.errors import ActorFailed, ActorStopped, StaleDecision
+from perdure.errors import StaleDecision
 from perdure.storage.failure import encode_failure, storable
 from perdure.storage.hints import ANYBODY
 from perdure.storage.records import Envelope, Outcome
 from perdure.storage.sql.family import children, member, others_of, subtrees
+from perdure.storage.sql.held import became
 from perdure.storage.sql.rare import dead_letter_rest
 from perdure.storage.writes import Appended, Committed, Monitor, Order
 
@@ -227,7 +228,7 @@ def _refuse_askers(transaction: Transaction, members: Iterable[Member], write: O
     """Tell whoever waits for an actor that handles nothing now; the messages themselves stay in its mailbox."""
     told = list(done.ended)
     for one in members:
-        outcome = Outcome("rejected", error=encode_failure(_held(one, write), with_traceback=False))
+        outcome = Outcome("rejected", error=encode_failure(became(one, write), with_traceback=False))
         sql = "SELECT mail.message FROM actor JOIN mailbox() AS mail ON mail.actor = actor.id AND number > cursor \
                WHERE actor.id = ?"
         waiting = [seq for (seq,) in transaction.connection.fetch(sql, one.actor)]
@@ -236,14 +237,6 @@ def _refuse_askers(transaction: Transaction, members: Iterable[Member], write: O
             told.append((seq, outcome))
             transaction.complete(seq, outcome, done)
     done.ended = told
-
-
-def _held(one: Member, write: Order) -> PerdureError:
-    if write.fail:
-        return ActorFailed(
-            f"{one.to} has failed: {write.reason}. Its mail is kept. Restart it: perdure restart {one.to}"
-        )
-    return ActorStopped(f"{one.to} was stopped by its supervisor; its mail is kept until it is restarted.")
 
 
 def _tell_watchers(
