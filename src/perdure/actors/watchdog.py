@@ -74,7 +74,7 @@ class Watchdog:
         self._never = least == float("inf")
         self._rest = min(least / 2, _LONGEST_REST_SECONDS)
         self._short = self._rest * 2 / _LOOKS
-        self._ticks = 0
+        self._ticks, self._ticked = 0, 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = threading.Event()
         self._watched = threading.get_ident()
@@ -97,6 +97,7 @@ class Watchdog:
 
     def _tick(self) -> None:
         self._ticks += 1
+        self._ticked = time.thread_time()
         self._timer = self._loop.call_later(self._rest, self._tick)
 
     # in the thread ----------------------------------------------------------------------------------------------------
@@ -107,8 +108,9 @@ class Watchdog:
         while not self._closed.wait(pause) and not self._loop.is_closed():
             seconds, ticks = self._stopwatch.lap(pause), self._ticks - seen
             seen += ticks
-            unwatched = max(0.0, seconds - 2 * self._rest)  # the loop's thread computed, and let nobody look
-            if ticks > (unwatched > 0) or not self._loop.is_running():
+            # the loop's thread has computed since it ticked, and let nobody look
+            unwatched = max(0.0, min(seconds, self._stopwatch.since(self._ticked)) - 2 * self._rest)
+            if (ticks and not unwatched) or not self._loop.is_running():
                 pause, block = self._rest, None
                 continue
             if ticks:  # it was before
@@ -184,6 +186,10 @@ class _Stopwatch:
             return 0.0 if self._clock is None else time.clock_gettime(self._clock)
         except OSError:  # that thread has ended
             return 0.0
+
+    def since(self, computed: float) -> float:
+        """Seconds that the watched thread has computed since it had computed so many; zero or less if nobody knows."""
+        return self._cpu() - computed
 
     def lap(self, meant: float) -> float:
         """Seconds since the last lap, no more than were meant unless the watched thread computed for longer."""
