@@ -168,7 +168,7 @@ async def test_escalation_in_another_process_ends_the_one_that_runs_the_root(tmp
 
         with pytest.raises(EscalationError):
             await run_the_root()
-    assert events.count("-b") == 1
+    assert events[:3] == ["-a", "-b", "-root"]  # whoever is left may start the tree again, and stop it as it closes
 
 
 async def test_the_last_significant_children_end_at_once_in_two_processes(tmp_path: Path) -> None:
