@@ -52,6 +52,21 @@ def test_what_died_last_comes_first_whatever_its_number(
     assert [message.id for message in inspector.dead(limit=None).messages] == ["today", "yesterday", "old", "older"]
 
 
+@pytest.mark.parametrize(("limit", "shown"), [(2**63, 3), (0, 0), (-(2**63) - 1, 0)])
+def test_a_limit_that_no_database_takes(rows: Rows, inspector: Inspector, limit: int, shown: int) -> None:
+    """More than there is gives all, and less than nothing gives nothing."""
+    actor = rows.actor("Researcher", "a")
+    for number in range(3):
+        seq = rows.message(actor, f"m{number}")
+        rows.outcome(seq, "dead", error=failure())
+        rows.record(rows.message(rows.actor("Researcher", f"b{number}"), f"n{number}"), "read#1", name="read")
+    assert len(inspector.actor("Researcher/a", limit=limit).messages) == shown
+    assert len(inspector.dead(limit=limit).messages) == shown
+    assert len(inspector.overview(limit=limit).actors) == shown + (shown > 0)
+    assert len(inspector.message("n0", limit=limit).steps) == (shown > 0)
+    assert inspector.tree(limit=limit).others == 4
+
+
 # names ----------------------------------------------------------------------------------------------------------------
 
 

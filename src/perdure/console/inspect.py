@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAGE = 500
+_ALL = 2**62
 
 
 class Inspector:
     """Reads a database. What belongs together is read in one transaction; long lists, page by page.
 
-    Where a `limit` may be none, that gives everything. All methods raise `TargetError` where there is no database
-    that can be read.
+    Where a `limit` may be none, that gives everything; one below nothing gives nothing. All methods raise `TargetError`
+    where there is no database that can be read.
 
     Args:
         target: The database, as `ActorSystem` is given it: a file, or `postgresql://…`.
@@ -114,22 +115,23 @@ class Inspector:
             UnknownActor: There is no such actor; the error names those most like it.
         """
         wanted = parse_address(address) if isinstance(address, str) else address
+        most = _bounded(limit)
 
         def query(reading: Reading) -> ActorHistory:
             row = rows.actor(reading.moment, wanted)
             if row is None:
                 raise unknown_actor(reading.moment, wanted)
             delayed = rows.delayed(reading.moment)
-            newest = rows.newest(reading.moment, row.id, limit + 1, reading.now)
-            undue = rows.undue(reading.moment, row.id, limit, reading.now) if row.id in delayed else []
+            newest = rows.newest(reading.moment, row.id, most + 1, reading.now)
+            undue = rows.undue(reading.moment, row.id, most, reading.now) if row.id in delayed else []
             (view,) = reading.actors([row], delayed)
             return ActorHistory(
                 database=self.location,
                 read=reading.now,
                 actor=view,
                 state=reading.state(row.id, wanted),
-                messages=reading.messages([*reversed(newest[:limit]), *undue]),
-                more=len(newest) > limit,
+                messages=reading.messages([*reversed(newest[:most]), *undue]),
+                more=len(newest) > most,
                 failures=reading.failures("actor", row.id, wanted),
             )
 
@@ -143,13 +145,14 @@ class Inspector:
         Raises:
             UnknownMessage: There is no such message, or it is no longer kept; the error names those most like it.
         """
+        most = _bounded(limit)
 
         def query(reading: Reading) -> MessageHistory:
             found = rows.message(reading.moment, id, reading.now)
             if found is None:
                 raise unknown_message(reading.moment, id)
             row, _ = found
-            page = _PAGE if limit is None else min(limit, _PAGE)
+            page = min(most, _PAGE)
             steps = reading.steps(rows.records(reading.moment, row.seq, page + 1), row.id)
             caused, complete = reading.caused(row.seq)
             return MessageHistory(
@@ -166,10 +169,9 @@ class Inspector:
 
         history = self._read(query)
         first = len(history.steps)
-        if history.more and (limit is None or limit > first):
+        if history.more and most > first:
             rest, more = _collect(
-                lambda count, found: self._steps(history.message, count, first + len(found)),
-                None if limit is None else limit - first,
+                lambda count, found: self._steps(history.message, count, first + len(found)), most - first
             )
             history = evolve(history, steps=(*history.steps, *rest), more=more)
         return history
@@ -205,17 +207,23 @@ class Inspector:
 
     def tree(self, *, limit: int | None = 50) -> TreeView:
         """The supervision tree: of each supervisor up to `limit` children, and those that supervise or do not run."""
-        return self._read(lambda reading: reading.tree(limit))
+        return self._read(lambda reading: reading.tree(_bounded(limit)))
 
 
 def _collect(fetch: Callable[[int, list[T]], list[T]], limit: int | None) -> tuple[list[T], bool]:
     """Fetch page by page, up to a limit, and say whether there is more. `fetch` gets a count and what was found."""
     found: list[T] = []
+    most = _bounded(limit)
     while True:
-        wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        wanted = min(_PAGE, most - len(found))
         page = fetch(wanted + 1, found)
         found.extend(page[:wanted])
         if len(page) <= wanted:
             return found, False
-        if len(found) == limit:
+        if len(found) == most:
             return found, True
+
+
+def _bounded(limit: int | None) -> int:
+    """A limit as databases take it."""
+    return _ALL if limit is None else min(max(limit, 0), _ALL)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _DIGEST_DIGITS = 8
 _FAILURES = {"actor": 10, "message": 200}
 _HELD = 50
-_EVERYONE = 2**62
 
 
 class Reading:
@@ -218,10 +217,10 @@ class Reading:
 
     # supervision ------------------------------------------------------------------------------------------------------
 
-    def tree(self, limit: int | None) -> TreeView:
+    def tree(self, limit: int) -> TreeView:
         """The supervision tree, with so many children of each supervisor."""
         below: dict[int | None, list[MemberRow]] = {}
-        for row in supervised.children(self.moment, _EVERYONE if limit is None else limit):
+        for row in supervised.children(self.moment, limit):
             below.setdefault(row.supervisor, []).append(row)
         sizes = supervised.family_sizes(self.moment)
         members: list[MemberView] = []
