@@ -65,6 +65,7 @@ class Leaving:
         self._own_seconds: dict[int, float | None] = {}
         self._order = Departure((), _no_strategy)
         self._waiting: dict[int, int] = {}
+        self._seen_waiting: set[Turn] = set()
         self._stopped_at: dict[Activation, float] = {}
         self._going: set[Activation] = set()
         self._closings: dict[asyncio.Task[None], tuple[Activation, float]] = {}
@@ -162,6 +163,10 @@ class Leaving:
         tasks = tasks_by_turn() if any(turn.may_wait_durably() for turn in found.values()) else {}
         for activation, turn in found.items():
             if turn.waits_durably(tasks.get(turn, [])):
+                if turn not in self._seen_waiting:  # if the next look shows the same (see `waits_in_perdure`)
+                    self._seen_waiting.add(turn)
+                    self.look_again()
+                    continue
                 self._waiting[activation.actor] = turn.mail.seq
             self._stopped_at.setdefault(activation, now)
             turn.stop(Drained(_DRAINING))
