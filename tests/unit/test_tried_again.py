@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure import Actor, ActorSystem, Backoff, Limits, PerdureError, Rejected, Retry, handler, step
+from perdure import Actor, ActorSystem, Backoff, Limits, PerdureError, Rejected, Retry, handler, sleep, step
 from tests.unit.crashing import crashing
 from tests.unit.observing import this_task, until
 
@@ -53,6 +53,11 @@ class Tried(Actor, kind="tried.tried", retry=Retry(3, backoff=Backoff(0.01, 0.01
 
 class Stranger(Actor, kind="tried.stranger", retry=Retry(1)):
     @handler
+    async def linger(self) -> str:
+        await until(lambda: "failed" in met)
+        return "LINGERED"
+
+    @handler
     async def fail(self) -> None:
         raise ValueError(self.key)
 
@@ -96,6 +101,24 @@ async def within(self: Tried) -> str:
     if isinstance(result, BaseException):
         raise result
     return result
+
+
+async def tidied(self: Tried) -> str:
+    """Everything there is to wait for, with a step behind each whatever comes, beside something that fails."""
+
+    async def tidy(waiting: Awaitable[object], name: str) -> object:
+        try:
+            return await waiting
+        finally:
+            await work(f"tidy {name}")
+
+    other = self.system.get(Stranger, "s")
+    receipt = await other.linger.tell()
+    async with asyncio.TaskGroup() as group:
+        waits = [tidy(sleep(0.3), "sleep"), tidy(other.linger(), "ask"), tidy(receipt.result(), "receipt")]
+        tasks = [group.create_task(each) for each in (*waits, tidy(work("slow"), "step"))]
+        group.create_task(fail_once())
+    return " ".join(str(task.result()) for task in tasks)
 
 
 async def told(self: Tried) -> str:
@@ -160,7 +183,7 @@ async def interrupted(_self: Tried) -> str:
 
 
 SHAPES: dict[str, Callable[[Tried], Awaitable[str]]] = {
-    each.__name__: each for each in (in_time, beside, within, told, cancelled, raced, answered, interrupted)
+    each.__name__: each for each in (in_time, beside, within, tidied, told, cancelled, raced, answered, interrupted)
 }
 
 
@@ -177,6 +200,25 @@ async def test_a_step_that_a_failure_cancelled(tmp_path: Path, shape: str) -> No
     async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
         assert await system.get(Tried, "a").run(shape) == "SLOW"
     assert ran.count("slow") == 2
+
+
+async def test_what_was_cancelled_before_another_step(tmp_path: Path) -> None:
+    """It begins anew where nobody cancels it any more, and what came after it is not done again."""
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
+        assert await system.get(Tried, "a").run("tidied") == "None LINGERED LINGERED SLOW"
+    assert ran.count("slow") == 2
+    assert sorted(each for each in ran if each != "slow") == ["tidy ask", "tidy receipt", "tidy sleep", "tidy step"]
+
+
+async def test_what_was_cancelled_before_a_death(tmp_path: Path) -> None:
+    """The same where the next attempt is another process's."""
+    async with crashing(tmp_path / "a.db") as system:
+        receipt = await system.get(Tried, "a").run.options(id="m").tell("tidied")
+        await until(lambda: "tidy step" in ran)
+        assert await receipt.status() == "running"
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
+        assert await system.receipt("m", Tried.run).result() == "None LINGERED LINGERED SLOW"
+    assert len(ran) == 6
 
 
 async def test_a_race_that_was_decided_before_a_failure(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ position, each when the code has asked for it and the one before has had a few p
 
 A recorded result that nobody asks for holds the ones behind it back. What then is decided when every task of the turn
 waits in perdure, and no timer may cancel it any more (`_unstick`): hand out another recorded result that was asked for
-(code that came to ask in another order), or one that completed just now (a step that was added), or park the turn.
+(code that came to ask in another order), one that completed just now (a step that was added), begin anew what was
+cancelled (by a failure that has not come again), or park the turn.
 """
 
 from __future__ import annotations
@@ -108,6 +109,11 @@ class Handout:
         """Whether a result may be handed over without queueing."""
         return not (self._expected or self._live or self._cooling)
 
+    @property
+    def awaits_cancellation(self) -> bool:
+        """Whether anything waits to be cancelled again, or to begin anew."""
+        return bool(self._cancellable and self._undecided())
+
     def take_position(self) -> int:
         """The next position."""
         self._position += 1
@@ -124,16 +130,23 @@ class Handout:
         """An operation that was cancelled was asked for: the future waits until somebody cancels it again.
 
         That may be a timer, such as `asyncio.timeout` has, which is due no later after the turn's begin than it was.
+        If nobody can any more, as where a failure did that is gone by now, the future ends: it begins anew.
         """
         future: asyncio.Future[None] = self._loop.create_future()
         lasted = max(0.0, (record.finished or 0.0) - self._begun)
         self._cancellable[future] = self._loop.time() + lasted + _LATE_SECONDS
+        self._watch()
         return future
+
+    def _undecided(self) -> list[asyncio.Future[None]]:
+        """What waits to be cancelled."""
+        self._cancellable = {future: end for future, end in self._cancellable.items() if not future.done()}
+        return list(self._cancellable)
 
     def _may_be_cancelled(self) -> bool:
         """Whether a timer may yet cancel what waits for that, so that the code goes on."""
         now = self._loop.time()
-        return any(now < end for future, end in self._cancellable.items() if not future.done())
+        return any(now < self._cancellable[future] for future in self._undecided())
 
     def enqueue(self, key: str | None) -> asyncio.Future[None]:
         """A result is complete now: the future ends when its moment comes, and then it gets its position, if given."""
@@ -193,33 +206,39 @@ class Handout:
         self._pump()
 
     def _watch(self) -> None:
-        if self._look is None and self._expected:
+        if self._look is None and (self._expected or self.awaits_cancellation):
             self._look = self._loop.call_later(self._look_seconds, self._unstick)
             self._look_seconds = min(self._look_seconds * 2, _LAST_LOOK_SECONDS)
 
     def _unstick(self, *, again: bool = False) -> None:
         self._look = None
-        if self._cooling or not self._expected:
+        if not (self._expected or self.awaits_cancellation):
             return
-        if self._expected[0] in self._asked:
+        if self._expected and self._expected[0] in self._asked:
             self._pump()
-            return
-        if not self._turn.idle() or self._may_be_cancelled():
-            self._watch()
-            return
-        if not again:  # a task may have ended in this very pass, and whoever waits for it goes on in the next one
+        elif self._cooling or self._may_be_cancelled() or not self._turn.idle():
+            pass
+        elif not again:  # a task may have ended in this very pass, and whoever waits for it goes on in the next one
             self._look = self._loop.call_soon(partial(self._unstick, again=True))
+        elif not self._give_another():
+            self._turn.stuck(self._expected[0])
             return
+        self._watch()
+
+    def _give_another(self) -> bool:
+        """Go on otherwise than the journal says; false if there is nothing to go on with."""
         asked = next((key for key in self._expected if key in self._asked), None)
         if asked is not None:
             self._expected.remove(asked)
             self._give_recorded(asked)
         elif self._live:
             self._give_live()
-        elif self._turn.in_flight() > 0:
-            self._watch()
+        elif undecided := self._undecided():
+            for future in undecided:
+                future.set_result(None)
         else:
-            self._turn.stuck(self._expected[0])
+            return self._turn.in_flight() > 0
+        return True
 
     def close(self) -> None:
         """The turn is over."""

@@ -201,7 +201,12 @@ class Segments(Scope):
 
     def may_wait_durably(self) -> bool:
         """Whether all that is in flight waits for replies, receipts and time, all of them on disk."""
-        return 0 < self._flying == self._durable_waits and not self._unlooked and self.handout.quiet
+        return (
+            0 < self._flying == self._durable_waits
+            and not self._unlooked
+            and self.handout.quiet
+            and not self.handout.awaits_cancellation
+        )
 
     def waits_durably(self, tasks: list[asyncio.Task[Any]] | None = None) -> bool:
         """Whether nothing else goes on in it, either; `tasks` are its own, if they were found already."""
@@ -280,13 +285,16 @@ class Segments(Scope):
         self.park(str(error))
         self.check()
 
-    async def may_begin(self, name: str | None) -> None:
-        """Wait while something new may not begin.
+    async def may_begin(self, name: str | None, record: Record | None = None) -> None:
+        """Wait while something may not begin.
 
-        That is: while a recorded result of the same name may yet turn out to be the one that is asked for; while this
-        node has given no sign of life for half a lease; and once the system closes, until the turn is stopped.
+        That is: while a recorded result of the same name may yet turn out to be the one that is asked for; while what
+        has a record of being cancelled may be again, which then ends the waiting; while this node has given no sign of
+        life for half a lease; and once the system closes, until the turn is stopped.
         """
-        while name in self.handout.unclaimed.values():
+        if record is not None and record.status == "cancelled":
+            await self.wait(self.handout.cancelled(record))
+        while record is None and name in self.handout.unclaimed.values():
             await self.wait(self.handout.deferred())
         while self.seat.stale:
             await self.wait(self.seat.renewal())
@@ -330,8 +338,6 @@ class Segments(Scope):
 
     async def recorded(self, record: Record) -> Record:
         """Wait for the moment of a recorded result."""
-        if record.status == "cancelled":
-            await self.wait(self.handout.cancelled(record))
         await self.wait(self.handout.recorded(record.key))
         return self.records[record.key]
 

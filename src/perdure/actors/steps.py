@@ -252,13 +252,12 @@ class _Run:
         """The step's result, from the journal or from the action."""
         turn, definition = self.turn, self.definition
         key, record = self._claim()
-        if record is not None and record.status != "started":
-            record = await turn.recorded(record)
-            return self._open(record)
-        await turn.may_begin(definition.name if record is None else None)
+        if record is not None and record.status in {"completed", "failed"}:
+            return self._open(await turn.recorded(record))
+        await turn.may_begin(definition.name, record)
         with turn.fly():
             try:
-                if record is None:
+                if record is None or record.status == "cancelled":
                     if turn.seat.seal is not None:
                         admit_step(turn.seat.seal, definition.name, definition.result)
                     record = Record(key, "step", definition.name, turn.timestamp(), self.digest)

@@ -144,8 +144,8 @@ class Turn(Segments):
         key, name, digest, record = self._message_record(scope, "ask", message)
         id_ = message.options.id or self._id(key)
         receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self.seat.port)
-        if record is None:
-            await self.may_begin(name)
+        if record is None or record.status == "cancelled":
+            await self.may_begin(name, record)
             due = None if message.options.timeout is None else self.timestamp() + message.options.timeout
             record = Record(key, "ask", name, self.timestamp(), digest, due=due)
             self.begin(record)
@@ -158,8 +158,8 @@ class Turn(Segments):
     async def await_receipt(self, scope: Scope, receipt: Receipt[Any], timeout: float | None) -> object:
         """Wait for another message's outcome."""
         key, record = self.claim(scope, "receipt", "receipt", _text_digest(receipt.id))
-        if record is None:
-            await self.may_begin("receipt")
+        if record is None or record.status == "cancelled":
+            await self.may_begin("receipt", record)
             due = None if timeout is None else self.timestamp() + timeout
             record = Record(key, "receipt", "receipt", self.timestamp(), _text_digest(receipt.id), due=due)
             self.begin(record)
@@ -273,8 +273,8 @@ class Turn(Segments):
     async def sleep(self, scope: Scope, duration: float) -> None:
         """Wait for time to pass, durably."""
         key, record = self.claim(scope, "sleep", "sleep", None)
-        if record is None:
-            await self.may_begin("sleep")
+        if record is None or record.status == "cancelled":
+            await self.may_begin("sleep", record)
             record = Record(key, "sleep", "sleep", self.timestamp(), due=self.timestamp() + duration)
             self.begin(record)
             begin = True
