@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
+import anyio
 import pytest
 
 from perdure import Actor, ActorSystem, DeadLetterError, Receipt, Ref, Retry, StorageError, handler, query, step
@@ -113,6 +115,51 @@ async def test_a_letter_asks_again_what_is_history(target: str) -> None:
         assert await tally.value() == 1
         assert await purge(system) > 0
         assert await purge(system) == 0
+
+
+async def test_a_reply_that_is_history_before_it_is_looked_for(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for another process, and is late, is told that nobody knows any more; he does not wait for ever."""
+    async with ActorSystem(target) as there, ActorSystem(target) as here:
+        assert await there.get(Tally, "t").add(1) == 1
+        outcomes, late = host_of(here).outcomes, asyncio.Event()
+        look = outcomes.look
+
+        async def looking(messages: Collection[int] | None = None) -> None:
+            await late.wait()
+            await look(messages)
+
+        monkeypatch.setattr(outcomes, "look", looking)
+        receipt = await here.get(Tally, "t").add.tell(1, "reply")
+        waiting = asyncio.create_task(receipt.result())
+        gates.setdefault("reply", asyncio.Event()).set()
+        assert await there.get(Tally, "t").add(1) == 3
+        await purge(there)
+        late.set()
+        with anyio.fail_after(20), pytest.raises(StorageError, match="retention"):
+            await waiting
+
+
+async def test_another_message_under_an_id_that_is_awaited(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is not told of what was sent later under the same id."""
+    async with ActorSystem(target) as there, ActorSystem(target) as here:
+        assert await there.get(Tally, "t").add(1) == 1
+        outcomes, late = host_of(here).outcomes, asyncio.Event()
+        look = outcomes.look
+
+        async def looking(messages: Collection[int] | None = None) -> None:
+            await late.wait()
+            await look(messages)
+
+        monkeypatch.setattr(outcomes, "look", looking)
+        receipt = await here.get(Tally, "t").add.options(id="same").tell(1, "reply")
+        waiting = asyncio.create_task(receipt.result())
+        gates.setdefault("reply", asyncio.Event()).set()
+        assert await there.get(Tally, "t").add(1) == 3
+        await purge(there)
+        assert await there.get(Tally, "t").add.options(id="same")(100) == 103
+        late.set()
+        with anyio.fail_after(20), pytest.raises(StorageError, match="retention"):
+            await waiting
 
 
 async def test_an_id_that_is_used_anew(target: str) -> None:
