@@ -136,6 +136,17 @@ async def test_purge_goes_by_number(node: Node) -> None:
     assert [await node.store.find(of.mail.id) is not None for of in mails] == [False, False, False, True, True]
 
 
+async def test_purge_leaves_what_is_recent(node: Node) -> None:
+    """Whoever lost the answer to a commit, or waits elsewhere, finds what came of it, however little is kept."""
+    mails = [await node.append(id=f"m{n}" if n > 2 else f"made-{n}", chosen=n > 2) for n in range(6)]
+    await node.write(*(ended(of, finished=SENT + 10 * n) for n, of in enumerate(mails)))
+    for keep, left in ((ALL, [4, 5]), (0, [4, 5])):
+        await node.settle(Purge(LATER, LATER, keep, recent=SENT + 35))
+        assert [n for n, of in enumerate(mails) if await node.store.find(of.mail.id)] == left
+    looked = want(Purged, await node.settle(Purge(LATER, LATER, 0, after=0, looks=1, recent=SENT + 35)))
+    assert looked == Purged(0, None)
+
+
 async def test_purge_is_limited(node: Node) -> None:
     """Removal goes in portions, so that nobody waits long for it."""
     mails = [await node.append() for _ in range(5)]
