@@ -41,7 +41,8 @@ class Limits:
             that one some: idle ones first, then others between two turns. From 0.01 to 1; 1 for never.
         retention: Seconds that handled messages and their journals stay readable.
         history: How many handled messages stay readable.
-        results: Seconds that ids chosen by senders, and their results, are remembered.
+        results: Seconds that ids chosen by senders, and their results, are remembered. Whatever these three say, what
+            ended within the last two minutes stays, and what was sent by a turn that goes on, or by a dead letter.
     """
 
     message_bytes: int = 1 << 20

@@ -157,7 +157,7 @@ DIFFERENCES: list[tuple[str, str, tuple[str, ...]]] = [
      ("test_a_spawned_supervisor_starts_its_children", "test_children_without_keys_are_others")),
     ("start_child asked again after a crash gives the same child.",
      "its message is handled again, and must not fail for what it did before",
-     ("test_start_child_that_a_crash_cut_short",)),
+     ("test_start_child_that_a_crash_cut_short", "test_start_child_that_has_ended_when_it_is_asked_again")),
     ("Restarts wait, longer each time (`Backoff`).",
      "what an agent waits for is a service elsewhere, which a restart at once only presses harder",
      ("test_the_backoff_of_a_supervisor_holds_a_message_back", "test_a_backoff_goes_on")),

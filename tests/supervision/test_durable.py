@@ -21,6 +21,7 @@ from perdure import (
     OneForAll,
     OneForOne,
     Supervisor,
+    handler,
 )
 from perdure.actors.names import kinds
 from tests.supervision.family import AT_ONCE, Stubborn, Worker, crew, events, gates, workers
@@ -217,6 +218,34 @@ async def test_start_child_that_a_crash_cut_short(tmp_path: Path) -> None:
         await until(lambda: is_in(system, root, "root", "b", "running"))
         assert await system.get(Slow, "b").add(1) == 1
         assert (await system.get(root, "root").count_children()).specs == 1
+
+
+class Agency(Supervisor, kind="durable.agency"):
+    @handler
+    async def hire(self) -> str:
+        """Have a temporary child do its work and end, then wait."""
+        one = await self.start_child(Child(Worker).options(restart="temporary"))
+        await one.add(1)
+        await one.leave()
+        events.append("left")
+        if "agency" in gates:
+            await gates["agency"].wait()
+        return one.key
+
+
+async def test_start_child_that_has_ended_when_it_is_asked_again(tmp_path: Path) -> None:
+    """What a temporary child had done and ended with is not done once more because its supervisor's message is."""
+    gates["agency"] = asyncio.Event()
+    async with crashing(tmp_path / "a.db") as system:
+        await system.get(Agency, "a").hire.options(id="hire").tell()
+        await until(lambda: "left" in events)
+    gates.clear()
+    async with ActorSystem(tmp_path / "a.db") as system:
+        key = await system.receipt("hire", Agency.hire).result(timeout=20)
+        assert await states(system, Agency, "a") == {}
+        assert events.count(f"+{key}") == 1
+        with pytest.raises(ActorStopped):
+            await system.get(Worker, key).add(1)
 
 
 class Slow(Worker, kind="durable.slow"):

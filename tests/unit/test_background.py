@@ -103,6 +103,7 @@ async def test_processes_that_are_gone_are_forgotten(tmp_path: Path) -> None:
 async def test_retention_keeps_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many messages come, more are removed than come meanwhile, so that no file grows without end."""
     monkeypatch.setattr("perdure.system._PURGE_SECONDS", 0.01)
+    monkeypatch.setattr("perdure.supervision.nodes._RECENT_SECONDS", 0)
     purges: list[tuple[int, Purge]] = []
     write = Committer.write
 
@@ -123,6 +124,7 @@ async def test_retention_keeps_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 async def test_retention_runs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to clean up."""
     monkeypatch.setattr("perdure.system._PURGE_SECONDS", 0.05)
+    monkeypatch.setattr("perdure.supervision.nodes._RECENT_SECONDS", 0)
     async with ActorSystem(tmp_path / "a.db", limits=Limits(retention=0.01)) as system:
         receipt = await system.get(Keeper, "k").add.tell(1)
 
@@ -131,6 +133,28 @@ async def test_retention_runs_by_itself(tmp_path: Path, monkeypatch: pytest.Monk
 
         await until(removed)
         assert await system.get(Keeper, "k").value() == 1
+
+
+async def test_retention_leaves_what_is_recent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little is to be kept, a process that lost the answer to a commit finds it, and sends nothing twice."""
+    monkeypatch.setattr("perdure.system._PURGE_SECONDS", 0.01)
+    purges = 0
+    write = Committer.write
+
+    async def counting(committer: Committer, one: Write, *, first: bool = False) -> Settled:
+        nonlocal purges
+        settled = await write(committer, one, first=first)
+        purges += isinstance(one, Purge)
+        return settled
+
+    monkeypatch.setattr(Committer, "write", counting)
+    async with ActorSystem(tmp_path / "a.db", limits=Limits(retention=0, results=0, history=1)) as system:
+        ids = ["one", "two", "three"]
+        for id_ in ids:
+            await system.get(Keeper, "k").add.options(id=id_)(1)
+        purges = 0
+        await until(lambda: purges >= 3)
+        assert [id_ for id_ in ids if await host_of(system).store.find(id_)] == ids
 
 
 async def _hold_again(path: Path, opened: asyncio.Event) -> int:

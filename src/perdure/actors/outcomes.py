@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors.silence import why_silent
-from perdure.errors import ActorFailed, ActorStopped, AskTimeout, PerdureError, SystemClosedError
+from perdure.errors import ActorFailed, ActorStopped, AskTimeout, PerdureError, StorageError, SystemClosedError
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Outcome
 
@@ -123,8 +123,7 @@ class Outcomes:
                     await self.look(self._elsewhere)
                 except PerdureError as error:
                     for seq in self._elsewhere:
-                        for future in self._waiters[seq]:
-                            _refuse(future, error)
+                        self._refuse_all(seq, error)
                 pause = max(_POLL_SECONDS, (loop.time() - begun) / _POLL_SHARE)
         finally:
             self._polls = False
@@ -138,13 +137,20 @@ class Outcomes:
 
     async def look(self, messages: Collection[int] | None = None) -> None:
         """Find outcomes that came about elsewhere: of all that are awaited, for their actors may have gone there."""
-        ids = [self._ids[seq] for seq in (self._ids if messages is None else messages) if seq in self._ids]
-        for _, found in await self._store.find_all(ids) if ids else ():
-            answer = _answer(found)
+        ids = {seq: self._ids[seq] for seq in (self._ids if messages is None else messages) if seq in self._ids}
+        for _, found in await self._store.find_all([*ids.values()]) if ids else ():
+            answer = _answer(found) if found.seq in ids else None  # or another under an id that was used anew
+            ids.pop(found.seq, None)
             if answer is not None:
                 self.ended(found.seq, answer)
+        for seq, id_ in ids.items():
+            self._refuse_all(seq, removed(id_))
         if messages is None and self._elsewhere:
             self._store.await_ends(self._elsewhere)  # a node that has come since may be the one that ends them
+
+    def _refuse_all(self, seq: int, error: PerdureError) -> None:
+        for future in self._waiters.get(seq, ()):
+            _refuse(future, error)
 
     def refuse(self) -> None:
         """The system closes: nobody here will be told any more."""
@@ -154,6 +160,11 @@ class Outcomes:
         self._closed = closed
         for future in self._awaited:
             _refuse(future, closed)
+
+
+def removed(id_: str) -> StorageError:
+    """That nobody can tell any more how a message ended."""
+    return StorageError(f"no message '{id_}' is kept here. Its retention may have passed, or the id is another's.")
 
 
 def _answer(found: Found) -> Outcome | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from perdure.actors.names import kinds
 from perdure.actors.ref import Reference, address_of
 from perdure.errors import ActorExists, ChildError
+from perdure.storage.writes import Adopt
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
     from perdure.actors.child import Child
-    from perdure.storage.records import Address, ChildSpec, Member
-    from perdure.storage.writes import Placed, Spawn
+    from perdure.storage.records import Address, Member
+    from perdure.storage.writes import Placed
 
 
 class Overseer(Protocol):
@@ -42,7 +43,7 @@ class Overseer(Protocol):
         """Whether an actor that came into memory by itself is started with its children; if so, that begins."""
         ...
 
-    async def start_child(self, supervisor: int, child: Spawn, spec: ChildSpec, cause: int | None) -> Address:
+    async def start_child(self, adopt: Adopt) -> Address:
         """Start a child at run time."""
         ...
 
@@ -77,7 +78,7 @@ class Kin:
         seat = self._seat
         turn = seat.turn
         cause = turn.mail.seq if turn is not None else None
-        key = child.key
+        key, once = child.key, child.key is None
         if key is None:
             if turn is None:
                 raise ChildError("a child without a key is started in a handler only. Give it a key.", "start_failed")
@@ -86,7 +87,7 @@ class Kin:
             key = f"{seat.address.key}-{cause}-{turn.started_children}"
         spawn = seat.host.spawning(child.cls, key, child.state, parent=seat.actor)
         try:
-            address = await seat.host.overseer.start_child(seat.actor, spawn, child.spec, cause)
+            address = await seat.host.overseer.start_child(Adopt(seat.actor, spawn, child.spec, cause, once))
         except ActorExists as error:
             raise ChildError(str(error), "already_started") from None  # the caller's mistake: no failure of this one
         return Reference(child.cls, address, seat.host)

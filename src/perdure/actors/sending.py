@@ -8,10 +8,11 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.names import kinds
+from perdure.actors.outcomes import removed
 from perdure.actors.port import decoding_port
 from perdure.actors.receipt import Receipt, Status
 from perdure.actors.sealing import close_message, open_error, open_reply
-from perdure.errors import ActorFailed, MessageTooLarge, PerdureError, StorageError
+from perdure.errors import ActorFailed, MessageTooLarge, PerdureError
 from perdure.storage.committer import settle
 from perdure.storage.records import Envelope, Outcome
 from perdure.storage.writes import Append, Appended, Committed, Existing
@@ -158,9 +159,7 @@ class Sending:
         self.committer.check_loop()
         found = await self.store.find(id_)
         if found is None:
-            raise StorageError(
-                f"no message '{id_}' is kept here. Its retention may have passed, or the id is another's."
-            )
+            raise removed(id_)
         return found
 
     async def result(self, receipt: Receipt[Any], timeout: float | None) -> object:

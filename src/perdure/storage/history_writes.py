@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
 
 class Purge(Struct, frozen=True, gc=False):
     """Removal of handled messages, below their cursor: ended before `history`, or `ids` if the id was chosen.
 
-    No more than `limit`, of the next `looks` outcomes `after` a message.
+    No more than `limit`, of the next `looks` outcomes `after` a message. What ended after `recent` stays in any case.
     """
 
     history: float
@@ -17,6 +19,7 @@ class Purge(Struct, frozen=True, gc=False):
     limit: int = 1000
     after: int = 0
     looks: int = 10_000
+    recent: float = math.inf
 
 
 class Purged(Struct, frozen=True, gc=False):

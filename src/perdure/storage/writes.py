@@ -298,12 +298,16 @@ class Declare(Struct, frozen=True, gc=False):
 
 
 class Adopt(Struct, frozen=True, gc=False):
-    """A child started at run time. `cause` is the message that asked for it: asked again, it is the same child."""
+    """A child started at run time. `cause` is the message that asked for it: asked again, it is the same child.
+
+    Its key may have been made for it, and be `once` given: then it does not begin anew after it has ended by itself.
+    """
 
     supervisor: int
     child: Spawn
     spec: ChildSpec
     cause: int | None
+    once: bool = False
 
 
 Write: TypeAlias = (

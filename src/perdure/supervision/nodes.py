@@ -44,6 +44,8 @@ _THOROUGH_SECONDS = 0.02
 _AT_ONCE = 25
 _PURGED_AT_ONCE, _PURGED_LOOKS = 1_000, 10_000
 _PURGE_PAUSE_SECONDS = 0.05
+_RECENT_SECONDS = 120.0
+"""What ended less long ago stays, whatever the limits say: by it a commit that got no answer is looked up."""
 
 
 class Residents(Protocol):
@@ -340,7 +342,8 @@ class Sweep:
                     # a message is two writes: more than came since the last time, or this would never end
                     came, written = (self._committer.writes - written) // 2, self._committer.writes
                     limit, looks = _PURGED_AT_ONCE + came, _PURGED_LOOKS + came
-                    write = Purge(now - retention, now - results, history, limit, after, looks)
+                    recent = now - _RECENT_SECONDS
+                    write = Purge(now - retention, now - results, history, limit, after, looks, recent)
                     purged = await self._committer.write(write)
                     after = purged.after if isinstance(purged, Purged) else None
                     await asyncio.sleep(_PURGE_PAUSE_SECONDS)

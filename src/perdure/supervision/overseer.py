@@ -10,14 +10,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.errors import ActivationError, ChildError
-from perdure.storage.writes import Adopt, Adopted, Committed, Order
+from perdure.storage.writes import Adopted, Committed, Order
 from perdure.supervision.orders import Orders, runs
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from perdure.storage.records import Address, ChildSpec, Member
-    from perdure.storage.writes import Spawn
+    from perdure.storage.records import Address, Member
+    from perdure.storage.writes import Adopt
 
 T = TypeVar("T")
 
@@ -35,13 +35,13 @@ class Overseer(Orders):
         task.add_done_callback(_heard)
         return await asyncio.shield(task)
 
-    async def start_child(self, supervisor: int, child: Spawn, spec: ChildSpec, cause: int | None) -> Address:
+    async def start_child(self, adopt: Adopt) -> Address:
         """Start a child at run time. Raises `ChildError`, or `ActorExists`."""
-        return await self._seen_through(self._start_child(supervisor, child, spec, cause))
+        return await self._seen_through(self._start_child(adopt))
 
-    async def _start_child(self, supervisor: int, child: Spawn, spec: ChildSpec, cause: int | None) -> Address:
+    async def _start_child(self, adopt: Adopt) -> Address:
         future: asyncio.Future[Adopted] = asyncio.get_running_loop().create_future()
-        self._committer.submit(Adopt(supervisor, child, spec, cause), self._begun, future)
+        self._committer.submit(adopt, self._begun, future)
         settled = await future
         (one,) = settled.children
         if settled.place is None or settled.place.epoch is None:
@@ -51,7 +51,7 @@ class Overseer(Orders):
                 await self._raise(one, serial)
         except ActivationError as error:
             await self._order(Order(self._timestamp(), discard=[one.actor], reason="it did not start"), wait=True)
-            raise ChildError(f"{child.to} did not start, and is forgotten: {error}", "start_failed") from None
+            raise ChildError(f"{one.to} did not start, and is forgotten: {error}", "start_failed") from None
         return one.to
 
     async def _child(self, supervisor: int, actor: Address) -> Member:

@@ -101,6 +101,10 @@ class Supervisor(Actor, kind="perdure.Supervisor"):
     async def start_child(self, child: Child[A]) -> A:
         """Start a child at run time, and wait until its `started()` has returned.
 
+        Without a key it gets one of its own; ended by itself, it is not begun again where the handler is. Under a key
+        that was given it begins anew, from the state given here, if it had ended and was forgotten, as temporary ones
+        are.
+
         Raises:
             ChildError: It is a child already (`already_started`, `already_present`), or exists with other initial state
                 (`already_started`), or did not start (`start_failed`) and is forgotten.

@@ -180,6 +180,8 @@ def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
     if row is not None and row.id in above:
         return ChildError(f"{write.child.to} supervises this supervisor, or is it.", "already_started")
     if row is not None and row.status == "stopped":
+        if write.once and row.reason == "normal":
+            return _adopted(transaction, write)  # it was temporary, and has done what it was started for
         _renew(transaction, row, write.child)
     else:
         conflict = transaction.spawn(write.child)
@@ -192,7 +194,7 @@ def adopt(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
 
 
 def _adopted(transaction: Transaction, write: Adopt) -> Adopted | PerdureError:
-    """The child, which runs from now on."""
+    """The child, which runs from now on if it has not ended."""
     transaction.flush()
     one = member(transaction.connection, write.child.to)
     if one is None:

@@ -180,15 +180,15 @@ _WINDOW = """
 SELECT count(*), max(message), min(finished), (SELECT max(message) FROM outcome) FROM
 (SELECT message, finished FROM outcome WHERE message > ? AND status <> 'dead' ORDER BY message LIMIT ?) AS looked_at
 """
-# Handled, below its actor's cursor, not a dead letter, and old enough or beyond what is kept. What a turn sent stays as
-# long as that turn: it may send the same again under the same id.
+# Handled, below its actor's cursor, not a dead letter, and old enough or beyond what is kept. What a turn sent stays
+# until that turn ends, what a dead letter sent as long as that: tried again, it may send the same under the same id.
 _PURGEABLE = """
 SELECT outcome.message FROM outcome JOIN message ON message.seq = outcome.message
 JOIN actor ON actor.id = message.actor
 WHERE outcome.message > ?5 AND outcome.message <= ?6 AND message.seq > ?5 AND message.seq <= ?6
-  AND outcome.status <> 'dead' AND message.number <= actor.cursor
+  AND outcome.status <> 'dead' AND message.number <= actor.cursor AND finished < ?7
   AND NOT EXISTS (SELECT 1 FROM message AS causing LEFT JOIN outcome AS ending ON ending.message = causing.seq
-      WHERE causing.seq = message.cause AND ending.message IS NULL)
+      WHERE causing.seq = message.cause AND coalesce(ending.status, 'dead') = 'dead')
   AND CASE chosen WHEN 1 THEN finished < ?1
       ELSE finished < ?2 OR outcome.message <= ?3 END
 ORDER BY outcome.message LIMIT ?4
@@ -200,18 +200,19 @@ def purge(connection: Connection, write: Purge) -> Purged:
 
     Later messages end later, more or less: where none of those that are looked at is old, none of the rest is searched.
     """
+    gone = min(write.history, write.recent)
     sql = "DELETE FROM node WHERE status <> 'live' AND undertaker IS NULL AND coalesce(ended, started) < ?"
-    connection.execute(sql, write.history)
-    connection.execute("DELETE FROM query WHERE deadline < ?", write.history)
+    connection.execute(sql, gone)
+    connection.execute("DELETE FROM query WHERE deadline < ?", gone)
     ((count, last, oldest, newest),) = connection.fetch(_WINDOW, write.after, write.looks)
     if count == 0:
         return Purged(0, None)
     beyond = newest - write.keep
-    old = connection.fetch(_PURGEABLE, write.ids, write.history, beyond, write.limit, write.after, last)
+    old = connection.fetch(_PURGEABLE, write.ids, write.history, beyond, write.limit, write.after, last, write.recent)
     removed = remove(connection, [seq for (seq,) in old])
     if len(old) == write.limit:
         return Purged(removed, write.after)
-    ends = count < write.looks or (oldest >= write.history and last > beyond)
+    ends = count < write.looks or oldest >= write.recent or (oldest >= write.history and last > beyond)
     return Purged(removed, None if ends else last)
 
 

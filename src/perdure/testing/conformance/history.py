@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import to_builtins
 
-from perdure.storage.history_writes import Purge, Purged
+from perdure.storage.history_writes import Forget, Purge, Purged, Resend
 from perdure.storage.records import Completion, Found, OpenAsk, Outcome, Record, TurnRecord
 from perdure.storage.writes import Append, Appended, Existing, Send, Watch
 from perdure.testing.conformance.nodes import (
@@ -61,6 +61,32 @@ async def test_purge_leaves_what_a_turn_sent_until_it_ends(node: Node) -> None:
     assert await purge(node) == 2
 
 
+async def test_purge_leaves_what_a_dead_letter_sent(node: Node) -> None:
+    """A letter that is tried again after a year may ask again under the same id: handled once all the same."""
+    outer = await node.append("a")
+    (inner,) = (await node.commit(asks(outer, message("b", cause=outer.mail.seq)))).appended
+    await node.finish(inner)
+    await node.finish(outer, Outcome("dead", error='{"text":"no"}'))
+    assert await purge(node) == 0
+    letter = want(Appended, await node.settle(Resend(outer.mail.id)))
+    await node.commit(segment(letter, erased=["ask#1"]))
+    again = await node.commit(asks(letter, message("b", id=inner.mail.id, cause=outer.mail.seq)))
+    assert (list(again.appended), [one.outcome for one in again.completions]) == ([], [DONE])
+    await node.finish(letter)
+    assert await purge(node) == 2
+
+
+async def test_purge_takes_what_a_forgotten_letter_sent(node: Node) -> None:
+    """Once a dead letter is removed by hand, nothing is kept for its sake."""
+    outer = await node.append("a")
+    (inner,) = (await node.commit(asks(outer, message("b", cause=outer.mail.seq)))).appended
+    await node.finish(inner)
+    await node.finish(outer, Outcome("dead", error='{"text":"no"}'))
+    assert await node.settle(Forget((outer.mail.id,))) == 1
+    assert await purge(node) == 1
+    assert await node.store.find(inner.mail.id) is None
+
+
 async def test_purge_of_the_newest(node: Node) -> None:
     """A place in a mailbox is given once, although nothing is left of whoever had the last one."""
     mails = [await node.append() for _ in range(3)]
@@ -108,6 +134,17 @@ async def test_purge_goes_by_number(node: Node) -> None:
         await node.finish(of)
     assert await purge(node, history=0, ids=0, keep=2) == 3
     assert [await node.store.find(of.mail.id) is not None for of in mails] == [False, False, False, True, True]
+
+
+async def test_purge_leaves_what_is_recent(node: Node) -> None:
+    """Whoever lost the answer to a commit, or waits elsewhere, finds what came of it, however little is kept."""
+    mails = [await node.append(id=f"m{n}" if n > 2 else f"made-{n}", chosen=n > 2) for n in range(6)]
+    await node.write(*(ended(of, finished=SENT + 10 * n) for n, of in enumerate(mails)))
+    for keep, left in ((ALL, [4, 5]), (0, [4, 5])):
+        await node.settle(Purge(LATER, LATER, keep, recent=SENT + 35))
+        assert [n for n, of in enumerate(mails) if await node.store.find(of.mail.id)] == left
+    looked = want(Purged, await node.settle(Purge(LATER, LATER, 0, after=0, looks=1, recent=SENT + 35)))
+    assert looked == Purged(0, None)
 
 
 async def test_purge_is_limited(node: Node) -> None:

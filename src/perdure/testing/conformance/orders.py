@@ -51,6 +51,30 @@ async def test_an_order_of_a_node_that_died_is_anybodys(shared: Place) -> None:
         assert [one.actor for one in await other.store.restarting()] == [actor]
 
 
+async def test_a_temporary_child_that_is_asked_for_again(node: Node) -> None:
+    """One that ended by itself under a key of its own is not begun again; one that was stopped, or has any key, is."""
+    supervisor = (await node.append("supervisor")).place.actor
+    spec = ChildSpec("temporary", 5.0, significant=False)
+
+    async def begin(key: str, *, once: bool) -> Placed | None:
+        child = Spawn(Address("Clerk", key), 1, "json", "{}", SENT)
+        return want(Adopted, await node.settle(Adopt(supervisor, child, spec, 7, once))).place
+
+    for key, once, by_itself in (("a", True, True), ("b", True, False), ("c", False, True)):
+        place = want(Placed, await begin(key, once=once))
+        last = await node.append(key, kind="Clerk")
+        if by_itself:
+            await node.finish(last, stop=True)
+        else:
+            await node.settle(Order(SENT, discard=[place.actor], reason="shutdown"))
+        assert await node.store.children(supervisor) == []
+        again = await begin(key, once=once)
+        assert (again is None) is (once and by_itself)
+        assert len(await node.store.children(supervisor)) == (0 if again is None else 1)
+        if again is not None:
+            await node.settle(Order(SENT, discard=[again.actor], reason="shutdown"))
+
+
 async def child_of(node: Node, supervisor: int, key: str) -> int:
     """A significant child of a kind of its own, that runs on this node."""
     spec = ChildSpec("transient", 5.0, significant=True)
