@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.acceptance.torture.facts import Fact, read_facts
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.02
 
 

@@ -75,11 +75,12 @@ async def test_idle_processes_do_next_to_nothing(tmp_path: Path) -> None:
             await asyncio.sleep(2)  # what opening sets off
             assert system._committer is not None
             before = system._committer.transactions
-            mine = time.process_time()
+            mine, began = time.process_time(), time.monotonic()
             say(process, "5")
             used = float(await heard(process))
             print(f"processor time in 5 s idle: {used * 1e3:.0f} ms, here {(time.process_time() - mine) * 1e3:.0f} ms")
-            assert system._committer.transactions - before <= 5 / Limits().heartbeat + 1
+            passed = time.monotonic() - began  # five seconds, and what a busy machine adds
+            assert system._committer.transactions - before <= passed / Limits().heartbeat + 1
 
 
 async def test_what_a_killed_process_had_is_taken_up_at_once(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ async def test_a_child_that_lives_in_another_process_is_deleted(tmp_path: Path) 
         assert events == ["-a"]
         assert await states(first, root) == {}
         with pytest.raises(DeadLetterError, match="ActorStopped"):
-            await receipt.result(timeout=10)
+            await receipt.result(timeout=20)
 
 
 async def test_a_group_restart_across_processes(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ async def test_who_was_taken_for_dead_starts_no_child(tmp_path: Path) -> None:
         await until(lambda: "adopting" in events)
         (peer,) = await second._store.peers()  # noqa: SLF001  # no public way to bury a node that lives
         await second._store.write([Bury(peer.id, 5, 1.0)])  # noqa: SLF001  # see above
-        await second.receipt(hired.id).result(timeout=10)
+        await second.receipt(hired.id).result(timeout=20)
         await second.get(Worker, "w").leave()
         assert await states(second, Hirer, "h") == {}
         gate.set()
