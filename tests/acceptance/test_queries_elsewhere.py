@@ -216,7 +216,7 @@ async def test_queries_travel_sealed(tmp_path: Path, seal: Seal) -> None:
         assert await till.value() == 1
         with pytest.raises(QueryError, match="ValueError: secret"):
             await till.refuse("secret")
-        asked = asyncio.create_task(till.where(slowly=0.5))
+        asked = asyncio.create_task(till.where(slowly=60))
         await until(lambda: len(rows(database, "SELECT 1 FROM query WHERE name = 'where' AND answered = 0")) == 1)
         ((args,),) = rows(database, "SELECT args FROM query WHERE name = 'where'")
         assert ("slowly" in args) == isinstance(seal, Signed)

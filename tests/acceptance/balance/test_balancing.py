@@ -270,8 +270,9 @@ async def test_whoever_asks_is_answered_meanwhile(target: str) -> None:
 async def test_an_actor_stops_here_before_it_starts_there(target: str) -> None:
     """What it opened outside is closed first: nobody sees it in two places."""
     async with systems(target, 2) as (a, b):
-        await fill(a, [f"k{number}" for number in range(6)])
-        gates["stopping"] = asyncio.Event()
+        with given_nothing():
+            await fill(a, [f"k{number}" for number in range(6)])
+            gates["stopping"] = asyncio.Event()
         await until(lambda: any(event.startswith("-") for event in events), PATIENCE)
         assert await host_of(a).store.loads() == {host_of(a).node: 6}
         gates.pop("stopping").set()
@@ -340,6 +341,7 @@ async def test_what_is_not_taken_is_withdrawn(target: str, monkeypatch: pytest.M
             """Take nothing."""
 
         monkeypatch.setattr(balancer_of(b), "take", nothing)
+        monkeypatch.setattr("perdure.supervision.balancer._SHUN_SECONDS", math.inf)  # twenty beats may take long
         await fill(a, [f"a{number}" for number in range(10)])
         await until(lambda: balancer_of(a).given > 0, PATIENCE)
 
