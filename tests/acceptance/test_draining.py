@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from perdure import ActorSystem, Receipt
+from tests.acceptance.children import stand_still
 from tests.acceptance.deploying.app import HELD, Member, Worker, gate_of
 from tests.acceptance.deploying.nodes import PATIENCE_SECONDS, RunningNode, client, facts, node
 from tests.unit.crashing import connection_of
@@ -54,7 +55,7 @@ async def twenty(system: ActorSystem) -> list[Receipt[str]]:
 async def test_sigterm_hands_everything_over(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Twenty turns in steps, waits and between messages: the other process ends them all, and repeats no step."""
     async with client(tmp_path) as system, node(tmp_path) as second:
-        second.signal(signal.SIGSTOP)  # so that the other has everything
+        stand_still(second.process.pid, tmp_path / "app.db")  # so that the other has everything
         async with node(tmp_path) as first:
             receipts = await twenty(system)
             await came(tmp_path, "begin", 14)
@@ -160,7 +161,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_left_behind(tmp_path:
 async def test_a_kill_in_the_middle_of_a_drain(tmp_path: Path) -> None:
     """Whoever has no time for a drain loses no more than at any kill: what was released is safe, the rest is found."""
     async with client(tmp_path) as system, node(tmp_path) as second:
-        second.signal(signal.SIGSTOP)
+        stand_still(second.process.pid, tmp_path / "app.db")
         async with node(tmp_path) as first:
             receipts = [await system.get(Worker, f"s{n}").steps.tell(f"s{n}", 2, HELD) for n in range(8)]
             await came(tmp_path, "begin", 8)

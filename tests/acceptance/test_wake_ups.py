@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from perdure import ActorSystem, Limits
+from tests.acceptance.children import stand_still
 from tests.acceptance.waking import Echo, heard, other, say
 from tests.unit.observing import files_in, until
 
@@ -110,7 +111,7 @@ async def test_a_caller_outlives_whoever_was_to_answer(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db") as system:
         with other("serve", tmp_path / "a.db", "a") as first:
             assert await heard(first) == "up"
-            os.kill(first.pid, signal.SIGSTOP)
+            stand_still(first.pid, tmp_path / "a.db")
             receipt = await system.get(Echo, "a").hear.tell(time.time())
             waiting = asyncio.create_task(receipt.result(timeout=30))
             with other("serve", tmp_path / "a.db", "b") as second:

@@ -28,6 +28,7 @@ from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Adopt, Bury, Declare, Settled, Write
 from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
 from tests.supervision.seeing import crash, is_in, states
+from tests.unit.crashing import connection_of, host_of
 from tests.unit.observing import until
 
 
@@ -96,13 +97,19 @@ async def moved(second: ActorSystem, key: str, *, crashing: bool = True) -> Wand
     """A child that has left memory and lives in the second process, where it is busy."""
     gates[f"hold {key}"] = asyncio.Event()
     await until(lambda: f"-{key}" in events)
-    await asyncio.sleep(0.1)
+    await until(lambda: _owner(second, key) is None)
     child = second.get(Wanderer, key)
     events.clear()
     await (child.crash_when_told if crashing else child.hold).tell()
     await until(lambda: f"holding {key}" in events)
+    assert _owner(second, key) == host_of(second).node
     events.clear()
     return child
+
+
+def _owner(system: ActorSystem, key: str) -> str | None:
+    ((owner,),) = connection_of(system).execute("SELECT owner FROM actor WHERE key = ?", [key]).fetchall()
+    return owner
 
 
 async def test_a_child_that_lives_in_another_process_is_terminated(tmp_path: Path) -> None:
