@@ -132,9 +132,10 @@ async def test_a_node_that_gives_no_sign_of_life_is_buried(tmp_path: Path) -> No
 async def test_nodes_that_beat_leave_each_other_alone(tmp_path: Path) -> None:
     """For several leases, under load."""
     path = tmp_path / "a.db"
-    async with ActorSystem(path, limits=QUICK) as one, ActorSystem(path, limits=QUICK) as two:
+    limits = Limits(lease=2, heartbeat=0.1)
+    async with ActorSystem(path, limits=limits) as one, ActorSystem(path, limits=limits) as two:
         nodes = {host_of(one).node, host_of(two).node}
-        for number in range(30):
+        for number in range(60):
             await asyncio.gather(*(system.get(Clerk, key).add(str(number)) for system in (one, two) for key in "abc"))
             await asyncio.sleep(0.08)
         assert {host_of(one).node, host_of(two).node} == nodes
