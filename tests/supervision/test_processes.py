@@ -159,7 +159,9 @@ async def test_a_failure_in_another_process_restarts_the_group(tmp_path: Path) -
         await moved(second, "a")
         gates["hold a"].set()
         await until(lambda: "+b" in events)
-        assert [event for event in events if event != "holding a"] == ["-a", "-b", "+a", "+b"]
+        found = [event for event in events if event != "holding a"]
+        assert found[:3] == ["-a", "-b", "+a"]  # and where the other takes long, it has left memory again since
+        assert found.count("+a") == found.count("+b") == found.count("-b") == 1
 
 
 async def test_escalation_in_another_process_ends_the_one_that_runs_the_root(tmp_path: Path) -> None:
