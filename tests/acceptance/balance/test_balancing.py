@@ -47,7 +47,7 @@ async def gate(name: str) -> str:
     return name
 
 
-class Clerk(Actor, kind="balance.clerk"):
+class Clerk(Actor, kind="balance.clerk", passivate_after=3600):  # nobody leaves but to another node
     seen: list[int] = []
 
     async def started(self) -> None:
