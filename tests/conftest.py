@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from tests.hanging import watched
+from tests.slow import slow_down
 
 pytest_plugins = [
     "perdure.testing.plugin",  # a real PostgreSQL server
@@ -22,6 +23,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("perdure", deadline=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("perdure"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "perdure")
+
+
+# Where it is asked for, every run is one on a busy machine.
+if SLOW_SECONDS := float(os.environ.get("PERDURE_TEST_SLOW", "0")):
+    slow_down(SLOW_SECONDS)
 
 
 @pytest.fixture(scope="session")

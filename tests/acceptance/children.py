@@ -9,11 +9,27 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from perdure.storage.writer_lock import FileLock
 from tests.acceptance.torture.facts import Fact, read_facts
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.02
+
+
+def stand_still(pid: int, database: Path) -> None:
+    """Stop a process (SIGSTOP) where it holds nobody up: within a transaction, nobody else could write."""
+    lock = FileLock(database.with_name(f"{database.name}-lock"))
+    for _ in range(100):
+        os.kill(pid, signal.SIGSTOP)
+        if lock.try_acquire():
+            time.sleep(_POLL_SECONDS)  # a thread of it that still ran stands in front of the lock by now
+            break
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(_POLL_SECONDS)
+    else:
+        raise AssertionError("it is always within a transaction")
+    lock.close()
 
 
 class Child:

@@ -21,7 +21,9 @@ def _run(command: list[str], folder: Path) -> str:
     environment = {**os.environ, "PERDURE_DB": "shop.db", "PERDURE_KEYS": base64.b64encode(b"k" * 32).decode()}
     if command[1:2] == ["run"]:
         return _run_until_stopped(command, folder)
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=180, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

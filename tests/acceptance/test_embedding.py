@@ -88,7 +88,7 @@ async def no_thread_but(before: set[threading.Thread]) -> bool:
 
     A cancelled leaving goes on in the background, so the loop must be let run meanwhile.
     """
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 30
     while set(threading.enumerate()) - before:
         if time.monotonic() > deadline:
             return False
@@ -184,7 +184,7 @@ async def _live(path: Path, life: int, how: str, acknowledged: list[str]) -> Non
         finally:
             for task in tasks[: life % 2 * 4]:
                 task.cancel()
-    _, pending = await asyncio.wait(tasks, timeout=10)
+    _, pending = await asyncio.wait(tasks, timeout=30)
     assert not pending, "a caller hangs although its system is closed"
 
 
@@ -199,7 +199,7 @@ async def test_closing_in_the_midst_of_everything_loses_nothing(tmp_path: Path, 
             await asyncio.sleep(life * 0.01 + 0.02)
             task.cancel()
         with suppress(ConnectionError, asyncio.CancelledError):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await task
     assert await no_thread_but(before)
     seen: list[str] = []
@@ -207,7 +207,7 @@ async def test_closing_in_the_midst_of_everything_loses_nothing(tmp_path: Path, 
         for name in acknowledged:
             await system.receipt(name).result(timeout=20)
         told = system.get(Counter, "told")
-        for _ in range(100):  # what was accepted and not acknowledged is still coming in
+        for _ in range(600):  # what was accepted and not acknowledged is still coming in
             seen = [name for each in range(5) for name in await system.get(Counter, f"c{each}").names()]
             assert len(seen) == len(set(seen))
             if sorted(await told.names()) == sorted(seen):
@@ -242,7 +242,7 @@ async def test_a_closed_system_says_so(tmp_path: Path) -> None:
         lambda: counter.add(1), lambda: counter.add.tell(1), counter.value, receipt.result,
     ]  # fmt: skip
     for call in calls:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             with pytest.raises(SystemClosedError):
                 await call()
 
@@ -322,4 +322,4 @@ asyncio.run(main())
 def test_a_first_step_imports_nothing(tmp_path: Path) -> None:
     """No turn holds the event loop up for what could have been imported before."""
     command = [sys.executable, "-c", FIRST_STEP, str(tmp_path / "a.db")]
-    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout == "[]\n"
+    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stdout == "[]\n"

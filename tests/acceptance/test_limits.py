@@ -17,7 +17,7 @@ import pytest
 from tests.acceptance.limited import SLOTS, most
 
 ROOT = Path(__file__).parents[2]
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 120.0
 _LEASE_SECONDS = 5.0
 
 

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_SECONDS = 5.0
+_SECONDS = 180.0
+"""What it sleeps for is an hour: a program that is held does not end in this time, on whatever machine."""
 
 _HEAD = """
 import asyncio, os, signal, sys, threading, time
@@ -62,8 +62,11 @@ _ENDS = {
         async def main():
             async with ActorSystem(sys.argv[1], limits=Limits(grace=1)) as system:
                 tasks = await busy(system)
-            await asyncio.wait(tasks, timeout=3)
-            await asyncio.sleep(0.3)
+            await asyncio.wait(tasks, timeout=30)
+            for _ in range(300):
+                if threading.active_count() == 1:
+                    break
+                await asyncio.sleep(0.1)
             print([thread.name for thread in threading.enumerate()][1:], all(task.done() for task in tasks))
         """,
     "leaves a step in its thread": """
@@ -104,18 +107,16 @@ _ENDS = {
 }
 
 
-def run(program: str, *args: str) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Run a program; what it said, and how long it took."""
-    begun = time.monotonic()
-    done = subprocess.run(
+def run(program: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that ends in time; what it said."""
+    return subprocess.run(
         [sys.executable, "-c", program, *args],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=_SECONDS,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
-    return done, time.monotonic() - begun
 
 
 @pytest.mark.parametrize("way", _ENDS)
@@ -123,10 +124,9 @@ def test_the_process_ends(tmp_path: Path, way: str) -> None:
     """No thread of perdure holds a program that has ended."""
     program = f"{_HEAD}\n{textwrap.dedent(_ENDS[way])}\nasyncio.run(main())\n"
     for _ in range(2):  # the second finds what the first left
-        done, seconds = run(program, str(tmp_path / "app.db"))
+        done = run(program, str(tmp_path / "app.db"))
         expected = {-signal.SIGINT, 1, 130} if way == "is interrupted" else {0}
         assert done.returncode in expected, done.stderr
-        assert seconds < _SECONDS, done.stderr
         if way == "leaves":
             assert done.stdout.strip() == "[] True", done.stderr
         assert "never retrieved" not in done.stderr
@@ -175,7 +175,7 @@ def test_under_pytest_asyncio(tmp_path: Path) -> None:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},

@@ -22,6 +22,7 @@ from perdure import Actor, ActorSystem, Encrypted, Limits, QueryError, QueryTime
 from perdure.errors import MessageTooLarge
 from perdure.storage.seal import Seal
 from tests.acceptance.asking import Till, worker
+from tests.acceptance.children import stand_still
 from tests.acceptance.test_wake_ups import spread
 from tests.unit.observing import until
 
@@ -139,7 +140,7 @@ async def test_a_query_that_nobody_answers_ends(tmp_path: Path) -> None:
     async with ActorSystem.client(tmp_path / "a.db", limits=limits) as client:
         till = client.get(Till, "t")
         async with worker(tmp_path / "a.db", "t") as process:
-            os.kill(process.pid, signal.SIGSTOP)
+            stand_still(process.pid, tmp_path / "a.db")
             with pytest.raises(QueryTimeout, match=r"asking\.till/t is in process .*, which is there"):
                 await till.value()
             process.kill()
@@ -147,10 +148,10 @@ async def test_a_query_that_nobody_answers_ends(tmp_path: Path) -> None:
             with pytest.raises(QueryTimeout, match=r"No process runs kind 'asking\.till'"):
                 await till.value()
         asked = asyncio.create_task(client.get(Till, "t").value())
-        async with worker(tmp_path / "a.db"):
+        async with worker(tmp_path / "a.db"), ActorSystem.client(tmp_path / "a.db") as patient:
             with pytest.raises((QueryTimeout, AssertionError)):
                 assert await asked != 0  # answered, or just too late
-            assert await till.value() == 0
+            assert await patient.get(Till, "t").value() == 0
     assert rows(tmp_path / "a.db", "SELECT count(*) FROM query") == [(0,)]
 
 
@@ -216,7 +217,7 @@ async def test_queries_travel_sealed(tmp_path: Path, seal: Seal) -> None:
         assert await till.value() == 1
         with pytest.raises(QueryError, match="ValueError: secret"):
             await till.refuse("secret")
-        asked = asyncio.create_task(till.where(slowly=0.5))
+        asked = asyncio.create_task(till.where(slowly=60))
         await until(lambda: len(rows(database, "SELECT 1 FROM query WHERE name = 'where' AND answered = 0")) == 1)
         ((args,),) = rows(database, "SELECT args FROM query WHERE name = 'where'")
         assert ("slowly" in args) == isinstance(seal, Signed)

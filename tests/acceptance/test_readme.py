@@ -28,7 +28,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     output = ""
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == 0, done.stderr
         output = done.stdout
@@ -50,7 +50,7 @@ def test_the_commands_run(ran: tuple[Path, str], command: str) -> None:
         env={**os.environ, "PERDURE_DB": "agents.db"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from perdure import ActorSystem, Limits
+from tests.acceptance.children import stand_still
 from tests.acceptance.waking import Echo, heard, other, say
 from tests.unit.observing import files_in, until
 
@@ -75,11 +76,12 @@ async def test_idle_processes_do_next_to_nothing(tmp_path: Path) -> None:
             await asyncio.sleep(2)  # what opening sets off
             assert system._committer is not None
             before = system._committer.transactions
-            mine = time.process_time()
+            mine, began = time.process_time(), time.monotonic()
             say(process, "5")
             used = float(await heard(process))
             print(f"processor time in 5 s idle: {used * 1e3:.0f} ms, here {(time.process_time() - mine) * 1e3:.0f} ms")
-            assert system._committer.transactions - before <= 5 / Limits().heartbeat + 1
+            passed = time.monotonic() - began  # five seconds, and what a busy machine adds
+            assert system._committer.transactions - before <= passed / Limits().heartbeat + 1
 
 
 async def test_what_a_killed_process_had_is_taken_up_at_once(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ async def test_a_caller_outlives_whoever_was_to_answer(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db") as system:
         with other("serve", tmp_path / "a.db", "a") as first:
             assert await heard(first) == "up"
-            os.kill(first.pid, signal.SIGSTOP)
+            stand_still(first.pid, tmp_path / "a.db")
             receipt = await system.get(Echo, "a").hear.tell(time.time())
             waiting = asyncio.create_task(receipt.result(timeout=30))
             with other("serve", tmp_path / "a.db", "b") as second:

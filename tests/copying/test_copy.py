@@ -163,7 +163,7 @@ async def test_sealed_values_open_at_the_new_place(to: Kind, new_target: NewTarg
         await system.get(Worker, "w").note.options(id="first")("one")
     copy(old, new)
     async with ActorSystem(new, seal=seal) as system:
-        assert await system.receipt("first", Worker.note).result(timeout=10) == ["one"]
+        assert await system.receipt("first", Worker.note).result(timeout=20) == ["one"]
         assert await system.get(Worker, "w").note("two") == ["one", "two"]
 
 
@@ -210,8 +210,9 @@ async def test_a_postgres_node_that_died_is_waited_for(new_target: NewTarget, mo
     enter = "INSERT INTO node (id, pid, host, python, version, started) VALUES ('ghost', 7, 'afar', '3', '0', 0)"
     query(old, enter)
     copying = asyncio.create_task(asyncio.to_thread(copy, old, new))
-    await asyncio.sleep(0.7)
-    query(old, "UPDATE node SET beats = beats + 1 WHERE id = 'ghost'")
+    while not copying.done():
+        query(old, "UPDATE node SET beats = beats + 1 WHERE id = 'ghost'")
+        await asyncio.sleep(0.1)
     with pytest.raises(InUseError, match="pid 7 on afar"):
         await copying
     assert copy(old, new).equal

@@ -151,7 +151,7 @@ async def _fail(system: ActorSystem, id_: str) -> None:
     """Have a child of the crew fail and be restarted, and a dead letter be there."""
     receipt = await system.get(Worker, "crew-1").break_down.options(id=id_).tell()
     try:
-        await receipt.result(timeout=10)
+        await receipt.result(timeout=20)
     except DeadLetterError:
         return
     raise AssertionError("it should be a dead letter")

@@ -128,7 +128,7 @@ async def test_terminate_child(tmp_path: Path) -> None:
             await worker.add(3)
         await supervisor.restart_child(worker)
         assert events[-1] == "+a"
-        assert await receipt.result(timeout=10) == 3
+        assert await receipt.result(timeout=20) == 3
 
 
 async def test_terminate_child_again_is_quiet(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ async def test_a_restart_whose_time_came_meanwhile(tmp_path: Path, ending: Openi
         receipt = await system.get(Worker, "a").add.tell(1)
     clock.move(101)
     async with ActorSystem(tmp_path / "a.db", clock=clock) as system:
-        assert await system.receipt(receipt.id, Worker.add).result(timeout=10) == 1
+        assert await system.receipt(receipt.id, Worker.add).result(timeout=20) == 1
         await until(lambda: is_in(system, branch, "branch", "a", "running"))
 
 
@@ -166,7 +166,7 @@ async def test_failed_stays_failed(tmp_path: Path, ending: Opening) -> None:
             await system.get(Worker, "a").add(1)
         assert await system.receipt("m").status() == "pending"
         with pytest.raises(ActorFailed):
-            await system.receipt("m").result(timeout=5)
+            await system.receipt("m").result(timeout=20)
 
 
 @both_ends
@@ -188,7 +188,7 @@ async def test_what_ended_stays_ended(tmp_path: Path, ending: Opening) -> None:
         with pytest.raises(ActorStopped):
             await system.get(Worker, "a").add(1)
         await system.get(root, "root").restart_child(system.get(Worker, "c"))
-        assert await system.receipt(receipt.id, Worker.add).result(timeout=10) == 1
+        assert await system.receipt(receipt.id, Worker.add).result(timeout=20) == 1
 
 
 async def test_a_supervisor_that_gave_up_stays_ended(tmp_path: Path) -> None:
@@ -291,8 +291,8 @@ async def test_mail_of_a_whole_tree_waits(tmp_path: Path) -> None:
         await system.get(Worker, "b").add.options(id="after").tell(1)
     gates["hold b"].set()
     async with ActorSystem(tmp_path / "a.db", root=root) as system:
-        assert await system.receipt("held", Worker.hold).result(timeout=10) == "b"
-        assert await system.receipt("after", Worker.add).result(timeout=10) == 1
+        assert await system.receipt("held", Worker.hold).result(timeout=20) == "b"
+        assert await system.receipt("after", Worker.add).result(timeout=20) == 1
 
 
 async def test_another_process_takes_the_tree_over(tmp_path: Path) -> None:

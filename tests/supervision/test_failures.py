@@ -159,7 +159,7 @@ async def test_stop_keeps_the_mail(tmp_path: Path) -> None:
         await until(lambda: is_in(system, root, "root", "a", "stopped"))
         assert await second.status() == "pending"
         await system.get(root, "root").restart_child(actor)
-        assert (await first.result(timeout=10), await second.result(timeout=10)) == (1, 2)
+        assert (await first.result(timeout=20), await second.result(timeout=20)) == (1, 2)
 
 
 async def test_stop_ends_a_temporary_child(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ async def test_asks_of_a_failed_actor_raise_and_tells_wait(tmp_path: Path) -> No
         receipt = await worker.add.tell(1)
         assert await receipt.status() == "pending"
         with pytest.raises(ActorFailed):
-            await receipt.result(timeout=10)
+            await receipt.result(timeout=20)
 
 
 class Caller(Noting, kind="failures.caller", retry=Retry(2, backoff=AT_ONCE)):
@@ -264,10 +264,10 @@ async def test_an_ask_that_is_made_again_of_an_actor_that_does_not_run(tmp_path:
         call = await system.get(Caller, "c").ask.tell("a")
         await until(lambda: _mail(tmp_path / "a.db", "a") == 3)
         gates["hold a"].set()
-        assert await held.result(timeout=10) == "a"
+        assert await held.result(timeout=20) == "a"
         for ended in (crashing, call):
             with pytest.raises(DeadLetterError):
-                await ended.result(timeout=10)
+                await ended.result(timeout=20)
         assert events.count("asks") == 2
 
 
@@ -279,7 +279,7 @@ async def test_a_failed_child_is_mended_by_its_supervisor(tmp_path: Path) -> Non
         await crash(worker)
         receipts = [await worker.add.tell(1) for _ in range(3)]
         await system.get(root, "root").restart_child(worker)
-        assert [await receipt.result(timeout=10) for receipt in receipts] == [1, 2, 3]
+        assert [await receipt.result(timeout=20) for receipt in receipts] == [1, 2, 3]
 
 
 async def test_starts_that_fail_spend_no_attempt(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ async def test_starts_that_fail_spend_no_attempt(tmp_path: Path) -> None:
     broken["a"] = 3
     async with ActorSystem(tmp_path / "a.db", limits=Limits(restarts=3)) as system:
         receipt = await system.get(Worker, "a").add.tell(1)
-        assert await receipt.result(timeout=10) == 1
+        assert await receipt.result(timeout=20) == 1
         assert events.count("!a") == 3
 
 

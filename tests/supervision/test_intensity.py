@@ -143,7 +143,7 @@ async def test_the_mail_below_a_supervisor_that_gave_up(tmp_path: Path) -> None:
         with pytest.raises(ActorStopped):
             await system.get(Worker, "b").add(1)
         await system.get(root, "root").restart_child(system.get(inner, "inner"))
-        assert await receipt.result(timeout=10) == 4
+        assert await receipt.result(timeout=20) == 4
 
 
 # past the root --------------------------------------------------------------------------------------------------------

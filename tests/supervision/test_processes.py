@@ -28,6 +28,7 @@ from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Adopt, Bury, Declare, Settled, Write
 from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
 from tests.supervision.seeing import crash, is_in, states
+from tests.unit.crashing import connection_of, host_of
 from tests.unit.observing import until
 
 
@@ -96,13 +97,19 @@ async def moved(second: ActorSystem, key: str, *, crashing: bool = True) -> Wand
     """A child that has left memory and lives in the second process, where it is busy."""
     gates[f"hold {key}"] = asyncio.Event()
     await until(lambda: f"-{key}" in events)
-    await asyncio.sleep(0.1)
+    await until(lambda: _owner(second, key) is None)
     child = second.get(Wanderer, key)
     events.clear()
     await (child.crash_when_told if crashing else child.hold).tell()
     await until(lambda: f"holding {key}" in events)
+    assert _owner(second, key) == host_of(second).node
     events.clear()
     return child
+
+
+def _owner(system: ActorSystem, key: str) -> str | None:
+    ((owner,),) = connection_of(system).execute("SELECT owner FROM actor WHERE key = ?", [key]).fetchall()
+    return owner
 
 
 async def test_a_child_that_lives_in_another_process_is_terminated(tmp_path: Path) -> None:
@@ -129,7 +136,7 @@ async def test_a_child_that_lives_in_another_process_is_deleted(tmp_path: Path) 
         assert events == ["-a"]
         assert await states(first, root) == {}
         with pytest.raises(DeadLetterError, match="ActorStopped"):
-            await receipt.result(timeout=10)
+            await receipt.result(timeout=20)
 
 
 async def test_a_group_restart_across_processes(tmp_path: Path) -> None:
@@ -152,7 +159,9 @@ async def test_a_failure_in_another_process_restarts_the_group(tmp_path: Path) -
         await moved(second, "a")
         gates["hold a"].set()
         await until(lambda: "+b" in events)
-        assert [event for event in events if event != "holding a"] == ["-a", "-b", "+a", "+b"]
+        found = [event for event in events if event != "holding a"]
+        assert found[:3] == ["-a", "-b", "+a"]  # and where the other takes long, it has left memory again since
+        assert found.count("+a") == found.count("+b") == found.count("-b") == 1
 
 
 async def test_escalation_in_another_process_ends_the_one_that_runs_the_root(tmp_path: Path) -> None:
@@ -201,7 +210,7 @@ async def test_who_was_taken_for_dead_starts_no_child(tmp_path: Path) -> None:
         await until(lambda: "adopting" in events)
         (peer,) = await second._store.peers()  # noqa: SLF001  # no public way to bury a node that lives
         await second._store.write([Bury(peer.id, 5, 1.0)])  # noqa: SLF001  # see above
-        await second.receipt(hired.id).result(timeout=10)
+        await second.receipt(hired.id).result(timeout=20)
         await second.get(Worker, "w").leave()
         assert await states(second, Hirer, "h") == {}
         gate.set()

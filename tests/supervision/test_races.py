@@ -96,14 +96,14 @@ async def test_a_permanent_child_that_stops_itself_in_a_group_restart(tmp_path: 
     """A permanent child that stops itself while its group restarts runs again, and keeps its mail."""
     root = crew(Child(Slow, "a"), *workers("b"), strategy=OneForAll(backoff=AT_ONCE))
     gates["step a"] = asyncio.Event()
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db", root=root) as system:
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db", root=root) as system:
         await system.get(Slow, "a").leave_after_errand.tell()
         kept = await system.get(Slow, "a").add.tell(1)
         await until(lambda: "begun a" in events)
         await crash(system.get(Worker, "b"))
         await until(lambda: "-b" in events)
         gates["step a"].set()
-        assert await kept.result(timeout=5) == 1
+        assert await kept.result(timeout=20) == 1
         await until(lambda: is_in(system, root, "root", "b", "running"))
         assert await states(system, root) == {"a": "running", "b": "running"}
         assert await system.get(Slow, "a").add(1) == 2
@@ -112,12 +112,12 @@ async def test_a_permanent_child_that_stops_itself_in_a_group_restart(tmp_path: 
 async def test_a_permanent_child_that_stops_itself_once_too_often(tmp_path: Path) -> None:
     """A permanent child whose own end exceeds the intensity keeps its mail: it runs again with its supervisor."""
     low = crew(*workers("a"), strategy=OneForOne(max_restarts=0, backoff=AT_ONCE))
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db", root=crew(Child(low, "low"))) as system:
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db", root=crew(Child(low, "low"))) as system:
         worker = system.get(Worker, "a")
         for total in (1, 2):
             await worker.leave.tell()
             kept = await worker.add.tell(1)
-            assert await kept.result(timeout=5) == total
+            assert await kept.result(timeout=20) == total
         assert events.count("+low") == 3
 
 
@@ -127,14 +127,14 @@ async def test_a_permanent_child_that_stops_itself_once_too_often(tmp_path: Path
 async def test_a_start_of_a_child_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
     """A handler that gives up waiting for its new child leaves one that runs and takes messages."""
     gates["start w"] = asyncio.Event()
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db") as system:
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db") as system:
         pool = system.get(Impatient, "pool")
         answer = await pool.impatient.tell("w")
         await until(lambda: "+w" in events)
         deadlines["pool"].reschedule(asyncio.get_running_loop().time())
-        assert await answer.result(timeout=5) == "timed out"
+        assert await answer.result(timeout=20) == "timed out"
         gates["start w"].set()
-        assert await system.get(Slow, "w").add.options(timeout=5)(1) == 1
+        assert await system.get(Slow, "w").add.options(timeout=20)(1) == 1
         await until(lambda: is_in(system, Impatient, "pool", "w", "running"))
 
 
@@ -147,7 +147,7 @@ async def test_a_start_of_the_system_that_is_cancelled(tmp_path: Path) -> None:
         async with ActorSystem(tmp_path / "a.db", root=root):
             pass
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         opening = asyncio.create_task(opened())
         await until(lambda: "+a" in events)
         opening.cancel()
@@ -156,22 +156,22 @@ async def test_a_start_of_the_system_that_is_cancelled(tmp_path: Path) -> None:
         assert "+b" not in events
         gates["start a"].set()
         async with ActorSystem(tmp_path / "a.db", root=root) as system:
-            assert await system.get(Slow, "a").add.options(timeout=5)(1) == 1
-            assert await system.get(Worker, "b").add.options(timeout=5)(1) == 1
+            assert await system.get(Slow, "a").add.options(timeout=20)(1) == 1
+            assert await system.get(Worker, "b").add.options(timeout=20)(1) == 1
 
 
 async def test_a_start_that_its_own_code_cancels(tmp_path: Path) -> None:
     """A `started()` that awaits something cancelled has failed like any other: it is said, and tried again."""
     root = crew(Child(Slow, "a"))
     cancelled["a"] = 1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(StartError, match="cancelled by its own code"):
             async with ActorSystem(tmp_path / "a.db", root=root):
                 pass
         async with ActorSystem(tmp_path / "a.db", root=root) as system:
             cancelled["a"] = 1
             await crash(system.get(Slow, "a"))
-            assert await system.get(Slow, "a").add.options(timeout=5)(1) == 1
+            assert await system.get(Slow, "a").add.options(timeout=20)(1) == 1
             assert cancelled["a"] == 0
 
 
@@ -181,7 +181,7 @@ async def test_a_start_that_its_own_code_cancels(tmp_path: Path) -> None:
 async def test_children_that_cannot_be_encoded(tmp_path: Path) -> None:
     """A state in `children()` that cannot be kept fails that start by name, and nobody else."""
     root = crew(*workers("other"), Child(Unsayable, "s"))
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db", root=root) as system:
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db", root=root) as system:
         supervisor, unsayable = system.get(root, "root"), system.get(Unsayable, "s")
         await supervisor.terminate_child(unsayable)
         wrong.update(s=1, s2=1)
@@ -191,17 +191,17 @@ async def test_children_that_cannot_be_encoded(tmp_path: Path) -> None:
             await supervisor.start_child(Child(Unsayable, "s2"))
         assert await states(system, root) == {"other": "running", "s": "stopped"}
         await supervisor.restart_child(unsayable)
-        assert await system.get(Worker, "a").add.options(timeout=5)(1) == 1
+        assert await system.get(Worker, "a").add.options(timeout=20)(1) == 1
 
 
 async def test_a_restart_with_children_that_cannot_be_encoded(tmp_path: Path) -> None:
     """A restart that such a state fails is judged like any other, so the branch comes back when it can."""
     root = crew(Child(Unsayable, "s"))
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db", root=root) as system:
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db", root=root) as system:
         wrong["s"] = 1
         await crash(system.get(Worker, "a"))
         kept = await system.get(Worker, "a").add.tell(1)
-        assert await kept.result(timeout=5) == 1
+        assert await kept.result(timeout=20) == 1
         assert [one.actor.key for one in failures if "EncodingError" in one.error] == ["s"]
         await until(lambda: is_in(system, root, "root", "s", "running"))
 
@@ -210,14 +210,14 @@ async def test_a_restart_with_children_that_cannot_be_encoded(tmp_path: Path) ->
 async def test_a_supervisor_that_would_be_below_itself(tmp_path: Path, adopting: str) -> None:
     """A tree cannot be bent into a ring, which nobody would stand above: the start is refused, the tree works on."""
     pool = crew(strategy=OneForAll(backoff=AT_ONCE))
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db") as system:
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db") as system:
         top, below = system.get(pool, "top"), system.get(pool, "below")
         await top.start_child(Child(pool, "below"))
         worker = await below.start_child(Child(Worker, "w"))
         with pytest.raises(ChildError, match="supervises this supervisor, or is it"):
             await system.get(pool, adopting).start_child(Child(pool, "top"))
         await crash(worker)
-        assert await worker.add.options(timeout=5)(1) == 1
+        assert await worker.add.options(timeout=20)(1) == 1
         assert (await states(system, pool, "top"), list(await states(system, pool, "below"))) == (
             {"below": "running"},
             ["w"],
@@ -230,7 +230,7 @@ async def test_a_supervisor_that_would_be_below_itself(tmp_path: Path, adopting:
 async def test_restart_child_that_is_still_stopping(tmp_path: Path) -> None:
     """A child that is restarted while it still closes what it had open does run, after that."""
     pool = crew(decides=lambda _: "stop")
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db") as system:
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db") as system:
         supervisor = system.get(pool, "pool")
         worker = await supervisor.start_child(Child(Worker, "w"))
         gates["w"] = asyncio.Event()
@@ -243,14 +243,14 @@ async def test_restart_child_that_is_still_stopping(tmp_path: Path) -> None:
         assert not restarting.done()  # it is still stopping
         gates["w"].set()
         await restarting
-        assert await kept.result(timeout=5) == 1
+        assert await kept.result(timeout=20) == 1
         assert events == ["+pool", "+w", "-w", "+w"]
 
 
 async def test_start_child_whose_former_one_is_still_stopping(tmp_path: Path) -> None:
     """A child that is started anew begins with the state it was given, not with that of one which had ended."""
     pool = crew()
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db") as system:
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db") as system:
         supervisor = system.get(pool, "pool")
         worker = await supervisor.start_child(Child(Worker, "w").options(restart="temporary"))
         assert await worker.add(100) == 100
@@ -263,7 +263,7 @@ async def test_start_child_whose_former_one_is_still_stopping(tmp_path: Path) ->
         await asyncio.wait([starting], timeout=0.1)
         gates["w"].set()
         await starting
-        assert [await receipt.result(timeout=5) for receipt in receipts] == [6, 7, 8]
+        assert [await receipt.result(timeout=20) for receipt in receipts] == [6, 7, 8]
 
 
 async def test_a_step_whose_turn_was_stopped_begins_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,8 +279,8 @@ async def test_a_step_whose_turn_was_stopped_begins_nothing(tmp_path: Path, monk
             self.turn.stop(Drained("its supervisor stops it"))
 
     monkeypatch.setattr(Activation, "_settled", stopping)
-    async with asyncio.timeout(10), ActorSystem(tmp_path / "a.db") as system:
-        assert await system.get(Slow, "a").run_errand.options(timeout=5)() == "a"
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db") as system:
+        assert await system.get(Slow, "a").run_errand.options(timeout=20)() == "a"
         assert stopped == [0]
         assert [event for event in events if event.endswith("n a")] == ["begun a"]
 

@@ -92,8 +92,8 @@ async def test_a_group_keeps_its_state_and_mail(tmp_path: Path) -> None:
         await until(lambda: "-a" in events)
         gates["hold a"].set()
         await crashing
-        assert await holding.result(timeout=10) == "a"
-        assert await waiting.result(timeout=10) == 3
+        assert await holding.result(timeout=20) == "a"
+        assert await waiting.result(timeout=20) == 3
 
 
 async def test_a_failed_message_changes_nothing(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_a_message_is_tried_again_after_a_group_restart(tmp_path: Path) ->
     async with ActorSystem(tmp_path / "a.db", root=root) as system:
         stubborn = system.get(Stubborn, "a")
         first, second = await stubborn.stumble.tell(2), await stubborn.add.tell(1)
-        assert (await first.result(timeout=10), await second.result(timeout=10)) == (1, 2)
+        assert (await first.result(timeout=20), await second.result(timeout=20)) == (1, 2)
         await until(lambda: events.count("+b") == 3)
         assert events.count("+a") == 3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 30) -> None:
     """Let the others work until a condition holds; raises `TimeoutError` if it does not come about."""
     with anyio.fail_after(seconds):
         while True:

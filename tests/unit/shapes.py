@@ -22,18 +22,24 @@ pauses: dict[str, float] = {}
 failures: dict[str, int] = {}
 """How often a step still fails."""
 
+deadlines: dict[str, asyncio.Timeout] = {}
+"""What passes as soon as a step has begun that takes long."""
+
 
 def forget() -> None:
     """Empty the world outside."""
     ran.clear()
     pauses.clear()
     failures.clear()
+    deadlines.clear()
 
 
 @step(retry=Retry(3, backoff=Backoff(0.01)))
 async def effect(name: str) -> str:
     """A step that is seen outside."""
     ran.append(step_id())
+    if name in deadlines and name in pauses:
+        deadlines[name].reschedule(asyncio.get_running_loop().time())
     await asyncio.sleep(pauses.get(name, 0))
     if failures.get(name, 0) > 0:
         failures[name] -= 1
@@ -99,4 +105,4 @@ def placed_effects(path: Path) -> int:
 async def go_on(path: Path) -> str:
     """Open the database again; the result of message 'm'."""
     async with ActorSystem(path) as system:
-        return await system.receipt("m", Runner.run).result(timeout=5)
+        return await system.receipt("m", Runner.run).result(timeout=30)

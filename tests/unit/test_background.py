@@ -161,7 +161,7 @@ async def _hold_again(path: Path, opened: asyncio.Event) -> int:
     async with ActorSystem(path) as system:
         receipt = await system.get(Keeper, "k").hold.tell(5)
         opened.set()
-        return await receipt.result(timeout=10)
+        return await receipt.result(timeout=20)
 
 
 async def test_repeated_work_is_spoken_of(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_repeated_work_is_spoken_of_while_the_actor_loads(tmp_path: Path) 
         receipt = await system.get(Keeper, "k").hold.tell(5)
         store.accepted.set()
         with pytest.warns(DuplicateWorkWarning, match=r"\.options\(id="):
-            assert await receipt.result(timeout=10) == 10
+            assert await receipt.result(timeout=20) == 10
 
 
 async def test_the_same_message_from_two_processes_is_no_repetition(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ async def test_state_that_does_not_fit_is_parked(tmp_path: Path) -> None:
         raw.execute("""UPDATE snapshot SET state = '{"total":5}'""")
     raw.close()
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert await system.receipt(receipt.id, Plain.put).result(timeout=5) == 6
+        assert await system.receipt(receipt.id, Plain.put).result(timeout=20) == 6
 
 
 async def test_state_migrates(tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ async def test_disk_full(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="full"):
             await _fill(ref)
         # the store has opened the file anew, without the limit: the disk has room again
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             assert await ref.put(1) == 2
 
 

@@ -20,6 +20,7 @@ from perdure import (
     sleep,
     step,
 )
+from tests.supervision.hands import Hands
 from tests.unit.crashing import connection_of, host_of
 from tests.unit.observing import until
 
@@ -148,7 +149,7 @@ async def test_a_drained_system_is_a_client(pair: Pair) -> None:
     assert await first.get(Hand, "x").add(1) == 1
     await first.drain()
     receipt = await first.get(Hand, "x").add.tell(1)
-    assert await receipt.result(timeout=10) == 2
+    assert await receipt.result(timeout=20) == 2
     assert await first.get(Hand, "new").add(5) == 5
     assert await first.get(Hand, "x").value() == 2
     assert await second.get(Hand, "x").value() == 2
@@ -162,7 +163,7 @@ async def test_mail_sent_while_nobody_else_is_there_waits(tmp_path: Path) -> Non
         receipt = await first.get(Hand, "x").add.tell(1)
         assert owners(first)["x"] == (None, "ready")
     async with ActorSystem(tmp_path / "a.db") as second:
-        assert await second.receipt(receipt.id, Hand.add).result(timeout=10) == 1
+        assert await second.receipt(receipt.id, Hand.add).result(timeout=20) == 1
 
 
 async def test_a_step_completes_and_is_recorded_and_the_next_begins_elsewhere(pair: Pair) -> None:
@@ -176,7 +177,7 @@ async def test_a_step_completes_and_is_recorded_and_the_next_begins_elsewhere(pa
     assert not draining.done()
     gates["h one"].set()
     await draining
-    assert await receipt.result(timeout=10) == "h oneh two"
+    assert await receipt.result(timeout=20) == "h oneh two"
     assert [events.count(f"begin h {step}") for step in ("one", "two")] == [1, 1]
 
 
@@ -189,23 +190,25 @@ async def test_each_actor_leaves_when_it_can(pair: Pair) -> None:
     nap = await first.get(Hand, "nap").nap.tell(0.3)
     await until(lambda: "begin slow one" in events and "nap nap" in events)
     draining = asyncio.ensure_future(first.drain(10))
-    assert await nap.result(timeout=10) == "nap"
+    assert await nap.result(timeout=20) == "nap"
     assert await second.get(Hand, "idle").add(1) == 2
     assert not draining.done()
     gates["slow one"].set()
     await draining
-    assert await slow.result(timeout=10) == "slow oneslow two"
+    assert await slow.result(timeout=20) == "slow oneslow two"
 
 
 async def test_a_turn_that_waits_needs_nobodys_memory(tmp_path: Path) -> None:
     """It is released as one that waits, so that no process loads it before its time."""
-    async with ActorSystem(tmp_path / "a.db") as first:
-        receipt = await first.get(Hand, "n").nap.tell(1.0)
+    clock = Hands()
+    async with ActorSystem(tmp_path / "a.db", clock=clock) as first:
+        receipt = await first.get(Hand, "n").nap.tell(3600)
         await until(lambda: any(one.turn and one.turn.waits_durably() for one in host_of(first).activations.values()))
         await first.drain()
         assert owners(first)["n"] == (None, "waiting")
-        async with ActorSystem(tmp_path / "a.db") as second:
-            assert await receipt.result(timeout=10) == "n"
+        clock.move(3600)
+        async with ActorSystem(tmp_path / "a.db", clock=clock) as second:
+            assert await receipt.result(timeout=20) == "n"
             assert host_of(second).activations
     assert events.count("nap n") == 2
 
@@ -220,7 +223,7 @@ async def test_who_asks_and_who_is_asked_both_move(pair: Pair) -> None:
     await asyncio.sleep(0.05)
     gates["b one"].set()
     await draining
-    assert await receipt.result(timeout=10) == "b oneb two"
+    assert await receipt.result(timeout=20) == "b oneb two"
     assert events.count("begin b one") == 1
 
 
@@ -235,7 +238,7 @@ async def test_a_step_is_not_tried_again_on_a_node_that_leaves(pair: Pair) -> No
     gates["f"].set()
     await draining
     assert host_of(first).activations == {}
-    assert await receipt.result(timeout=10) == "f"
+    assert await receipt.result(timeout=20) == "f"
     assert events.count("try f") == 2
 
 
@@ -250,7 +253,7 @@ async def test_a_query_of_one_who_has_left_is_no_failure(pair: Pair) -> None:
     await until(lambda: len(host_of(first).activations) == 1)
     gates["w"].set()
     await draining
-    assert await receipt.result(timeout=10) == 3
+    assert await receipt.result(timeout=20) == 3
     assert connection_of(second).execute("SELECT max(attempts) FROM turn").fetchone()[0] in {None, 0}
 
 
@@ -260,14 +263,14 @@ async def test_drained_twice(pair: Pair) -> None:
     gates["h one"] = asyncio.Event()
     receipt = await first.get(Hand, "h").two_steps.tell()
     await until(lambda: "begin h one" in events)
-    slowly = asyncio.ensure_future(first.drain(60))
+    slowly = asyncio.ensure_future(first.drain(3600))
     await asyncio.sleep(0.05)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await first.drain(0)
         await slowly
         await first.drain()
     gates["h one"].set()
-    assert await receipt.result(timeout=10) == "h oneh two"
+    assert await receipt.result(timeout=20) == "h oneh two"
     assert events.count("begin h one") == 2
 
 
@@ -285,13 +288,12 @@ async def test_a_cancelled_drain_goes_on(pair: Pair) -> None:
 
 async def test_leaving_after_a_drain_is_quick(tmp_path: Path) -> None:
     """There is nothing left to wait for."""
-    async with ActorSystem(tmp_path / "a.db") as system:
+    limits = Limits(drain=3600, grace=3600)
+    async with asyncio.timeout(30), ActorSystem(tmp_path / "a.db", limits=limits) as system:
         gates["h one"] = asyncio.Event()
         await system.get(Hand, "h").two_steps.tell()
         await until(lambda: "begin h one" in events)
         await system.drain(0.05)
-        left = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - left < 0.5
 
 
 async def test_a_handler_cannot_drain_its_own_system(pair: Pair) -> None:
@@ -306,11 +308,11 @@ async def test_a_stubborn_handler_does_not_hold_a_drain(pair: Pair) -> None:
     gates["cling"] = asyncio.Event()
     receipt = await first.get(Hand, "c").cling.tell()
     await until(lambda: "cling c" in events)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await first.drain(0.05)
     await until(lambda: events.count("cling c") == 2)
     gates["cling"].set()
-    assert await receipt.result(timeout=10) is None
+    assert await receipt.result(timeout=20) is None
     assert host_of(second).activations
 
 
@@ -334,7 +336,7 @@ async def test_a_stopping_that_does_not_stop_is_left_behind(pair: Pair) -> None:
     await first.get(Hand, "clinging").add(1)
     draining = asyncio.ensure_future(first.drain())
     await until(lambda: "-clinging" in events)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):  # it would have 25 seconds
         await first.drain(0)
         await draining
     assert await second.get(Hand, "clinging").add(1) == 2

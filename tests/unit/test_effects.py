@@ -112,7 +112,7 @@ async def test_an_effect_that_is_an_error_does_not_happen(folder: Path) -> None:
         async with ActorSystem(":memory:") as system:
             receipt = await system.get(Careless, "c").do.tell("removed '{}/there'", str(folder))
             with pytest.raises(DeadLetterError, match="EffectWarning"):
-                await receipt.result(timeout=10)
+                await receipt.result(timeout=20)
     assert (folder / "there").exists()
 
 

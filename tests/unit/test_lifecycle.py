@@ -30,6 +30,7 @@ from perdure.actors.names import kinds
 from perdure.errors import StateError, SystemClosedError
 from perdure.storage.writes import Claim, Claimed
 from perdure.warning_types import UnknownKindWarning
+from tests.supervision.hands import Hands
 from tests.unit.crashing import crashing, disown_actors, host_of
 from tests.unit.observing import files_in, until
 
@@ -46,7 +47,7 @@ class Client:
     closed = False
 
 
-class Holder(Actor, kind="lifecycle.holder", passivate_after=0.1):
+class Holder(Actor, kind="lifecycle.holder", passivate_after=60):
     client: Client = ephemeral()
     cache: dict[str, int] = ephemeral(factory=dict)
     total: int = 0
@@ -88,10 +89,12 @@ class Waiter(Actor, kind="lifecycle.waiter"):
 
 async def test_passivation(tmp_path: Path) -> None:
     """An idle actor leaves memory with its clients closed, and comes back with its state."""
-    async with ActorSystem(tmp_path / "a.db") as system:
+    clock = Hands()
+    async with ActorSystem(tmp_path / "a.db", clock=clock) as system:
         ref = system.get(Holder, "h")
         assert await ref.add(2) == 2
         assert await ref.cached() == 1
+        clock.move(61)
         await until(lambda: "stopping" in events)
         assert await ref.add(3) == 5
         assert await ref.cached() == 1
@@ -101,13 +104,15 @@ async def test_passivation(tmp_path: Path) -> None:
 async def test_many_actors_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, no look holds the event loop up, and all leave memory in the end."""
     monkeypatch.setattr("perdure.actors.host._LOOKED_AT", 2)
-    async with ActorSystem(":memory:") as system:
+    clock = Hands()
+    async with ActorSystem(":memory:", clock=clock) as system:
         host = host_of(system)
         for n in range(5):
             await system.get(Holder, f"h{n}").add(n)
+        clock.move(61)
         host._round = []  # noqa: SLF001  # a round that may have begun
         host.passivate()
-        assert len(host._round) == max(len(host.activations) - 2, 0)  # noqa: SLF001  # nothing public tells
+        assert len(host._round) == 3  # noqa: SLF001  # nothing public tells
         await until(lambda: not host.activations)
 
 
@@ -122,14 +127,23 @@ async def test_query_brings_an_actor_into_memory(tmp_path: Path) -> None:
 
 async def test_long_waits_leave_memory(tmp_path: Path) -> None:
     """A turn that waits long takes no memory, and goes on when its time comes or its reply arrives."""
-    limits = Limits(evict_after=0.2)
-    async with ActorSystem(tmp_path / "a.db", limits=limits) as system:
+    clock, limits = Hands(), Limits(evict_after=60)
+    async with ActorSystem(tmp_path / "a.db", limits=limits, clock=clock) as system:
         sleeper, asker = system.get(Waiter, "sleeper"), system.get(Waiter, "asker")
-        receipt = await asker.ask.tell(sleeper, 1.5)
+        receipt = await asker.ask.tell(sleeper, 3600)
         host = host_of(system)
+        await until(lambda: _wait_durably(system) == 2)
+        clock.move(61)
         await until(lambda: not host.activations)
         assert await receipt.status() == "waiting"
-        assert await receipt.result(timeout=10) == "before,after"
+        clock.move(3600)
+        system.due_changed()
+        assert await receipt.result(timeout=20) == "before,after"
+
+
+def _wait_durably(system: ActorSystem) -> int:
+    turns = [activation.turn for activation in host_of(system).activations.values()]
+    return sum(turn is not None and turn.waits_durably() for turn in turns)
 
 
 async def test_waits_outlive_the_process(tmp_path: Path) -> None:
@@ -138,7 +152,7 @@ async def test_waits_outlive_the_process(tmp_path: Path) -> None:
         await system.get(Waiter, "w").wait.options(id="m").tell(0.4)
         await asyncio.sleep(0.1)
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert await system.receipt("m", Waiter.wait).result(timeout=5) == "before,after"
+        assert await system.receipt("m", Waiter.wait).result(timeout=20) == "before,after"
 
 
 async def test_state_changes_in_hooks_are_refused(tmp_path: Path) -> None:
@@ -199,13 +213,17 @@ async def test_unknown_kind_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
             await hold()
             return "went"
 
+    gate = asyncio.Event()
+
     @step
     async def hold() -> None:
-        await asyncio.sleep(0.2)
+        events.append("holds")
+        await gate.wait()
 
     async with crashing(tmp_path / "a.db") as system:
         await system.get(Passing, "p").go.options(id="m").tell()
-        await asyncio.sleep(0.05)
+        await until(lambda: events == ["holds"])
+    gate.set()
     with monkeypatch.context() as patch:
         patch.delitem(kinds, "lifecycle.passing")
         patch.setattr("perdure.supervision.nodes._UNKNOWN_AFTER_SECONDS", 0.0)
@@ -214,15 +232,16 @@ async def test_unknown_kind_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
             async with ActorSystem(tmp_path / "a.db") as system:
                 await until(lambda: any(w.category is UnknownKindWarning for w in caught))
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert await system.receipt("m", Passing.go).result(timeout=5) == "went"
+        assert await system.receipt("m", Passing.go).result(timeout=20) == "went"
 
 
 async def test_fenced_activation_writes_nothing(tmp_path: Path) -> None:
     """An activation whose actor was taken away can write nothing, and its actor goes on with the new owner."""
-    async with ActorSystem(tmp_path / "a.db") as system:
+    clock = Hands()
+    async with ActorSystem(tmp_path / "a.db", clock=clock) as system:
         ref = system.get(Waiter, "w")
-        receipt = await ref.wait.tell(0.3)
-        await asyncio.sleep(0.05)
+        receipt = await ref.wait.tell(3600)
+        await until(lambda: _wait_durably(system) == 1)
         disown_actors(system)
         host = host_of(system)
         before = next(iter(host.activations.values()))
@@ -230,7 +249,9 @@ async def test_fenced_activation_writes_nothing(tmp_path: Path) -> None:
         assert isinstance(claimed, Claimed)
         host.wake(claimed.actors)
         assert before.gone
-        assert await receipt.result(timeout=5) == "before,after"
+        clock.move(3600)
+        system.due_changed()
+        assert await receipt.result(timeout=20) == "before,after"
 
 
 async def test_two_systems_in_one_process(tmp_path: Path) -> None:
@@ -248,10 +269,13 @@ def _failed_attempts(path: Path) -> int:
 async def test_retry_backoff_survives(tmp_path: Path) -> None:
     """The attempts of a message are counted durably, so a crash does not give it new ones."""
     runs: list[int] = []
+    gate = asyncio.Event()
 
     class Broken(Actor, kind="lifecycle.broken", retry=Retry(3, backoff=Backoff(0.05, jitter=0))):
         @handler
         async def go(self) -> None:
+            if len(runs) == 2:
+                await gate.wait()
             runs.append(1)
             msg = "always"
             raise ValueError(msg)
@@ -259,9 +283,10 @@ async def test_retry_backoff_survives(tmp_path: Path) -> None:
     async with crashing(tmp_path / "a.db") as system:
         await system.get(Broken, "b").go.options(id="m").tell()
         await until(lambda: _failed_attempts(tmp_path / "a.db") == 2)
+    gate.set()
     async with ActorSystem(tmp_path / "a.db") as system:
         with pytest.raises(DeadLetterError):
-            await system.receipt("m", Broken.go).result(timeout=5)
+            await system.receipt("m", Broken.go).result(timeout=20)
     assert len(runs) == 3
 
 
@@ -278,7 +303,7 @@ async def test_whoever_sends_while_the_system_closes_is_told(*, ask: bool) -> No
         for _ in range(passes):
             await asyncio.sleep(0)
         sending: Coroutine[object, object, object] = holder.add(1) if ask else holder.add.tell(1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             (result,) = await asyncio.gather(sending, return_exceptions=True)
             await closing
         assert not isinstance(result, Exception) or isinstance(result, SystemClosedError)

@@ -23,7 +23,9 @@ from perdure import (
     handler,
     sleep,
     step,
+    step_id,
 )
+from perdure.actors.slots import Line, Place
 from perdure.console.inspect import Inspector
 from tests.unit.limited import Meter, opened
 from tests.unit.observing import until
@@ -109,12 +111,14 @@ async def test_a_node_alone_asks_once(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db") as system:
         await system.get(Turner, "a").quick(0)
         with sqlite3.connect(tmp_path / "a.db") as database:
+            # people are shown once more, within a second, that it waits no longer
+            await until(lambda: database.execute("SELECT waiting FROM slot").fetchone() == ("[]",))
             before = database.execute("SELECT batch FROM node").fetchone()
             for n in range(20):
                 await system.get(Turner, "a").quick(n)
             # a transaction without messages and outcomes counts as a batch of its own, and there was none
             assert database.execute("SELECT batch FROM node").fetchone() == before
-            assert database.execute("SELECT has, wants FROM slot").fetchall() == [(1, 1)]
+            assert database.execute("SELECT has FROM slot").fetchall() == [(1,)]
         database.close()
 
 
@@ -196,14 +200,14 @@ async def test_a_step_under_the_limit_of_its_turn_is_refused(tmp_path: Path) -> 
 _tries: list[str] = []
 
 
-@step(retry=Retry(2), timeout=0.2, limit=Limit("unit.failing", concurrent=1))
+@step(retry=Retry(2), timeout=3, limit=Limit("unit.failing", concurrent=1))
 async def fail_or_stay(how: str) -> str:
-    """Fails, or stays past its timeout, or is quick."""
+    """Fails, or stays for a while, or is quick."""
     _tries.append(how)
     if how == "fail":
         raise ValueError(how)
     if how == "stay":
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1.1)
     return how
 
 
@@ -220,7 +224,7 @@ async def test_a_step_that_fails_gives_its_slot_back(tmp_path: Path) -> None:
     """A failure costs no slot, and a wait for one neither an attempt nor time of the step's timeout."""
     _tries.clear()
     async with ActorSystem(tmp_path / "a.db") as system:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             hows = ["stay", "stay", "fail", "stay", "quick"]
             found = await asyncio.gather(*(system.get(Failing, str(n)).work(how) for n, how in enumerate(hows)))
     assert found == ["stay", "stay", "failed", "stay", "quick"]
@@ -276,13 +280,13 @@ class Sleeper(Actor, kind="limit.sleeper"):
 
 # the rate -------------------------------------------------------------------------------------------------------------
 
-_begun: list[float] = []
+_begun: list[str] = []
 
 
 @step(limit=Limit("unit.rate", rate=3, per=0.6))
 async def begin() -> None:
-    """Begins, at a time."""
-    _begun.append(asyncio.get_running_loop().time())
+    """Begins."""
+    _begun.append(step_id())
 
 
 class Beginner(Actor, kind="limit.beginner"):
@@ -291,9 +295,17 @@ class Beginner(Actor, kind="limit.beginner"):
         await begin()
 
 
-async def test_no_more_begin_than_the_rate_says(tmp_path: Path) -> None:
-    """Of two processes that hurry, and a third one later, no more than three begin in any 0.6 seconds."""
+async def test_no_more_begin_than_the_rate_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes that hurry, and a third one later, no more than three may begin in any 0.6 seconds."""
     _begun.clear()
+    may: list[float] = []
+    give = Line._give  # noqa: SLF001  # how long a step takes to begin from there is the disk's affair
+
+    def noting(line: Line, place: Place) -> None:
+        may.append(asyncio.get_running_loop().time())
+        give(line, place)
+
+    monkeypatch.setattr(Line, "_give", noting)
     with anyio.fail_after(60):
         async with AsyncExitStack() as stack:
             systems = await opened(stack, tmp_path / "a.db", 2)
@@ -301,9 +313,8 @@ async def test_no_more_begin_than_the_rate_says(tmp_path: Path) -> None:
             await asyncio.gather(*asked)
         async with ActorSystem(tmp_path / "a.db") as system:
             await asyncio.gather(*(system.get(Beginner, f"later-{n}").go() for n in range(3)))
-    assert len(_begun) == 9
-    # a commit may have taken a quarter of a second between the grant, which counts, and what began by it
-    assert all(after - before > 0.6 - 0.3 for before, after in zip(_begun, _begun[3:], strict=False))
+    assert len(_begun) == len(may) == 9
+    assert all(after - before >= 0.6 for before, after in zip(may, may[3:], strict=False))
     with sqlite3.connect(tmp_path / "a.db") as database:
         slices = database.execute("SELECT count(*) FROM starts").fetchone()
     database.close()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -23,10 +26,17 @@ from perdure import (
     step,
 )
 from perdure.errors import MessageTooLarge, NotInTurnError
-from tests.unit.crashing import crashing
+from tests.unit.crashing import connection_of, crashing
 from tests.unit.observing import until
 
 calls: list[int] = []
+gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    """Nothing of another test."""
+    gates.clear()
 
 
 @step
@@ -49,6 +59,10 @@ class Bounded(Actor, kind="limits.bounded"):
         self.total = 99
         await sleep(60)
 
+    @handler(timeout=60)
+    async def hang_for_long(self) -> None:
+        await sleep(3600)
+
     @handler(timeout=0.2)
     async def swallow(self) -> str:
         try:
@@ -67,13 +81,13 @@ class Bounded(Actor, kind="limits.bounded"):
         return self.total
 
     @handler
-    async def ask_after(self, other: Ref[Bounded], seconds: float) -> int:
-        await sleep(seconds)
+    async def ask_when_told(self, other: Ref[Bounded]) -> int:
+        await gates[self.key].wait()
         return await other.add(1)
 
     @handler
-    async def tell_and_wait(self, other: Ref[Bounded], seconds: float) -> int:
-        await sleep(seconds)
+    async def tell_and_wait(self, other: Ref[Bounded]) -> int:
+        await gates[self.key].wait()
         return await (await other.add.tell(1)).result()
 
     @query
@@ -89,7 +103,7 @@ async def test_handler_timeout(tmp_path: Path, name: str) -> None:
         call = {"hang": ref.hang, "hang_durably": ref.hang_durably}.get(name)
         receipt = await (call.tell() if call is not None else ref.swallow.tell())
         with pytest.raises(MessageExpired, match=r"0\.2 s"):
-            await receipt.result(timeout=5)
+            await receipt.result(timeout=20)
         assert await ref.add(1) == 1
         assert await ref.add(1) == 2
 
@@ -97,11 +111,18 @@ async def test_handler_timeout(tmp_path: Path, name: str) -> None:
 async def test_handler_timeout_counts_from_the_first_start(tmp_path: Path) -> None:
     """A crash does not give a message its time anew."""
     async with crashing(tmp_path / "a.db") as system:
-        await system.get(Bounded, "b").hang_durably.options(id="m").tell()
-        await asyncio.sleep(0.25)
+        await system.get(Bounded, "b").hang_for_long.options(id="m").tell()
+        await until(lambda: _records(system, "sleep") == 1)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as beside, beside:
+        beside.execute("UPDATE journal SET started = started - 60")
     async with ActorSystem(tmp_path / "a.db") as system:
-        with pytest.raises(MessageExpired), anyio.fail_after(0.15):
+        with pytest.raises(MessageExpired), anyio.fail_after(30):
             await system.receipt("m").result()
+
+
+def _records(system: ActorSystem, kind: str) -> int:
+    (count,) = connection_of(system).execute("SELECT count(*) FROM journal WHERE kind = ?", [kind]).fetchone()
+    return int(count)
 
 
 async def test_too_many_steps_park(tmp_path: Path) -> None:
@@ -116,7 +137,7 @@ async def test_too_many_steps_park(tmp_path: Path) -> None:
         await until(parked)
     assert len(calls) == 20
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert await system.receipt("m", Bounded.steps).result(timeout=10) == sum(range(50))
+        assert await system.receipt("m", Bounded.steps).result(timeout=20) == sum(range(50))
     assert calls == list(range(50))
 
 
@@ -124,8 +145,11 @@ async def test_cycle_from_separate_roots(tmp_path: Path) -> None:
     """Two actors that ask each other at the same time hear of it instead of waiting for ever; the younger ask fails."""
     async with ActorSystem(tmp_path / "a.db") as system:
         a, b = system.get(Bounded, "a"), system.get(Bounded, "b")
-        one, two = await a.ask_after.tell(b, 0.01), await b.ask_after.tell(a, 0.05)
-        with anyio.fail_after(10):
+        one, two = await a.ask_when_told.tell(b), await b.ask_when_told.tell(a)
+        gates["a"].set()
+        await until(lambda: _records(system, "ask") == 1)
+        gates["b"].set()
+        with anyio.fail_after(30):
             with pytest.raises(DeadlockError) as caught:
                 await two.result()
             assert caught.value.path == ("limits.bounded/b", "limits.bounded/a", "limits.bounded/b")
@@ -134,17 +158,21 @@ async def test_cycle_from_separate_roots(tmp_path: Path) -> None:
 
 async def test_a_turn_that_waits_for_its_own_actor(tmp_path: Path) -> None:
     """The result of what it sent to itself can never come, and it hears of that; the message is handled after it."""
-    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(10):
+    gates["a"].set()
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(30):
         with pytest.raises(DeadlockError, match=r"limits\.bounded/a -> limits\.bounded/a"):
-            await system.get(Bounded, "a").tell_and_wait(system.get(Bounded, "a"), 0)
+            await system.get(Bounded, "a").tell_and_wait(system.get(Bounded, "a"))
         assert await system.get(Bounded, "a").add(1) == 2
 
 
 async def test_a_cycle_of_receipts(tmp_path: Path) -> None:
     """Two that wait for the results of what they sent to each other do not do so for ever."""
-    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(10):
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(30):
         a, b = system.get(Bounded, "a"), system.get(Bounded, "b")
-        one, two = await a.tell_and_wait.tell(b, 0.05), await b.tell_and_wait.tell(a, 0.1)
+        one, two = await a.tell_and_wait.tell(b), await b.tell_and_wait.tell(a)
+        gates["a"].set()
+        await until(lambda: _records(system, "receipt") == 1)
+        gates["b"].set()
         with pytest.raises(DeadlockError):
             await two.result()
         assert await one.result() == 1

@@ -28,7 +28,7 @@ class Tally(Actor, kind="loops.tally"):
 
 
 def _receipt(system: ActorSystem) -> Callable[[], Awaitable[object]]:
-    return lambda: system.receipt("first", Tally.add).result(timeout=5)
+    return lambda: system.receipt("first", Tally.add).result(timeout=20)
 
 
 USES: dict[str, Callable[[ActorSystem], Callable[[], Awaitable[object]]]] = {
@@ -47,7 +47,7 @@ async def test_another_loop(tmp_path: Path, use: str) -> None:
     """A thread with a loop of its own reaches for the system: refused, with nothing of it done."""
 
     async def elsewhere() -> object:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await USES[use](system)()
 
     async with ActorSystem(tmp_path / "a.db") as system:

@@ -125,18 +125,18 @@ async def test_a_mailbox_has_what_is_not_handled(tmp_path: Path) -> None:
         one, ended = system.get(Box, "one"), system.get(Box, "ended")
         dead = await one.fail.options(id="dead").tell()
         with pytest.raises(DeadLetterError):
-            await dead.result(timeout=5)
+            await dead.result(timeout=20)
         delayed = await one.add.options(delay=0.05).tell(1)
         await one.add.options(delay=3600).tell(1)
-        late = await ended.add.options(delay=0.3).tell(1)  # falls due when nobody takes it any more
+        late = await ended.add.options(delay=2).tell(1)  # falls due when nobody takes it any more
         await ended.end()
         await one.send("ended")  # a turn's message that nobody can take
-        await delayed.result(timeout=5)
+        await delayed.result(timeout=20)
         with pytest.raises(DeadLetterError):
-            await late.result(timeout=5)
+            await late.result(timeout=20)
         assert not (await Operator(path).retry("dead")).refused
         with pytest.raises(DeadLetterError):
-            await system.receipt("dead", Box.fail).result(timeout=5)
+            await system.receipt("dead", Box.fail).result(timeout=20)
         with closing(sqlite3.connect(path)) as connection:
             assert not misplaced(connection)
             assert connection.execute("SELECT count(*) FROM mailbox").fetchone() == (0,)

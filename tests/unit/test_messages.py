@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,15 @@ from perdure import (
     query,
 )
 from perdure.errors import ArgumentsError, NotAMessageError, ReadOnlyError, StateError
+from tests.supervision.hands import Hands
+
+gate: asyncio.Event
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    global gate  # noqa: PLW0603  # handlers wait for it
+    gate = asyncio.Event()
 
 
 class SoldOut(Rejected):
@@ -63,7 +72,7 @@ class Counter(Actor, kind="messages.counter"):
 
     @handler
     async def slow(self) -> str:
-        await asyncio.sleep(0.2)
+        await gate.wait()
         return "slow"
 
     @handler
@@ -123,7 +132,7 @@ async def test_ask_and_tell(tmp_path: Path) -> None:
         ref = system.get(Counter, "c")
         assert await ref.add(3, note="first") == 3
         receipt = await ref.add.tell(4)
-        assert await receipt.result(timeout=5) == 7
+        assert await receipt.result(timeout=20) == 7
         assert await receipt.status() == "succeeded"
         assert await ref.value() == 7
         assert await ref.all_notes() == ["first"]
@@ -216,6 +225,7 @@ async def test_deadline_of_an_ask(tmp_path: Path) -> None:
         ref = system.get(Counter, "c")
         with pytest.raises(AskTimeout) as caught:
             await ref.slow.options(timeout=0.02)()
+        gate.set()
         assert await caught.value.receipt.result() == "slow"
 
 
@@ -225,6 +235,8 @@ async def test_latest_start(tmp_path: Path) -> None:
         ref = system.get(Counter, "c")
         await ref.slow.tell()
         late = await ref.add.options(timeout=0.05).tell(5)
+        await asyncio.sleep(0.1)  # longer than it may wait
+        gate.set()
         with pytest.raises(MessageExpired):
             await late.result()
         assert await ref.add(1) == 1
@@ -232,14 +244,17 @@ async def test_latest_start(tmp_path: Path) -> None:
 
 async def test_delay(tmp_path: Path) -> None:
     """A delayed message waits for its time, and others pass it."""
-    async with ActorSystem(tmp_path / "a.db") as system:
+    clock = Hands()
+    async with ActorSystem(tmp_path / "a.db", clock=clock) as system:
         ref = system.get(Counter, "c")
-        late = await ref.add.options(delay=0.2).tell(10)
-        at = await ref.add.options(at=datetime.now(UTC) + timedelta(seconds=0.1)).tell(100)
+        late = await ref.add.options(delay=20).tell(10)
+        at = await ref.add.options(at=clock.now() + timedelta(seconds=10)).tell(100)
         assert await late.status() == "pending"
         assert await ref.add(1) == 1
-        assert await at.result(timeout=5) == 101
-        assert await late.result(timeout=5) == 111
+        for due, total in ((at, 101), (late, 111)):
+            clock.move(10)
+            system.due_changed()
+            assert await due.result(timeout=20) == total
 
 
 async def test_delay_outlives_a_restart(tmp_path: Path) -> None:
@@ -247,7 +262,7 @@ async def test_delay_outlives_a_restart(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "a.db") as system:
         await system.get(Counter, "c").add.options(id="late", delay=0.3).tell(10)
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert await system.receipt("late", Counter.add).result(timeout=5) == 10
+        assert await system.receipt("late", Counter.add).result(timeout=20) == 10
 
 
 async def test_spawn(tmp_path: Path) -> None:
@@ -273,10 +288,11 @@ async def test_stop(tmp_path: Path) -> None:
         slow = await ref.slow.tell()
         end = await ref.end.tell()
         rest = await ref.add.tell(1)
+        gate.set()
         assert await slow.result() == "slow"
         assert await end.result() == "ended"
         with pytest.raises(DeadLetterError, match="has stopped"):
-            await rest.result(timeout=5)
+            await rest.result(timeout=20)
         with pytest.raises(ActorStopped):
             await ref.add(1)
 
@@ -287,13 +303,14 @@ async def test_mailbox_limit(tmp_path: Path) -> None:
     class Small(Actor, kind="messages.small", mailbox_limit=3):
         @handler
         async def wait(self) -> None:
-            await asyncio.sleep(0.2)
+            await gate.wait()
 
     async with ActorSystem(tmp_path / "a.db") as system:
         ref = system.get(Small, "s")
         receipts = [await ref.wait.tell() for _ in range(3)]
         with pytest.raises(MailboxFull, match="holds 3"):
             await ref.wait.tell()
+        gate.set()
         await receipts[0].result()
         await ref.wait.tell()
 

@@ -51,7 +51,7 @@ async def test_what_an_older_release_left_goes_on(tmp_path: Path) -> None:
     """An upgrade loses no mail and no state, and what is new works on the old database."""
     _first_release(tmp_path / "a.db")
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert await system.receipt("second", Counter.add).result(timeout=5) == 7
+        assert await system.receipt("second", Counter.add).result(timeout=20) == 7
         pool = system.get(Supervisor, "pool")
         child = await pool.start_child(Child(Counter, "new"))
         assert await child.add(1) == 1
@@ -62,7 +62,7 @@ async def test_history_of_an_older_release(tmp_path: Path) -> None:
     """An upgrade leaves outcomes and journals as they were, and an open record is still completed by what it awaits."""
     _first_release(tmp_path / "a.db")
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert await system.receipt("second", Counter.add).result(timeout=5) == 7
+        assert await system.receipt("second", Counter.add).result(timeout=20) == 7
     with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         first = connection.execute("SELECT * FROM outcome WHERE message = 1").fetchall()
         assert first == [(1, "succeeded", "5", None, '{"total":5}', 1.0, 2.0)]
@@ -92,7 +92,7 @@ async def test_a_disk_that_fails_in_the_middle(tmp_path: Path) -> None:
     ):
         prepare(connection, str(path))
     async with ActorSystem(path) as system:
-        assert await system.receipt("second", Counter.add).result(timeout=5) == 7
+        assert await system.receipt("second", Counter.add).result(timeout=20) == 7
 
 
 async def test_a_disk_that_is_full(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ async def test_a_disk_that_is_full(tmp_path: Path) -> None:
         with pytest.raises(TargetError, match=r"disk is full, and nothing was changed\. Free space"):
             prepare(connection, str(path))
     async with ActorSystem(path) as system:
-        assert await system.receipt("second", Counter.add).result(timeout=5) == 7
+        assert await system.receipt("second", Counter.add).result(timeout=20) == 7
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ async def test_a_reply_that_comes_between_load_and_turn_is_found_at_once(
         monkeypatch.setattr(host, "look", nothing)
         monkeypatch.setattr(host, "look_at", nothing)
         gates.pop("load").set()
-        assert await receipt.result(timeout=10) == ["soon", "late"]
+        assert await receipt.result(timeout=20) == ["soon", "late"]
 
 
 async def test_an_activation_that_was_lost_writes_nothing(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ async def test_an_activation_that_was_lost_writes_nothing(tmp_path: Path) -> Non
         gates["look 1"].set()
         await asyncio.sleep(0.2)
         gates["look 0"].set()
-        assert await looked.result(timeout=10) == await entered.result(timeout=10)
-        assert await ledger.look.options(id="again")() == await entered.result(timeout=10)
+        assert await looked.result(timeout=20) == await entered.result(timeout=20)
+        assert await ledger.look.options(id="again")() == await entered.result(timeout=20)
 
 
 async def test_a_parked_message_is_not_to_blame(tmp_path: Path) -> None:
@@ -248,8 +248,8 @@ async def test_an_actor_is_loaded_anew_only_when_what_it_wrote_is_on_disk(tmp_pa
         await asyncio.sleep(1)
         end.set()
         gates["rest"].set()
-        await paid.result(timeout=10)
-        await rested.result(timeout=10)
+        await paid.result(timeout=20)
+        await rested.result(timeout=20)
         assert events.count("pays") == 1
 
 
@@ -259,7 +259,7 @@ async def test_a_cycle_is_found_after_an_outage(tmp_path: Path) -> None:
     async with ActorSystem(store) as system:
         store.refusals = 2
         receipts = [await system.get(Dancer, a).ask.tell(b) for a, b in ("ab", "ba")]
-        ends = await asyncio.gather(*(one.result(timeout=8) for one in receipts), return_exceptions=True)
+        ends = await asyncio.gather(*(one.result(timeout=20) for one in receipts), return_exceptions=True)
         assert sorted(type(end).__name__ for end in ends) == ["DeadlockError", "str"]
         assert store.refusals == 0
 

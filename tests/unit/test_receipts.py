@@ -50,4 +50,4 @@ async def test_receipt_without_a_handler(tmp_path: Path) -> None:
     """An id alone is enough to get at a result."""
     async with ActorSystem(tmp_path / "a.db") as system:
         await system.get(Worker, "w").double.options(id="x").tell(4)
-        assert await system.receipt("x").result(timeout=5) == 8
+        assert await system.receipt("x").result(timeout=20) == 8

@@ -233,13 +233,18 @@ async def test_a_killed_system_goes_on(tmp_path: Path, seal: Seal) -> None:
     both = [OTHER, KEY]
     rotated = Encrypted(both) if isinstance(seal, Encrypted) else Signed(both, everything=seal is not SEALS[2])
     async with ActorSystem(path, seal=rotated) as system:
-        assert await system.receipt("w", Desk.waits).result(timeout=10) == "TWO"
+        assert await system.receipt("w", Desk.waits).result(timeout=20) == "TWO"
         assert await system.get(Desk, "a").put("three") == ["ONE", "THREE"]
     assert ran == ["one", "two", "three"]
 
 
 def _steps(path: Path) -> bool:
     return _one(path, "SELECT count(*) FROM journal WHERE kind = 'sleep'") != "0"
+
+
+def _make_due(path: Path) -> None:
+    """The time of what was delayed comes, after whoever sent it has closed."""
+    _change(path, "UPDATE message SET due = 1 WHERE number IS NULL")
 
 
 def _parked(path: Path) -> int:
@@ -255,7 +260,8 @@ async def test_wrong_keys_cost_nothing(tmp_path: Path, seal: Seal, wrong: Seal |
         await system.get(Desk, "a").put("one")
         await system.get(Desk, "b").waits.options(id="w").tell("long")
         await until(lambda: _steps(path))
-        await system.get(Desk, "a").put.options(id="later", delay=0.3).tell("two")
+        await system.get(Desk, "a").put.options(id="later", delay=3600).tell("two")
+    _make_due(path)
     async with ActorSystem(path, seal=wrong) as system:
         await until(lambda: _parked(path) == 1)  # the other one sleeps, and is not looked at before it is due
         with pytest.raises((UnknownKeyError, ActivationError), match="sealed under the key"):
@@ -263,7 +269,7 @@ async def test_wrong_keys_cost_nothing(tmp_path: Path, seal: Seal, wrong: Seal |
     overview = Inspector(path).overview()
     assert [actor.reason for actor in overview.actors if "sealed under the key" in (actor.reason or "")]
     async with ActorSystem(path, seal=seal) as system:
-        assert await system.receipt("later", Desk.put).result(timeout=10) == ["ONE", "TWO"]
+        assert await system.receipt("later", Desk.put).result(timeout=20) == ["ONE", "TWO"]
     assert Inspector(path).message("later").message.attempts == 0
 
 
@@ -279,7 +285,7 @@ async def test_rows_that_were_swapped_are_refused(tmp_path: Path, seal: Seal) ->
     _change(path, "UPDATE snapshot SET state = (SELECT state FROM snapshot WHERE actor = 1) WHERE actor = 2")
     async with ActorSystem(path, seal=seal) as system:
         with pytest.raises(TamperedError, match="the result of message 'a'"):
-            await system.receipt("a", Desk.put).result(timeout=5)
+            await system.receipt("a", Desk.put).result(timeout=20)
         with pytest.raises(ActivationError, match=r"the state of seal\.desk/b"):
             await system.get(Desk, "b").look()
         assert await system.get(Desk, "a").look() == ["A"]
@@ -300,7 +306,7 @@ async def test_a_step_does_not_run_again_because_its_result_was_touched(tmp_path
     assert "in the journal of message 'w'" in (Inspector(path).overview().actors[0].reason or "")
     _change(path, "UPDATE journal SET result = ? WHERE kind = 'step'", stored)
     async with ActorSystem(path, seal=seal) as system:
-        assert await system.receipt("w", Desk.waits).result(timeout=10) == "ONE"
+        assert await system.receipt("w", Desk.waits).result(timeout=20) == "ONE"
     assert ran == ["one"]
     assert Inspector(path).message("w").message.attempts == 0
 
@@ -311,7 +317,8 @@ async def test_a_message_cannot_be_sent_to_somebody_else(tmp_path: Path) -> None
     seal = Signed([KEY], everything=True)
     async with ActorSystem(path, seal=seal) as system:
         await system.get(Desk, "b").put("b")
-        await system.get(Desk, "a").put.options(id="moved", delay=0.5).tell("a")
+        await system.get(Desk, "a").put.options(id="moved", delay=3600).tell("a")
+    _make_due(path)
     _change(path, "UPDATE message SET actor = 1 WHERE id = 'moved'")
     async with ActorSystem(path, seal=seal):
         await until(lambda: _parked(path) == 1)
@@ -328,13 +335,14 @@ async def test_no_pickle_of_others_runs(tmp_path: Path) -> None:
     async with ActorSystem(path, seal=Signed([KEY])) as system:
         kept = await system.get(Library, "l").keep.options(id="done")(Document("a"))
         assert kept.text == "a"
-        await system.get(Library, "l").keep.options(id="next", delay=0.3).tell(Document("b"))
+        await system.get(Library, "l").keep.options(id="next", delay=3600).tell(Document("b"))
+    _make_due(path)
     ran.clear()
     _change(path, "UPDATE message SET args = ? WHERE id = 'next'", f'{{"document":{pickled}}}')
     _change(path, "UPDATE outcome SET result = ?", pickled)
     async with ActorSystem(path, seal=Signed([KEY])) as system:
         with pytest.raises(TamperedError, match="not sealed"):
-            await system.receipt("done", Library.keep).result(timeout=5)
+            await system.receipt("done", Library.keep).result(timeout=20)
         await until(lambda: _parked(path) == 1)
     assert ran == []
 

@@ -33,7 +33,7 @@ async def test_serving_ends_when_somebody_drains(tmp_path: Path) -> None:
         await asyncio.sleep(0.01)
         assert signal.getsignal(signal.SIGTERM) != before[0]
         await system.drain()
-        await asyncio.wait_for(serving, 5)
+        await asyncio.wait_for(serving, 20)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
@@ -44,7 +44,7 @@ async def test_a_signal_drains_what_serves(tmp_path: Path) -> None:
         serving = asyncio.ensure_future(system.serve())
         await asyncio.sleep(0.01)
         signal.raise_signal(signal.SIGTERM)
-        await asyncio.wait_for(serving, 5)
+        await asyncio.wait_for(serving, 20)
         assert host_of(system).activations == {}
 
 

@@ -198,7 +198,7 @@ async def test_another_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that is used in another event loop than its own says so, and does not wait for ever."""
 
     async def wait(connection: ThreadConnection) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await hop(connection, int)
 
     async with connected(monkeypatch) as connection:

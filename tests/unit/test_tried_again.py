@@ -14,6 +14,8 @@ from tests.unit.observing import this_task, until
 
 ran: list[str] = []
 met: list[str] = []
+deadlines: list[asyncio.Timeout] = []
+"""They pass as soon as a slow step has begun."""
 
 
 @step
@@ -21,6 +23,8 @@ async def work(name: str) -> str:
     """Something that hangs the first time."""
     ran.append(name)
     if ran.count(name) == 1 and name.startswith("slow"):
+        for deadline in deadlines:
+            deadline.reschedule(asyncio.get_running_loop().time())
         await asyncio.sleep(60)
     return name.upper()
 
@@ -76,7 +80,8 @@ class Stranger(Actor, kind="tried.stranger", retry=Retry(1)):
 
 async def in_time(_self: Tried) -> str:
     """A step that has only so much time."""
-    async with asyncio.timeout(0.05):
+    async with asyncio.timeout(60) as deadline:
+        deadlines[:] = [deadline]
         return await work("slow")
 
 
@@ -190,8 +195,8 @@ SHAPES: dict[str, Callable[[Tried], Awaitable[str]]] = {
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     """Nothing of another test."""
-    ran.clear()
-    met.clear()
+    for kept in (ran, met, deadlines):
+        kept.clear()
 
 
 @pytest.mark.parametrize("shape", ["in_time", "beside", "within", "told", "cancelled"])

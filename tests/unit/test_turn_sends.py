@@ -62,7 +62,7 @@ async def test_asks_and_spawns_are_not_repeated(tmp_path: Path) -> None:
         await until(lambda: len(ran) >= 1)
     pauses.clear()
     async with ActorSystem(tmp_path / "a.db") as system:
-        assert await system.receipt("m", Caller.go).result(timeout=5) == [11, 1016]
+        assert await system.receipt("m", Caller.go).result(timeout=20) == [11, 1016]
         assert await system.get(Partner, "p").count() == 2
 
 

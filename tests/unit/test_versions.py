@@ -55,4 +55,4 @@ async def test_older_code_leaves_newer_state_alone(tmp_path: Path) -> None:
     assert (version, state) == (2, '{"name":"","tricks":["sit"]}')
     kinds["versions.pet"] = Newer
     async with ActorSystem(path) as system:
-        assert await system.receipt(receipt.id, Newer.learn).result(timeout=10) == ["sit", "roll"]
+        assert await system.receipt(receipt.id, Newer.learn).result(timeout=20) == ["sit", "roll"]

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from perdure import Actor, ActorSystem, Child, Failure, Limits, Rejected, Supervisor, handler, step
+from perdure.actors.scope import current
 from perdure.actors.watchdog import Watchdog
 from perdure.errors import BlockedLoopError
 from perdure.supervision.strategy import Directive
@@ -30,15 +31,27 @@ from tests.unit.observing import until
 
 failures: list[Failure] = []
 runs: list[str] = []
+said = threading.Event()
+"""Set by the log, from the watchdog's thread."""
 _WARNING = Limits(blocked_warning=0.05)
 _FAILURE = Limits(blocked_warning=0.05, blocked_failure=0.15)
 _IDLE = Limits(blocked_warning=float("inf"), blocked_failure=float("inf"))
-_LONG_SECONDS = 0.5
+_UNTIL_SAID, _UNTIL_FAILED = 30.0, 60.0
+"""How long somebody blocks at the most who is to be noticed."""
+_THINKS_SECONDS = 0.5
 
 
 def block(seconds: float) -> None:
-    """What a library does that knows nothing of asyncio."""
-    time.sleep(seconds)
+    """What a library does that knows nothing of asyncio; one that is to be noticed ends then, however long it took."""
+    noticed = {_UNTIL_SAID: said.is_set, _UNTIL_FAILED: _has_failed}.get(seconds, lambda: False)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not noticed():
+        time.sleep(min(seconds, 0.01))
+
+
+def _has_failed() -> bool:
+    scope = current.get()
+    return scope is not None and scope.turn.blocked is not None
 
 
 def _line_of(function: Callable[..., object], text: str) -> str:
@@ -65,7 +78,7 @@ class _Author(io.StringIO):
     """Somebody at a keyboard who thinks."""
 
     def readline(self, size: int = -1, /) -> str:
-        time.sleep(_LONG_SECONDS)
+        time.sleep(_THINKS_SECONDS)
         return "continue\n"
 
 
@@ -143,11 +156,22 @@ class Crew(Supervisor, kind="watchdog.crew"):
         return "restart"
 
 
+class _Hears(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if _line_of(block, "time.sleep") in record.getMessage():
+            said.set()
+
+
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
+def _fresh() -> Iterator[None]:
     """Nothing of another test."""
     failures.clear()
     runs.clear()
+    said.clear()
+    hears = _Hears()
+    logging.getLogger("perdure.actors").addHandler(hears)
+    yield
+    logging.getLogger("perdure.actors").removeHandler(hears)
 
 
 @pytest.fixture
@@ -158,10 +182,10 @@ def caught() -> Iterator[list[warnings.WarningMessage]]:
         yield those
 
 
-async def _said(caught: list[warnings.WarningMessage]) -> warnings.WarningMessage:
+async def _warned(caught: list[warnings.WarningMessage]) -> warnings.WarningMessage:
     await until(lambda: any(each.category is BlockedLoopWarning for each in caught))
-    (said,) = [each for each in caught if each.category is BlockedLoopWarning]
-    return said
+    (warned,) = [each for each in caught if each.category is BlockedLoopWarning]
+    return warned
 
 
 async def test_a_blocking_handler_is_named(
@@ -169,11 +193,11 @@ async def test_a_blocking_handler_is_named(
 ) -> None:
     """Actor, message and line, how long, and what to do: said once a block, while nothing else is changed."""
     async with ActorSystem(":memory:", limits=_WARNING) as system:
-        assert await system.get(Worker, "w").hog.options(id="m1")(0.3) == "done"
-        said = await _said(caught)
+        assert await system.get(Worker, "w").hog.options(id="m1")(_UNTIL_SAID) == "done"
+        warned = await _warned(caught)
     where = _line_of(block, "time.sleep")
-    assert f"{said.filename}:{said.lineno}" == where
-    text = str(said.message)
+    assert f"{warned.filename}:{warned.lineno}" == where
+    text = str(warned.message)
     assert text.startswith("watchdog.worker/w: 'hog' (message 'm1') blocked the event loop for 0.")
     assert where in text
     assert "`@step def`" in text
@@ -185,33 +209,23 @@ async def test_a_blocking_handler_is_named(
 @pytest.mark.filterwarnings("ignore::perdure.BlockedLoopWarning")
 async def test_the_log_says_so_while_the_loop_is_blocked() -> None:
     """A handler that never comes back is in the log all the same."""
-    said = threading.Event()
-
-    class Hears(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if "blocked the event loop" in record.getMessage():
-                said.set()
 
     class Waits(Actor, kind="watchdog.waits"):
         @handler
         async def wait(self) -> bool:
-            return said.wait(5)
+            block(_UNTIL_SAID)
+            return said.is_set()
 
-    hears = Hears()
-    logging.getLogger("perdure.actors").addHandler(hears)
-    try:
-        async with ActorSystem(":memory:", limits=_WARNING) as system:
-            assert await system.get(Waits, "w").wait()
-            await asyncio.sleep(0)
-    finally:
-        logging.getLogger("perdure.actors").removeHandler(hears)
+    async with ActorSystem(":memory:", limits=_WARNING) as system:
+        assert await system.get(Waits, "w").wait()
+        await asyncio.sleep(0)
 
 
 async def test_a_task_of_a_handler_is_named_by_its_actor(caught: list[warnings.WarningMessage]) -> None:
     """Whoever blocks in a gathered coroutine is found as well."""
     async with ActorSystem(":memory:", limits=_WARNING) as system:
-        await system.get(Worker, "w").hog_beneath(0.3)
-        assert str((await _said(caught)).message).startswith("watchdog.worker/w: 'hog_beneath'")
+        await system.get(Worker, "w").hog_beneath(_UNTIL_SAID)
+        assert str((await _warned(caught)).message).startswith("watchdog.worker/w: 'hog_beneath'")
 
 
 async def test_a_search_that_holds_the_interpreter_is_named(caught: list[warnings.WarningMessage]) -> None:
@@ -236,7 +250,7 @@ async def test_a_search_after_several_ticks_is_named(
             assert timeout is not None
             return super().wait(timeout * 4)
 
-    async with ActorSystem(":memory:", limits=_IDLE) as system, asyncio.timeout(10):
+    async with ActorSystem(":memory:", limits=_IDLE) as system, asyncio.timeout(30):
         watchdog = Watchdog(host_of(system), _WARNING)
         monkeypatch.setattr(watchdog, "_closed", Late())
         watchdog.start()
@@ -251,11 +265,11 @@ async def test_a_search_after_several_ticks_is_named(
 @pytest.mark.filterwarnings("ignore::perdure.BlockedLoopWarning")
 async def test_blocking_for_long_is_a_failure(name: str) -> None:
     """The supervisor hears of it with the stack, the attempt counts, and nobody else's message is touched."""
-    async with ActorSystem(":memory:", root=Crew, limits=_FAILURE) as system, asyncio.timeout(10):
+    async with ActorSystem(":memory:", root=Crew, limits=_FAILURE) as system, asyncio.timeout(60):
         worker, other = system.get(Worker, "w"), system.get(Worker, "other")
         call = {"hog": worker.hog, "hog_and_wait": worker.hog_and_wait, "hog_and_refuse": worker.hog_and_refuse}[name]
         result, *totals = await asyncio.gather(
-            call.options(id="m")(_LONG_SECONDS), *(other.add() for _ in range(5)), worker.add()
+            call.options(id="m")(_UNTIL_FAILED), *(other.add() for _ in range(5)), worker.add()
         )
     assert result == "done"
     assert totals == [1, 2, 3, 4, 5, 1]
@@ -270,17 +284,18 @@ async def test_blocking_for_long_is_a_failure(name: str) -> None:
 @pytest.mark.filterwarnings("ignore::perdure.BlockedLoopWarning")
 async def test_a_step_that_blocked_is_not_done_again() -> None:
     """The turn fails, but what its step had done is on disk."""
-    async with ActorSystem(":memory:", root=Crew, limits=_FAILURE) as system, asyncio.timeout(10):
-        assert await system.get(Worker, "w").hog_in_a_step(_LONG_SECONDS) == "done"
+    async with ActorSystem(":memory:", root=Crew, limits=_FAILURE) as system, asyncio.timeout(60):
+        assert await system.get(Worker, "w").hog_in_a_step(_UNTIL_FAILED) == "done"
     assert runs == ["hog", "step", "hog"]
     assert len(failures) == 1
 
 
 async def test_many_short_turns_block_nobody() -> None:
     """An actor that handles its mail without a pause is busy; no single message of it is to blame."""
-    async with ActorSystem(":memory:", root=Crew, limits=_FAILURE) as system, asyncio.timeout(10):
+    limits = Limits(blocked_warning=0.3, blocked_failure=0.6)
+    async with ActorSystem(":memory:", root=Crew, limits=limits) as system, asyncio.timeout(60):
         worker = system.get(Worker, "w")
-        receipts = await asyncio.gather(*(worker.add.tell(0.01) for _ in range(50)))
+        receipts = await asyncio.gather(*(worker.add.tell(0.03) for _ in range(50)))
         await asyncio.gather(*(receipt.result() for receipt in receipts))
     assert failures == []
 
@@ -304,18 +319,18 @@ async def test_code_outside_handlers_is_logged(caplog: pytest.LogCaptureFixture)
     """A program's own task that blocks holds every actor up, and is named too; it fails nothing."""
     async with ActorSystem(":memory:", limits=_FAILURE):
         await asyncio.sleep(0)
-        block(0.4)
-    said = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
-    assert any(_line_of(block, "time.sleep") in each for each in said)  # a busy machine may hold something else up
+        block(_UNTIL_SAID)
+    told = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
+    assert any(_line_of(block, "time.sleep") in each for each in told)  # a busy machine may hold something else up
 
 
 async def test_only_the_system_of_the_actor_speaks(caught: list[warnings.WarningMessage]) -> None:
     """Two systems on one loop do not say the same thing twice."""
     async with ActorSystem(":memory:", limits=_WARNING) as one, ActorSystem(":memory:", limits=_WARNING):
-        await one.get(Worker, "w").hog(0.4)
-        await _said(caught)
+        await one.get(Worker, "w").hog(_UNTIL_SAID)
+        await _warned(caught)
         await asyncio.sleep(0.05)
-        await _said(caught)
+        await _warned(caught)
 
 
 async def test_a_closed_system_leaves_no_thread() -> None:
@@ -331,11 +346,13 @@ async def test_a_closed_system_leaves_no_thread() -> None:
 async def test_an_idle_watchdog_wakes_seldom() -> None:
     """Watching costs a few wake-ups a second."""
     async with ActorSystem(":memory:") as system:
-        watchdog = Watchdog(host_of(system), Limits())
+        watchdog, loop = Watchdog(host_of(system), Limits()), asyncio.get_running_loop()
+        began = loop.time()
         watchdog.start()
         await asyncio.sleep(0.6)
         watchdog.stop()
-        assert repr(watchdog) == "<Watchdog: 3 ticks>"
+        ticks = int(repr(watchdog).split()[1])
+        assert 2 <= ticks <= 1 + (loop.time() - began) / 0.2
 
 
 def _watchdogs() -> set[threading.Thread]:
@@ -357,9 +374,9 @@ class Worker(Actor, kind="worker"):
         return 1
 
 async def main():
-    limits = Limits(blocked_warning=0.4, blocked_failure=0.8)
+    limits = Limits(blocked_warning=1.5, blocked_failure=2)
     async with ActorSystem(sys.argv[1], limits=limits) as system:
-        for _ in range(3):
+        for _ in range(2):
             await system.get(Worker, "w").work()
             await asyncio.sleep(0)
         await asyncio.sleep(0.3)
@@ -378,10 +395,10 @@ def test_a_stopped_process_is_not_blocked(tmp_path: Path) -> None:
     ) as child:
         assert child.stdout is not None
         assert child.stderr is not None
-        for _ in range(3):
+        for _ in range(2):
             assert child.stdout.readline() == "at work\n"
             os.kill(child.pid, signal.SIGSTOP)
-            time.sleep(1)
+            time.sleep(2.5)
             os.kill(child.pid, signal.SIGCONT)
         errors = child.stderr.read()
     assert child.returncode == 0, errors

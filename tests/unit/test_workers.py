@@ -153,7 +153,7 @@ async def test_a_handler_that_cancels_its_task_takes_nobody_along() -> None:
     """A cancellation that a handler leaves behind does not hit the next handler in that task."""
     async with ActorSystem(":memory:") as system:
         first, second = system.get(Guest, "1"), system.get(Guest, "2")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for _ in range(3):
                 await asyncio.gather(first.cancel(), second.nap(), first.nap())
     assert len(seen) == 6
@@ -175,7 +175,7 @@ async def test_a_timer_that_a_handler_leaves_behind_costs_others_nothing() -> No
     async with ActorSystem(":memory:") as system:
         careless, innocent = system.get(Guest, "careless"), system.get(Guest, "innocent")
         await careless.cancel_later(0.05)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await innocent.add_slowly(1, 0.2) == 1
             assert await innocent.value() == 1
 
@@ -188,7 +188,7 @@ async def test_a_step_cut_from_outside_runs_again() -> None:
         remembered["1"].cancel()
         await until(lambda: len(ids) == 2)
         gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await asking == "passed"
     assert ids[0] == ids[1]
 
@@ -197,7 +197,7 @@ async def test_a_handler_that_cancels_itself_is_a_failure() -> None:
     """Whoever waits for it hears of it, and its actor goes on with the state of before."""
     async with ActorSystem(":memory:") as system:
         guest = system.get(Guest, "1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             with pytest.raises(DeadLetterError, match="cancelled by its own code"):
                 await guest.cancel_itself()
             assert await guest.look() == "nobody"
@@ -207,7 +207,7 @@ async def test_a_handler_that_cancels_itself_is_a_failure() -> None:
 async def test_a_cancelled_worker_that_was_to_come_stops_nobody() -> None:
     """Who cancels a task that he remembers, after its job has ended, does not bring the node to a stop."""
     async with ActorSystem(":memory:") as system:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await asyncio.gather(system.get(Guest, "a").remember(), system.get(Guest, "b").remember())
             for other in ("a", "b"):
                 await asyncio.gather(system.get(Guest, "x").cancel_remembered(other), system.get(Guest, "y").look())
@@ -224,7 +224,7 @@ async def test_older_task_factories_will_do() -> None:
 
     loop.set_task_factory(factory)
     try:
-        async with ActorSystem(":memory:") as system, asyncio.timeout(10):
+        async with ActorSystem(":memory:") as system, asyncio.timeout(30):
             assert await system.get(Guest, "1").look() == "nobody"
     finally:
         loop.set_task_factory(before)
@@ -280,7 +280,7 @@ async def test_a_worker_that_breaks_is_spoken_of_and_replaced(caplog: pytest.Log
     workers, works = Workers(), _Works()
     workers.run(_Breaks())
     workers.run(works)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await works.done.wait()
         await until(lambda: any("cannot happen" in record.message for record in caplog.records))
     await workers.close()

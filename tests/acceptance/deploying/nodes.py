@@ -17,7 +17,7 @@ from tests.acceptance.torture.facts import Fact, read_facts
 
 ROOT = Path(__file__).parents[3]
 APP = "tests.acceptance.deploying.app"
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.01
 
 

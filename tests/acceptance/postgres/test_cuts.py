@@ -30,7 +30,7 @@ from tests.acceptance.postgres.proxy import Cut, Fate, Message, Proxy, passes
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 CUTS = [Cut(at, how) for at in ("before", "within") for how in ("RST", "FIN")]
 
 begun: Counter[int] = Counter()

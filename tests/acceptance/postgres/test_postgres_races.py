@@ -89,7 +89,7 @@ async def write_in_opposite_orders(postgres: str, between: str, *batches: Sequen
     schema = options.rpartition("=")[2]
     stubborn = f"{postgres}&options=-c%20deadlock_timeout%3D10min"
     nodes = [await started(PostgresStore(stubborn)) for _ in batches]
-    async with await psycopg.AsyncConnection.connect(dsn) as raw, asyncio.timeout(20):
+    async with await psycopg.AsyncConnection.connect(dsn) as raw, asyncio.timeout(60):
         await raw.execute(f"INSERT INTO {schema}.{between}".encode())
         writing = [asyncio.create_task(node.store.write(batch)) for node, batch in zip(nodes, batches, strict=True)]
 

@@ -32,7 +32,7 @@ from tests.unit.observing import until
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 CALL_SECONDS = OUTAGE_SECONDS = 3.0
 LIMITS = Limits(lease=2, heartbeat=0.3, grace=0.5)
 
@@ -172,7 +172,7 @@ async def test_an_outage_is_waited_out_once(postgres: str) -> None:
             with pytest.raises(StorageError):
                 await system.get(Clerk, "c0").note.tell(9)
             begin = time.monotonic()
-        assert time.monotonic() - begin < 2 * OUTAGE_SECONDS
+        assert time.monotonic() - begin < 4 * OUTAGE_SECONDS  # there are eight to give up
 
 
 async def test_an_outcome_that_cannot_be_looked_up(postgres: str) -> None:

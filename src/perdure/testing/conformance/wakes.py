@@ -169,7 +169,7 @@ async def test_nothing_is_lost_with_a_wake_up(shared: Place) -> None:
         async with on(shared) as two:
             first = await two.append()
             await two.settle(Append(message("b")))
-        while await one.store.wait(0.05):
+        while await one.store.wait(0.3):  # a hint may be on its way still
             pass
         assert await one.store.changed()
         assert await one.store.unknown_kinds(()) == [("Till", 2)]
