@@ -215,6 +215,7 @@ DIFFERENCES: list[tuple[str, str, tuple[str, ...]]] = [
       "test_who_was_taken_for_dead_starts_no_child",
       "test_who_was_taken_for_dead_while_it_opened_drops_no_child",
       "test_who_was_taken_for_dead_while_it_opened_starts_its_tree",
+      "test_who_was_taken_for_dead_while_it_restarted_a_group_lets_all_of_it_go",
       "test_an_order_that_met_an_outage_is_carried_out")),
     ("No `ignore`, no get_childspec, no change of a spec at run time, no get_callback_module.",
      "children that start or not are declared or not; specs are code, and change with a deployment",

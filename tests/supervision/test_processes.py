@@ -28,6 +28,7 @@ from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Adopt, Bury, Declare, Settled, Write
 from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
 from tests.supervision.seeing import crash, is_in, states
+from tests.unit.crashing import host_of
 from tests.unit.observing import until
 
 
@@ -73,6 +74,16 @@ class Standing(SQLiteStore):
             events.append("declaring")
             await gates.pop("declare").wait()
         return await super().write(batch)
+
+
+class Late(Worker, kind="processes.late"):
+    """Starts when it may."""
+
+    async def started(self) -> None:
+        """See `Actor.started`."""
+        events.append(f"starting {self.key}")
+        if "start" in gates:
+            await gates["start"].wait()
 
 
 class Team(Supervisor, kind="processes.team"):
@@ -251,6 +262,28 @@ async def test_who_was_taken_for_dead_while_it_opened_starts_its_tree(
     assert await states(first, Team) == {"a": "running"}
     assert events.count("+a") == 1
     await first.__aexit__(None, None, None)
+
+
+async def test_who_was_taken_for_dead_while_it_restarted_a_group_lets_all_of_it_go(tmp_path: Path) -> None:
+    """Mail that had come for its elders is handled, although the order was given under another name."""
+    root = crew(Child(Worker, "a"), Child(Late, "b"), strategy=OneForAll(backoff=AT_ONCE))
+    gates["hold a"] = asyncio.Event()
+    async with (
+        ActorSystem(tmp_path / "a.db", root=root) as first,
+        ActorSystem.client(f"sqlite:///{tmp_path / 'a.db'}") as client,
+    ):
+        gates["start"] = asyncio.Event()
+        await crash(first.get(Worker, "a"))
+        await until(lambda: events.count("starting b") == 2)
+        held = await first.get(Worker, "a").hold.tell()
+        await until(lambda: "holding a" in events)
+        await host_of(client).committer.write(Bury(host_of(first).node, 5, 1.0))
+        assert await first.get(Worker, "other").add(1) == 1
+        await until(lambda: events.count("+root") == 2)
+        await asyncio.sleep(0.1)  # until nobody waits for the tree any more
+        gates["start"].set()
+        gates["hold a"].set()
+        assert await held.result(timeout=10) == "a"
 
 
 class Failing(SQLiteStore):
