@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors.silence import why_silent
-from perdure.errors import ActorFailed, ActorStopped, AskTimeout, PerdureError, SystemClosedError
+from perdure.errors import ActorFailed, ActorStopped, AskTimeout, PerdureError, StorageError, SystemClosedError
 from perdure.storage.failure import encode_failure
 from perdure.storage.records import Outcome
 
@@ -86,7 +86,7 @@ class Outcomes:
 
         Raises:
             AskTimeout: It has not come about until `end`, on the loop's clock.
-            StorageError: It comes about elsewhere, and cannot be looked for.
+            StorageError: It comes about elsewhere, and cannot be looked for, or was removed before it was seen.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
@@ -138,11 +138,19 @@ class Outcomes:
 
     async def look(self, messages: Collection[int] | None = None) -> None:
         """Find outcomes that came about elsewhere: of all that are awaited, for their actors may have gone there."""
-        ids = [self._ids[seq] for seq in (self._ids if messages is None else messages) if seq in self._ids]
-        for _, found in await self._store.find_all(ids) if ids else ():
+        ids = {seq: self._ids[seq] for seq in (self._ids if messages is None else messages) if seq in self._ids}
+        for _, found in await self._store.find_all([*ids.values()]) if ids else ():
             answer = _answer(found)
             if answer is not None:
                 self.ended(found.seq, answer)
+            ids.pop(found.seq, None)
+        for seq, id_ in ids.items():
+            gone = StorageError(
+                f"message '{id_}' is not kept any more: it ended, and was removed before that was seen here. Raise "
+                "Limits(retention=…, history=…), or choose its id: options(id=…)."
+            )
+            for future in self._waiters.get(seq, ()):
+                _refuse(future, gone)
         if messages is None and self._elsewhere:
             self._store.await_ends(self._elsewhere)  # a node that has come since may be the one that ends them
 
