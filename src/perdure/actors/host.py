@@ -378,6 +378,7 @@ class Host(Sending):
         self.slots.buried()
         for activation in list(self.activations.values()):
             activation.lose(error)
+        self.overseer.buried()
 
     # leaving ----------------------------------------------------------------------------------------------------------
 

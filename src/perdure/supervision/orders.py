@@ -394,6 +394,13 @@ class Orders:
         if member is not None:
             await self._recover([member], serial)
 
+    def buried(self) -> None:
+        """See `actors.relatives.Overseer.buried`. Others may be done with them while one here waits for something."""
+        for task in list(self._tasks):
+            task.cancel()
+        self._newest.clear()  # a task that had not begun leaves its marks
+        self._late.clear()
+
     async def resign(self) -> tuple[Sequence[Member], Collection[int]]:
         """Give up what is under way; see `actors.relatives.Overseer.resign`."""
         self._closing = True
