@@ -152,7 +152,7 @@ DIFFERENCES: list[tuple[str, str, tuple[str, ...]]] = [
     ("A caller that was refused during an outage asks anew; a dead letter tried again has its handler's whole time.",
      "retries are durable here, and would else repeat the refusal for ever",
      ("test_a_refusal_holds_no_longer_than_the_outage", "test_a_timeout_counts_from_where_a_letter_is_tried_again",
-      "test_an_outage_as_an_actor_ends_is_no_failure_of_its")),
+      "test_an_outage_as_an_actor_ends_is_no_failure_of_its", "test_an_outage_as_a_supervisor_comes_into_memory")),
     ("A supervisor may be spawned, and starts what it declares; children may go without a key.",
      "whoever spawns is no supervisor of OTP's, and a key is made from the message, the same on every replay",
      ("test_a_spawned_supervisor_starts_its_children", "test_children_without_keys_are_others")),

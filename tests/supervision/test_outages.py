@@ -22,7 +22,7 @@ from perdure import (
 )
 from perdure.console.operate import Operator
 from perdure.errors import StorageError
-from perdure.storage.records import Level
+from perdure.storage.records import Address, Level, Member
 from perdure.storage.sqlite import SQLiteStore
 from tests.supervision.family import Worker, events
 from tests.unit.observing import until
@@ -75,9 +75,16 @@ class Guild(Supervisor, kind="outages.guild"):
 
 
 class Failing(SQLiteStore):
-    """Fails to read the way up the tree, as often as the test says."""
+    """Fails to read the way up the tree, or of a member of it, as often as the test says."""
 
-    outages = 0
+    outages = misses = 0
+
+    async def member(self, actor: Address) -> Member | None:
+        """See `Store.member`."""
+        if self.misses:
+            self.misses -= 1
+            raise StorageError("the disk is away")
+        return await super().member(actor)
 
     async def lineage(self, actor: int) -> list[Level]:
         """See `Store.lineage`."""
@@ -140,3 +147,14 @@ async def test_an_outage_as_an_actor_ends_is_no_failure_of_its(
         await system.get(Worker, "w").leave.options(timeout=10)()
     assert store.outages == 0
     assert "failed, attempt" not in caplog.text
+
+
+async def test_an_outage_as_a_supervisor_comes_into_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It starts its children once the database is back."""
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        store.misses = 1
+        await system.spawn(Guild, "g")
+        await until(lambda: "+member" in events)
+    assert store.misses == 0
+    assert "bug" not in caplog.text

@@ -390,7 +390,7 @@ class Orders:
         return True
 
     async def _raise_late(self, place: Placed, serial: int) -> None:
-        member = await self._store.member(place.to)
+        member = await through_outages(lambda: self._store.member(place.to))
         if member is not None:
             await self._recover([member], serial)
 
