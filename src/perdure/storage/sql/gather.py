@@ -279,8 +279,6 @@ class Gathering:
         """Give a row to this node, under a new epoch, if nobody has it and this node can run it."""
         if row.owner is None and row.life == "running" and self.runs(row.kind) and not self._is_kept(row):
             row.owner, row.epoch, row.offered, row.moved = self.node, row.epoch + 1, None, True
-            if row.status != "stopped":  # in memory it goes on by itself: nobody's commit would say so later
-                row.status, row.reason = "ready", None
             self.touch(row)
 
     def _is_kept(self, row: ActorRow) -> bool:

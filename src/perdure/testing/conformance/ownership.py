@@ -79,7 +79,8 @@ async def test_who_has_a_turn_that_waits_may_go_on_by_himself(node: Node, how: s
     assert want(int, (await node.append()).place.epoch) > want(int, place.epoch)
 
 
-async def test_who_had_taken_up_a_turn_that_waits_dies(shared: Place) -> None:
+@pytest.mark.parametrize("how", ["dies", "leaves", "gives it up"])
+async def test_who_had_taken_up_a_turn_that_waits_goes(shared: Place, how: str) -> None:
     """What it waited for has come about in memory, so nothing else wakes it: whoever is left goes on."""
     async with on(shared) as staying:
         dying = await started(shared.store())
@@ -88,9 +89,16 @@ async def test_who_had_taken_up_a_turn_that_waits_dies(shared: Place) -> None:
         assert await dying.release(first, waiting=True)
         again = Appended(await dying.claim("a"), first.mail)
         await dying.commit(segment(again, records=[Record("sleep#1", "sleep", "sleep", SENT, status="completed")]))
-        await shared.kill(dying.store)
-        assert isinstance(await staying.settle(Bury(dying.id, 5, SENT)), Buried)
+        if how == "dies":
+            await shared.kill(dying.store)
+            assert isinstance(await staying.settle(Bury(dying.id, 5, SENT)), Buried)
+        elif how == "leaves":
+            await dying.store.close()
+        else:
+            assert await dying.settle(Release(again.place.actor, want(int, again.place.epoch), anyway=True))
         assert await keys_claimed(staying, "Till") == ["a"]
+        if how == "gives it up":
+            await dying.store.close()
 
 
 async def test_release_with_mail(node: Node) -> None:
