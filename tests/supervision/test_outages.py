@@ -21,6 +21,9 @@ from perdure import (
     step,
 )
 from perdure.console.operate import Operator
+from perdure.errors import StorageError
+from perdure.storage.records import Address, Level, Member
+from perdure.storage.sqlite import SQLiteStore
 from tests.supervision.family import Worker, events
 from tests.unit.observing import until
 
@@ -71,6 +74,26 @@ class Guild(Supervisor, kind="outages.guild"):
         return [Child(Worker, "member")]
 
 
+class Failing(SQLiteStore):
+    """Fails to read the way up the tree, or of a member of it, as often as the test says."""
+
+    outages = misses = 0
+
+    async def member(self, actor: Address) -> Member | None:
+        """See `Store.member`."""
+        if self.misses:
+            self.misses -= 1
+            raise StorageError("the disk is away")
+        return await super().member(actor)
+
+    async def lineage(self, actor: int) -> list[Level]:
+        """See `Store.lineage`."""
+        if self.outages:
+            self.outages -= 1
+            raise StorageError("the disk is away")
+        return await super().lineage(actor)
+
+
 async def test_a_refusal_holds_no_longer_than_the_outage(tmp_path: Path) -> None:
     """A caller that met a stopped actor is answered when it runs again, by its own retries."""
     asked.clear()
@@ -112,3 +135,26 @@ async def test_a_spawned_supervisor_starts_its_children(tmp_path: Path) -> None:
         events.clear()
     async with ActorSystem(tmp_path / "a.db") as system:
         await until(lambda: "+member" in events)
+
+
+async def test_an_outage_as_an_actor_ends_is_no_failure_of_its(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its message, which has one attempt, is handled again and goes well; nobody is told of a mistake in its code."""
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        store.outages = 1
+        await system.get(Worker, "w").leave.options(timeout=10)()
+    assert store.outages == 0
+    assert "failed, attempt" not in caplog.text
+
+
+async def test_an_outage_as_a_supervisor_comes_into_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It starts its children once the database is back."""
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        store.misses = 1
+        await system.spawn(Guild, "g")
+        await until(lambda: "+member" in events)
+    assert store.misses == 0
+    assert "bug" not in caplog.text

@@ -28,7 +28,7 @@ from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Adopt, Bury, Declare, Settled, Write
 from tests.supervision.family import AT_ONCE, Worker, crew, events, gates, workers
 from tests.supervision.seeing import crash, is_in, states
-from tests.unit.crashing import connection_of, host_of
+from tests.unit.crashing import connection_of, crashing, host_of
 from tests.unit.observing import until
 
 
@@ -74,6 +74,16 @@ class Standing(SQLiteStore):
             events.append("declaring")
             await gates.pop("declare").wait()
         return await super().write(batch)
+
+
+class Late(Worker, kind="processes.late"):
+    """Starts when it may."""
+
+    async def started(self) -> None:
+        """See `Actor.started`."""
+        events.append(f"starting {self.key}")
+        if "start" in gates:
+            await gates["start"].wait()
 
 
 class Team(Supervisor, kind="processes.team"):
@@ -260,6 +270,49 @@ async def test_who_was_taken_for_dead_while_it_opened_starts_its_tree(
     assert await states(first, Team) == {"a": "running"}
     assert events.count("+a") == 1
     await first.__aexit__(None, None, None)
+
+
+def is_here(system: ActorSystem, key: str) -> bool:
+    """Whether an actor is in a system's memory."""
+    return any(activation.address.key == key for activation in host_of(system).activations.values())
+
+
+async def test_who_came_while_its_tree_was_awaited_is_let_go(tmp_path: Path) -> None:
+    """An elder whose process dies while its younger siblings are restarted handles its mail all the same."""
+    root = crew(Child(Wanderer, "a"), Child(Late, "b"), strategy=OneForAll(backoff=AT_ONCE))
+    gates["hold a"] = asyncio.Event()
+    async with ActorSystem(tmp_path / "a.db", root=root) as first:
+        gates["start"] = asyncio.Event()
+        await crash(first.get(Wanderer, "a"))
+        await until(lambda: events.count("starting b") == 2 and not is_here(first, "a"))
+        async with crashing(tmp_path / "a.db") as second:
+            held = await second.get(Wanderer, "a").hold.tell()
+            await until(lambda: "holding a" in events)
+        await until(lambda: is_here(first, "a"))
+        await asyncio.sleep(0.1)  # until nobody waits for the tree any more
+        gates["start"].set()
+        gates["hold a"].set()
+        assert await first.receipt(held.id).result(timeout=10) == "a"
+
+
+async def test_who_was_taken_for_dead_while_it_restarted_a_group_leaves_that_to_others(tmp_path: Path) -> None:
+    """What it comes to have of the group afterwards is not stopped by an order that others have carried out."""
+    late = Child(Worker, "b").options(shutdown="infinity")
+    root = crew(Child(Wanderer, "a"), late, strategy=OneForAll(backoff=AT_ONCE))
+    gates.update({"hold a": asyncio.Event(), "b": asyncio.Event()})
+    async with ActorSystem(tmp_path / "a.db", root=root) as first, ActorSystem(tmp_path / "a.db") as second:
+        await crash(first.get(Wanderer, "a"))
+        await until(lambda: "-b" in events)
+        await host_of(second).committer.write(Bury(host_of(first).node, 5, 1.0))
+        events.clear()
+        assert await first.get(Worker, "other").add(1) == 1
+        await until(lambda: "-a" in events and not is_here(first, "a") and not is_here(second, "a"))
+        held = await first.get(Wanderer, "a").hold.tell()
+        await until(lambda: "holding a" in events)
+        gates["b"].set()
+        await asyncio.sleep(0.1)  # whoever waited for that goes on
+        gates["hold a"].set()
+        assert await held.result(timeout=10) == "a"
 
 
 class Failing(SQLiteStore):

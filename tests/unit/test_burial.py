@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from perdure import Actor, ActorSystem, handler
 from perdure.errors import StorageError
+from perdure.storage.records import NodeRecord
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Buried, Bury, Settled, Write
 from perdure.testing.conformance.nodes import SENT, Node, started, want
 from tests.conformance.places import SQLiteFile
+from tests.unit.crashing import host_of
 from tests.unit.observing import until
 
 KEYS = "abcde"
@@ -40,6 +43,24 @@ class OneByOne(SQLiteStore):
                 if self.burials in range(2, 10):
                     raise StorageError("the disk is full")
         return await super().write([replace(one, limit=1) if isinstance(one, Bury) else one for one in batch])
+
+
+class Interrupted(SQLiteStore):
+    """The disk is away for a moment when this node enters under another name."""
+
+    outages = 0
+
+    async def rejoin(self, node: NodeRecord) -> None:
+        """See `Store.rejoin`."""
+        await super().rejoin(node)
+        self.outages = 1
+
+    async def departed(self) -> list[str]:
+        """See `Store.departed`."""
+        if self.outages:
+            self.outages -= 1
+            raise StorageError("the disk is away")
+        return await super().departed()
 
 
 async def send(node: Node) -> None:
@@ -77,3 +98,15 @@ async def test_a_burial_that_fails_in_the_middle_goes_on(tmp_path: Path) -> None
         await place.kill(dead.store)
         assert await answers(system) == [2] * len(KEYS)
     assert store.burials > 9 + len(KEYS)
+
+
+async def test_who_was_buried_begins_anew_after_an_outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it had is taken up again, and an outage is told as one."""
+    store = Interrupted(tmp_path / "actors.db")
+    async with ActorSystem(store) as system, ActorSystem.client(f"sqlite:///{tmp_path / 'actors.db'}") as client:
+        await host_of(client).committer.write(Bury(host_of(system).node, 5, SENT))
+        assert await system.get(Heir, "a").add(1) == 2
+        await until(lambda: "the disk is away" in caplog.text)
+        assert await client.get(Heir, "b").add(1) == 2
+    assert store.outages == 0
+    assert "never retrieved" not in caplog.text

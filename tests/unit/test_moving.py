@@ -130,6 +130,9 @@ class Standing(SQLiteStore):
 
     async def mail(self, actor: int, after: int, limit: int) -> list[Mail]:
         """See `Store.mail`."""
+        if "to mail" in gates:
+            events.append("to read on")
+            await gates.pop("to mail").wait()
         found = await super().mail(actor, after, limit)
         if "mail" in gates:
             events.append("read on")
@@ -212,6 +215,28 @@ async def test_an_activation_that_was_lost_writes_nothing(tmp_path: Path) -> Non
         gates["look 0"].set()
         assert await looked.result(timeout=20) == await entered.result(timeout=20)
         assert await ledger.look.options(id="again")() == await entered.result(timeout=20)
+
+
+async def test_mail_that_another_node_has_handled_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever was taken for dead while it read on is told that its actor is elsewhere, and not that mail is lost."""
+    monkeypatch.setattr("perdure.actors.mailbox.MAILBOX_IN_MEMORY", 1)
+    reading = gates["to mail"] = asyncio.Event()
+    gates.update({f"look {nth}": asyncio.Event() for nth in range(4)})
+    async with ActorSystem(Standing(tmp_path / "a.db")) as first, ActorSystem(tmp_path / "a.db") as second:
+        for _ in range(3):
+            await first.get(Ledger, "l").look.tell()
+        for nth in range(4):
+            gates[f"look {nth}"].set()
+        await until(lambda: "to read on" in events)
+        buried = await host_of(second).committer.write(Bury(host_of(first).node, 5, SENT))
+        assert want(Buried, buried).actors == 1
+        assert await second.get(Ledger, "l").look() == 0
+        reading.set()
+        await until(lambda: not host_of(first).activations)
+    assert [event for event in events if event.startswith("look")] == [f"look {nth}" for nth in range(4)]
+    assert "bug" not in caplog.text
 
 
 async def test_a_parked_message_is_not_to_blame(tmp_path: Path) -> None:

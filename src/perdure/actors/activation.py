@@ -213,8 +213,7 @@ class Activation(Seated):
         except TurnStopped:
             clean = False
         except Exception as error:  # noqa: BLE001  # whatever it is, the actor is loaded anew
-            _LOG.exception("%s stops", self.address)
-            self.lose(error if isinstance(error, PerdureError) else StorageError(f"{error!r}. This is a bug."))
+            self._broke(error)
             clean = False
         finally:
             self.worker = None
@@ -224,6 +223,12 @@ class Activation(Seated):
             if host.leaving is not None:
                 host.leaving.look_again()
         return clean
+
+    def _broke(self, error: Exception) -> None:
+        """Something failed that is no handler's; that another node has the actor is no fault."""
+        if not isinstance(error, FencedError):
+            _LOG.exception("%s stops", self.address)
+        self.lose(error if isinstance(error, PerdureError) else StorageError(f"{error!r}. This is a bug."))
 
     def _beginning(self, mail: Mail) -> Coroutine[Any, Any, None]:
         """The next attempt at a message."""

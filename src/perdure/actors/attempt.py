@@ -34,6 +34,7 @@ from perdure.errors import (
     Rejected,
     StateError,
     StateMisfit,
+    StorageError,
     SystemClosedError,
 )
 from perdure.storage.record_codec import join
@@ -135,6 +136,8 @@ class Attempt:
         """The turn was stopped, or the handler's own code cancelled it, or this worker is being ended."""
         if self.turn.stopped is not None:
             return await self._stopped()
+        if isinstance(error, Lost) and self.seat.gone:
+            raise error  # as its end was written
         seat, turn, task = self.seat, self.turn, asyncio.current_task()
         if seat.host.draining and not (turn.ended or seat.gone):
             return await self._drained()  # what its handler awaited was given up with this node
@@ -292,6 +295,9 @@ class Attempt:
                 await self._whole(seat.host.judge.settle(Ended(seat.actor, "normal", alone=False), write))
             else:
                 await seat.commit(segment)
+        except StorageError as error:  # what its supervisor is asked could not be read: no fault of the handler's
+            seat.lose(error)
+            raise Lost(str(error)) from error
         except PerdureError:
             seat.living.fields = self._fields_before
             seat.cursor = turn.mail.number - 1  # it has not ended after all

@@ -141,7 +141,13 @@ class Host(Sending):
         """Run something in the background, with a reference that keeps it alive."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, FencedError):  # or else whoever has it by now goes on with it
+            _LOG.error("%s: %s", task.get_name(), error, exc_info=None if isinstance(error, PerdureError) else error)
 
     # actors -----------------------------------------------------------------------------------------------------------
 
@@ -372,6 +378,7 @@ class Host(Sending):
         self.slots.buried()
         for activation in list(self.activations.values()):
             activation.lose(error)
+        self.overseer.buried()
 
     # leaving ----------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from typing import TYPE_CHECKING
 
-from perdure.errors import StorageError
+from perdure.errors import FencedError, StorageError
 from perdure.warning_types import DuplicateWorkWarning
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Mailbox:
         self.host = host
         self.actor = place.actor
         self.address: Address = place.to
+        self.epoch = place.epoch or 0
         self.cursor = 0
         self.tail = 0
         self._mailbox: deque[Mail] = deque()
@@ -95,10 +96,16 @@ class Mailbox:
         return None
 
     async def _read_on(self) -> Mail:
-        """The next message from disk, where there is more than memory holds."""
+        """The next message from disk, where there is more than memory holds.
+
+        Raises:
+            FencedError: Another node has the actor by now, and may have handled it.
+        """
         wanted = self.cursor + 1
         self._mailbox = deque(await self.host.store.mail(self.actor, self.cursor, MAILBOX_IN_MEMORY))
         if not self._mailbox or self._mailbox[0].number != wanted:
+            if any(loaded.epoch != self.epoch for loaded in await self.host.store.load([self.actor], 0)):
+                raise FencedError(f"{self.address}: was taken from this node while it read its mailbox")
             raise StorageError(
                 f"{self.address}: message number {wanted} is missing in its mailbox. This is a bug; run no further."
             )

@@ -86,7 +86,7 @@ class Outcomes:
 
         Raises:
             AskTimeout: It has not come about until `end`, on the loop's clock.
-            StorageError: It comes about elsewhere, and cannot be looked for.
+            StorageError: It comes about elsewhere, and cannot be looked for, or was removed before it was seen.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()

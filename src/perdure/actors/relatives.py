@@ -39,6 +39,10 @@ class Overseer(Protocol):
         """Leave what is to be started to whoever finds it free."""
         ...
 
+    def buried(self) -> None:
+        """Give up every order that is under way, for this node was taken for dead: others go on with them."""
+        ...
+
     def needs_raising(self, place: Placed) -> bool:
         """Whether an actor that came into memory by itself is started with its children; if so, that begins."""
         ...

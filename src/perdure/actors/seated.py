@@ -33,7 +33,6 @@ class Seated(Mailbox):
     def __init__(self, host: Host, spec: ActorSpec, place: Placed) -> None:
         super().__init__(host, place)
         self.spec = spec
-        self.epoch = place.epoch or 0
         self.seal = host.seal
         self.timestamp = host.timestamp
         self.still = False

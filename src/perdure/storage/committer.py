@@ -23,7 +23,7 @@ from weakref import WeakSet
 
 from perdure.errors import NodeBuried, PerdureError, StorageError, SystemClosedError
 from perdure.loops import elsewhere
-from perdure.storage.writes import Adopt, Declare, Order, Release, Segment
+from perdure.storage.writes import Adopt, Begin, Declare, Order, Release, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -213,7 +213,7 @@ class Committer:
         lost: list[tuple[Write, Told, asyncio.Future[Any] | None, Settled | PerdureError]] = []
         for number, (write, owner, future) in enumerate(queued):
             if again:
-                owned = isinstance(write, Segment | Release | Adopt | Declare | Order)
+                owned = isinstance(write, Segment | Release | Adopt | Begin | Declare | Order)
             else:
                 owned = isinstance(write, Segment | Release) and (write.actor, write.epoch) in mine
             if owned or (number < before and not again):

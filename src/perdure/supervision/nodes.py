@@ -200,7 +200,7 @@ class Sweep:
 
     async def begin_anew(self) -> None:
         """This node has entered under another identity: what nobody has is taken up."""
-        self._anew = True
+        self._anew = self._owed = True  # the sweep looks again, if this fails
         await self.adopt()
 
     async def run(self, every_seconds: float) -> None:

@@ -107,6 +107,8 @@ class Orders:
                 del self._newest[one.actor]
                 late = self._late.pop(one.actor, None)
                 _ = late is not None and self.needs_raising(late)
+                if not self._rising:  # or else `_let_go` sees to it
+                    self._release(one.actor)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work beside others, cancelled when the system closes."""
@@ -350,15 +352,21 @@ class Orders:
     async def expect(self) -> None:
         """Know who is to be started with its supervisor, before mail brings one of them into memory."""
         found = await trees(self._store, self._starts_children)
-        self._awaited = {one.actor for one in found if runs(one) and self._floor.instance(one.actor) is None}
+        # beside those that are awaited already: a query may have started one since
+        self._awaited |= {one.actor for one in found if runs(one) and self._floor.instance(one.actor) is None}
 
     async def _let_go(self) -> None:
         """Wait for no tree any more, once all stand: what did not come about is another order's."""
         while self._rising:
             done, _ = await asyncio.wait(self._rising)
             self._rising -= done
-        awaited, self._awaited = self._awaited, set()
-        for actor in awaited - self._newest.keys():
+        for actor in self._awaited - self._newest.keys():  # those are let go when the order about them is carried out
+            self._release(actor)
+
+    def _release(self, actor: int) -> None:
+        """Let an actor go that came into memory by itself while its tree was awaited."""
+        if actor in self._awaited:
+            self._awaited.discard(actor)
             self._floor.go(actor)
 
     async def _recover(self, family: Sequence[Member], serial: int) -> None:
@@ -382,9 +390,16 @@ class Orders:
         return True
 
     async def _raise_late(self, place: Placed, serial: int) -> None:
-        member = await self._store.member(place.to)
+        member = await through_outages(lambda: self._store.member(place.to))
         if member is not None:
             await self._recover([member], serial)
+
+    def buried(self) -> None:
+        """See `actors.relatives.Overseer.buried`. Others may be done with them while one here waits for something."""
+        for task in list(self._tasks):
+            task.cancel()
+        self._newest.clear()  # a task that had not begun leaves its marks
+        self._late.clear()
 
     async def resign(self) -> tuple[Sequence[Member], Collection[int]]:
         """Give up what is under way; see `actors.relatives.Overseer.resign`."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from perdure.errors import DecodingError, EncodingError, FencedError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+T = TypeVar("T")
+
 _LOG = logging.getLogger("perdure.supervision")
 _PAUSE_SECONDS = 0.5
 
 
-async def through_outages(work: Callable[[], Awaitable[None]]) -> None:
-    """Do work until the database has not failed it; what would fail again alike is raised."""
+async def through_outages(work: Callable[[], Awaitable[T]]) -> T:
+    """What work gives, done until the database has not failed it; what would fail again alike is raised."""
     while True:
         try:
             return await work()

@@ -319,6 +319,8 @@ class Transaction(Gathering):
     def _finish(self, row: ActorRow, seq: int, end: End, done: Committed) -> None:
         row.cursor = end.number
         self._dirty[row.id] = row
+        if row.status in {"waiting", "parked"}:  # in memory it went on by itself, and no commit has said so
+            self.touch(row).status, row.reason = "ready", None
         if end.snapshot is not None:
             self._snapshots[row.id] = (row.id, end.snapshot.version, end.snapshot.codec, end.snapshot.state, None)
         outcome = end.outcome
@@ -344,6 +346,8 @@ class Transaction(Gathering):
             self.news.nodes.add(ANYBODY)  # it is to stop, whatever there is to do; who carries the order out waits
         elif write.waiting is not None and not self._can_go_on(write.waiting):
             row.status = "waiting"
+        elif write.anyway and row.status == "waiting":
+            row.status = "ready"  # it has gone on since
         elif not write.anyway and (write.waiting is not None or (row.status == "ready" and row.cursor < row.tail)):
             return False
         row.owner, row.moved = None, True

@@ -62,7 +62,8 @@ def disown(connection: Connection, node: str) -> int:
     connection.fetch("SELECT id FROM actor WHERE owner = ? ORDER BY id /* lock, wait */", node)
     connection.execute("UPDATE turn SET executing = NULL WHERE executing = ?", node)
     connection.execute("DELETE FROM query WHERE asker = ?", node)
-    sql = "UPDATE actor SET owner = NULL, epoch = epoch + 1, tail = tail() WHERE owner = ?"
+    sql = "UPDATE actor SET owner = NULL, epoch = epoch + 1, tail = tail(), \
+           status = CASE status WHEN 'waiting' THEN 'ready' ELSE status END WHERE owner = ?"
     return connection.execute(sql, node)
 
 

@@ -108,6 +108,9 @@ _BLAME = """
 UPDATE turn SET blame = blame + 1, executing = NULL, suspect = 1
 WHERE message IN (SELECT value FROM numbers(?) AS executing)
 """
+_AWAKE = """
+UPDATE actor SET status = 'ready' WHERE status = 'waiting' AND id IN (SELECT value FROM numbers(?) AS freed)
+"""
 _SUSPECT = """
 INSERT INTO turn (message, suspect) SELECT head.message, 1 FROM numbers(?) AS freed
 CROSS JOIN actor ON actor.id = freed.value JOIN mailbox() AS head ON head.actor = actor.id AND number = cursor + 1
@@ -139,6 +142,7 @@ def bury(transaction: Gathering, write: Bury, ended: Callable[[int, Outcome], No
     transaction.hold(actors)
     executing = [seq for seq, actor in connection.fetch(_EXECUTING, node) if not more or actor in {*actors}]
     connection.execute(_BLAME, executing)
+    connection.execute(_AWAKE, actors)  # who waited was in memory, and may have gone on
     connection.execute(_SUSPECT, actors)
     blamed = connection.fetch(_BLAMED, executing)
     dead = [row for row in blamed if row[5] >= write.deaths]

@@ -8,11 +8,15 @@ from perdure.storage.records import Outcome, Record
 from perdure.storage.writes import (
     Append,
     Appended,
+    Begin,
+    Buried,
+    Bury,
     Claim,
     Claimed,
     Committed,
     Due,
     Fired,
+    Placed,
     Release,
     Watch,
 )
@@ -23,12 +27,15 @@ from perdure.testing.conformance.nodes import (
     asks,
     ended,
     message,
+    on,
     segment,
     sleeps,
     spawn,
+    started,
     till,
     want,
 )
+from perdure.testing.conformance.places import Place
 
 
 async def fire(node: Node, now: float, limit: int = 1_000) -> Fired:
@@ -54,6 +61,44 @@ async def test_release(node: Node) -> None:
     second = await node.append()
     assert want(int, second.place.epoch) > want(int, first.place.epoch)
     assert (second.mail.number, second.place.fresh) == (2, False)
+
+
+@pytest.mark.parametrize("how", ["claimed", "begun"])
+async def test_who_has_a_turn_that_waits_may_go_on_by_himself(node: Node, how: str) -> None:
+    """A turn that was taken up before its time and ended in memory leaves an actor that takes mail."""
+    first = await node.append()
+    await node.commit(sleeps(first, LATER))
+    assert await node.release(first, waiting=True)
+    if how == "claimed":
+        place = await node.claim("a")
+    else:
+        place = want(Placed, await node.settle(Begin(first.place.actor, None)))
+    again = Appended(place, first.mail)
+    await node.commit(ended(again))
+    assert await node.release(again)
+    assert want(int, (await node.append()).place.epoch) > want(int, place.epoch)
+
+
+@pytest.mark.parametrize("how", ["dies", "leaves", "gives it up"])
+async def test_who_had_taken_up_a_turn_that_waits_goes(shared: Place, how: str) -> None:
+    """What it waited for has come about in memory, so nothing else wakes it: whoever is left goes on."""
+    async with on(shared) as staying:
+        dying = await started(shared.store())
+        first = await dying.append()
+        await dying.commit(sleeps(first, LATER))
+        assert await dying.release(first, waiting=True)
+        again = Appended(await dying.claim("a"), first.mail)
+        await dying.commit(segment(again, records=[Record("sleep#1", "sleep", "sleep", SENT, status="completed")]))
+        if how == "dies":
+            await shared.kill(dying.store)
+            assert isinstance(await staying.settle(Bury(dying.id, 5, SENT)), Buried)
+        elif how == "leaves":
+            await dying.store.close()
+        else:
+            assert await dying.settle(Release(again.place.actor, want(int, again.place.epoch), anyway=True))
+        assert await keys_claimed(staying, "Till") == ["a"]
+        if how == "gives it up":
+            await dying.store.close()
 
 
 async def test_release_with_mail(node: Node) -> None:
