@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from msgspec.structs import replace
 
+from perdure.actors.past import LEFT, cancelled_beside, decided, rest_on
 from perdure.actors.sealing import close_error
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import TurnStopped
@@ -30,7 +31,7 @@ from perdure.storage.writes import End
 from perdure.supervision.strategy import Ended, Failure, GiveUp, TryAgain, after_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
@@ -73,7 +74,11 @@ async def fail(seat: Activation, turn: Turn, error: BaseException) -> Again | No
     judgement, part = settled
     if not await _go_on(seat, judgement) or part.end is not None or part.turn is None:
         return None
-    return part.turn, [r for key, r in turn.records.items() if key not in part.erased and key not in turn.dropped]
+    journal = {key: r for key, r in {**turn.anew, **turn.records}.items() if key not in turn.dropped}
+    for key in part.erased:
+        if key in journal:
+            journal[key] = replace(journal[key], status="cancelled", position=LEFT)
+    return part.turn, list(journal.values())
 
 
 def _decide(seat: Activation, turn: Turn, error: BaseException, attempts: int) -> Decision:
@@ -83,16 +88,25 @@ def _decide(seat: Activation, turn: Turn, error: BaseException, attempts: int) -
     return GiveUp() if isinstance(error, _HOPELESS) else after_failure(retry, attempts, error)
 
 
-def _escaped(turn: Turn, error: BaseException) -> list[str]:
-    """Keys of what the next attempt does anew: whose errors got out, and what was cancelled while one of them failed.
+def _anew(turn: Turn, error: BaseException) -> dict[str, Record]:
+    """What the next attempt does anew: whose errors got out, and what was cancelled while one of them failed.
 
     The next attempt may not fail there, and nobody would cancel it again, even if the handler went on, as in `finally`.
+    So does what was cancelled and followed by nothing; it is written now, since what the next attempt does follows it.
     """
     records = turn.records
-    escaped = [key for key in escaped_keys(error) if key in records]
-    ends = [finished for key in escaped if (finished := records[key].finished) is not None]
-    cancelled = [r for r in records.values() if r.status == "cancelled" and r.finished is not None]
-    return [*escaped, *(r.key for r in cancelled if any(r.started <= end <= (r.finished or 0.0) for end in ends))]
+    failed = [records[key] for key in escaped_keys(error) if key in records]
+    kept = {record.key for record in decided([*records.values()])}
+    open_ = [record for key, record in records.items() if key not in kept]
+    return {each.key: each for each in (*failed, *cancelled_beside(records.values(), failed), *open_)}
+
+
+def _leave(turn: Turn, completed: Segment, anew: Iterable[Record]) -> None:
+    """Mark what rests on what begins anew, which the next attempt may not ask for."""
+    for record in rest_on(turn.records.values(), [*anew]):
+        if record.key not in turn.dropped:
+            turn.records[record.key] = replace(record, position=LEFT)
+            completed.numbered = [*completed.numbered, (record.key, LEFT)]
 
 
 async def settle_failure(
@@ -112,8 +126,10 @@ async def settle_failure(
     _LOG.warning("%s: '%s' failed, attempt %d: %r", seat.address, turn.mail.id, attempts, error)
     decision = _decide(seat, turn, error, attempts)
     stored = close_error(seat.seal, error, turn.mail.id, seat.address)
-    escaped = _escaped(turn, error)
+    anew = _anew(turn, error)
+    escaped = list(anew)
     completed = turn.take_completions()
+    _leave(turn, completed, anew.values())
     failure = failure_of(seat.reference, turn.mail.id, attempts, error)
     no_more = isinstance(decision, GiveUp)
     ended = Ended(
@@ -165,7 +181,7 @@ async def did_not_start(seat: Activation, turn: Turn, error: PerdureError) -> Ag
     judgement, part = settled
     if not await _go_on(seat, judgement) or part.turn is None:
         return None
-    return part.turn, list(turn.records.values())
+    return part.turn, [*{**turn.anew, **turn.records}.values()]
 
 
 async def _settle(

@@ -18,8 +18,10 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from perdure.actors.past import LEFT, RESULTS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from perdure.storage.records import Record
 
@@ -29,36 +31,6 @@ PASSES = 4
 _FIRST_LOOK_SECONDS = 0.002
 _LAST_LOOK_SECONDS = 0.25
 _LATE_SECONDS = 1.0
-
-RESULTS = frozenset({"step", "ask", "receipt", "sleep"})
-"""Kinds of record that hand a result to the handler."""
-
-
-def decided(records: Sequence[Record]) -> list[Record]:
-    """Without what was cancelled and nothing was begun since that rests on it: in its own scope, or one around it.
-
-    Nobody may cancel that again, as where a failure did that is gone by now, so it begins anew.
-    """
-    cancelled = [r for r in records if r.status == "cancelled"]
-    if not cancelled:
-        return list(records)
-    begun: dict[str, float] = {}
-    for record in records:
-        if record.kind in RESULTS:
-            path = _scope_of(record)
-            begun[path] = max(begun.get(path, 0.0), record.started)
-    undecided = {
-        one.key
-        for one in cancelled
-        if not any(one.key.startswith(path) and at > (one.finished or 0.0) for path, at in begun.items())
-    }
-    return [record for record in records if record.key not in undecided]
-
-
-def _scope_of(record: Record) -> str:
-    """The path in a record's key (see `scope.py`)."""
-    path, counted, ordinal = record.key.rpartition(f"{record.name}#")
-    return path if counted and ordinal.isdigit() else record.key.partition(f"{record.name}:")[0]
 
 
 class Watcher(Protocol):
@@ -90,7 +62,7 @@ class Handout:
         self._loop = asyncio.get_running_loop()
         self._position = max((r.position for r in done if r.position is not None), default=0)
         # cancelled ones give nothing; their canceller comes by again, for `decided` left no others
-        handed = [r for r in done if r.status != "cancelled"]
+        handed = [r for r in done if r.status != "cancelled" and r.position != LEFT]
         numbered = sorted((r for r in handed if r.position is not None), key=lambda r: r.position or 0)
         self._unnumbered = {r.key for r in handed if r.position is None}
         self._expected = deque(r.key for r in (*numbered, *(r for r in handed if r.position is None)))

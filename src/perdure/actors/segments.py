@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
+from perdure.actors.claiming import Claiming
 from perdure.actors.flight import Flight, retrieve, wake
-from perdure.actors.handout import RESULTS, Handout, decided
+from perdure.actors.handout import Handout
 from perdure.actors.idle import waits_in_perdure
-from perdure.actors.scope import Scope
+from perdure.actors.past import LEFT, RESULTS
 from perdure.actors.stops import Parked, TurnStopped
-from perdure.errors import NondeterminismError, NotInTurnError, PerdureError
+from perdure.errors import NotInTurnError, PerdureError
 from perdure.storage.records import Outcome, Record, TurnRecord
 from perdure.storage.writes import Segment
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from perdure.actors.seat import Seat
     from perdure.actors.turn_slot import TurnSlot
-    from perdure.storage.records import Mail, RecordKind
+    from perdure.storage.records import Mail
     from perdure.storage.writes import Committed
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ T = TypeVar("T")
 _LONGEST_TIMER_SECONDS = 3600.0
 
 
-class Segments(Scope):
+class Segments(Claiming):
     """One message being handled, without what handlers call on it (see `Turn`)."""
 
     # Most turns have no step and no second task, so what only those need is made when it is needed.
@@ -72,18 +73,8 @@ class Segments(Scope):
         self.past = past
         self.task = seat.worker
         if records:
-            kept = decided(records)
-            self.records = {record.key: record for record in kept}
-            self._results = sum(record.kind in RESULTS for record in kept)
-            self._handout = Handout(kept, self)
+            self._handout = Handout(self._take_over(records), self)
             self.replays = True
-
-    _results = 0
-
-    @cached_property
-    def records(self) -> dict[str, Record]:
-        """What the turn has done, by key."""
-        return {}
 
     @cached_property
     def _waiting(self) -> dict[asyncio.Future[Any], asyncio.Task[Any] | None]:
@@ -99,10 +90,6 @@ class Segments(Scope):
 
     @cached_property
     def _looked(self) -> set[str]:
-        return set()
-
-    @cached_property
-    def _claimed(self) -> set[str]:
         return set()
 
     @cached_property
@@ -238,70 +225,24 @@ class Segments(Scope):
             f"Restore the step, or give the changed one aliases=. See it with: perdure journal {self.mail.id}"
         )
 
-    # claiming ---------------------------------------------------------------------------------------------------------
+    # waiting ---------------------------------------------------------------------------------------------------------
 
-    def claim(
-        self, scope: Scope, kind: RecordKind, name: str, digest: bytes | None, key: str | None = None
-    ) -> tuple[str, Record | None]:
-        """The key of the next call of `name` in a scope, and its record if the journal has one."""
-        key = scope.key(name, key)
-        if key in self._claimed:
-            raise NotInTurnError(
-                f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=."
-            )
-        self._claimed.add(key)
-        record = self.records.get(key)
-        if record is None:
-            self._check_unknown(scope, kind, name, key)
-            return key, None
-        if record.kind != kind:
-            self._differ(f"'{key}' is a {record.kind} in the journal and a {kind} in the code")
-        if record.digest is not None and digest is not None and not self._same(record.digest, digest):
-            self._differ(
-                f"'{key}' was recorded with arguments of digest {record.digest.hex()[:12]}, and is called with others "
-                f"({digest.hex()[:12]}). Feed steps from state, messages and steps only, never from the clock or chance"
-            )
-        return key, record
-
-    def _same(self, stored: bytes, digest: bytes) -> bool:
-        seal = self.seat.seal
-        return stored == digest or (seal is not None and seal.same_digest(stored, digest))
-
-    def _check_unknown(self, scope: Scope, kind: RecordKind, name: str, key: str) -> None:
-        if kind in RESULTS:
-            prefix = scope.path
-            for other, other_name in self.handout.unclaimed.items():
-                if other_name == name and other.startswith(prefix) and "/" not in other[len(prefix) :]:
-                    self._differ(
-                        f"the code asks for '{key}', and the journal holds '{other}', which it did not ask for"
-                    )
-            self._results += 1
-            if self._results > self.seat.max_steps:
-                self.park(f"the turn has {self.seat.max_steps} steps, its limit. Split the work into several messages.")
-                self.check()
-
-    def _differ(self, what: str) -> None:
-        error = NondeterminismError(f"{what}. The turn is parked. See it with: perdure journal {self.mail.id}")
-        self.park(str(error))
-        self.check()
-
-    async def may_begin(self, name: str | None, record: Record | None = None) -> None:
+    async def may_begin(self, name: str | None, record: Record | None = None, key: str = "") -> None:
         """Wait while something may not begin.
 
-        That is: while a recorded result of the same name may yet turn out to be the one that is asked for; while what
+        That is: while a recorded result of the same name may yet turn out to be the one that is asked for, unless it is
+        known by its key that it was begun before; while what
         has a record of being cancelled may be again, which then ends the waiting; while this node has given no sign of
         life for half a lease; and once the system closes, until the turn is stopped.
         """
         if record is not None and record.status == "cancelled":
             await self.wait(self.handout.cancelled(record))
-        while record is None and name in self.handout.unclaimed.values():
+        while record is None and key not in self.anew and name in self.handout.unclaimed.values():
             await self.wait(self.handout.deferred())
         while self.seat.stale:
             await self.wait(self.seat.renewal())
         if self.seat.closing:
             await self.wait(self._loop.create_future())
-
-    # waiting ----------------------------------------------------------------------------------------------------------
 
     async def wait(self, future: asyncio.Future[T]) -> T:
         """Wait in perdure, where a stop is noticed."""
@@ -338,7 +279,8 @@ class Segments(Scope):
 
     async def recorded(self, record: Record) -> Record:
         """Wait for the moment of a recorded result."""
-        await self.wait(self.handout.recorded(record.key))
+        left = record.position == LEFT
+        await self.wait(self.handout.enqueue(None) if left else self.handout.recorded(record.key))
         return self.records[record.key]
 
     async def hand(self, key: str) -> None:

@@ -254,7 +254,7 @@ class _Run:
         key, record = self._claim()
         if record is not None and record.status in {"completed", "failed"}:
             return self._open(await turn.recorded(record))
-        await turn.may_begin(definition.name, record)
+        await turn.may_begin(definition.name, record, key)
         with turn.fly():
             try:
                 if record is None or record.status == "cancelled":

@@ -145,7 +145,7 @@ class Turn(Segments):
         id_ = message.options.id or self._id(key)
         receipt: Receipt[Any] = Receipt(id_, message.handler.signature.reply, self.seat.port)
         if record is None or record.status == "cancelled":
-            await self.may_begin(name, record)
+            await self.may_begin(name, record, key)
             due = None if message.options.timeout is None else self.timestamp() + message.options.timeout
             record = Record(key, "ask", name, self.timestamp(), digest, due=due)
             self.begin(record)
@@ -159,7 +159,7 @@ class Turn(Segments):
         """Wait for another message's outcome."""
         key, record = self.claim(scope, "receipt", "receipt", _text_digest(receipt.id))
         if record is None or record.status == "cancelled":
-            await self.may_begin("receipt", record)
+            await self.may_begin("receipt", record, key)
             due = None if timeout is None else self.timestamp() + timeout
             record = Record(key, "receipt", "receipt", self.timestamp(), _text_digest(receipt.id), due=due)
             self.begin(record)
@@ -274,7 +274,7 @@ class Turn(Segments):
         """Wait for time to pass, durably."""
         key, record = self.claim(scope, "sleep", "sleep", None)
         if record is None or record.status == "cancelled":
-            await self.may_begin("sleep", record)
+            await self.may_begin("sleep", record, key)
             record = Record(key, "sleep", "sleep", self.timestamp(), due=self.timestamp() + duration)
             self.begin(record)
             begin = True

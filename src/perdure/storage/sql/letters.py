@@ -30,7 +30,7 @@ _ESCAPED = "SELECT escaped FROM failure WHERE message = ? ORDER BY seq DESC LIMI
 # What it did since its last failure stays done, even under a key that had escaped an earlier one. What was cancelled as
 # it failed begins anew, too.
 _ERASE = """
-DELETE FROM journal
+UPDATE journal SET status = 'cancelled', position = 0, result = NULL, error = NULL, target = NULL, due = NULL
 WHERE message = ? AND status IN ('failed', 'cancelled') AND key IN (SELECT value FROM texts(?) AS escaped)
 """
 

@@ -140,11 +140,15 @@ NUMBER_RECORDS = Statement(
     ") AS new WHERE journal.message = new.column1 AND journal.key = new.column2",
     alone="UPDATE journal SET position = ?3 WHERE message = ?1 AND key = ?2",
 )
+_ANEW = (
+    "UPDATE journal SET status = 'cancelled', position = 0, result = NULL, error = NULL, target = NULL, due = NULL "
+    "WHERE "
+)
 ERASE_RECORDS = Statement(
-    "DELETE FROM journal WHERE (message, key) IN (",
+    f"{_ANEW}(message, key) IN (",
     "it",
     ")",
-    alone="DELETE FROM journal WHERE message = ? AND key = ?",
+    alone=f"{_ANEW}message = ? AND key = ?",
 )
 
 

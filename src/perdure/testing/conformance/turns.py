@@ -237,7 +237,9 @@ async def test_record_is_erased(node: Node) -> None:
     first = await node.append()
     await node.commit(segment(first, records=[STEP, replace(STEP, key="fetch#2")]))
     await node.commit(segment(first, erased=["fetch#1"]))
-    assert set(await node.records(first.place.actor)) == {"fetch#2"}
+    records = await node.records(first.place.actor)
+    assert (records["fetch#1"].status, records["fetch#1"].position, records["fetch#1"].result) == ("cancelled", 0, None)
+    assert to_builtins(records["fetch#2"]) == to_builtins(replace(STEP, key="fetch#2"))
 
 
 async def test_erased_and_begun_in_one_batch(node: Node) -> None:
