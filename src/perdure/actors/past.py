@@ -7,6 +7,7 @@ with the error, as in `except: await undo(); raise`, or comes with other argumen
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,21 +53,27 @@ def cancelled_beside(records: Iterable[Record], failed: Sequence[Record]) -> lis
 def rest_on(records: Iterable[Record], anew: Sequence[Record]) -> list[Record]:
     """What was begun after something had ended that begins anew: where it was called, around, or in a newer task."""
     kept = list(records)
-    first: dict[str, float] = {}
+    begun: dict[str, float] = {}
     for record in kept:
         path = _scope_of(record)
-        first[path] = min(first.get(path, record.started), record.started)
+        begun[path] = min(begun.get(path, record.started), record.started)
+    ends: dict[str, float] = {}
+    for record in anew:
+        if record.finished is not None:
+            for path in _around(record.key):
+                ends[path] = min(ends.get(path, record.finished), record.finished)
     gone = {record.key for record in anew}
-    ends = [(record.key, record.finished) for record in anew if record.finished is not None]
+    first = ends.get("", inf)  # every path begins there
     return [
         each
         for each in kept
-        if each.key not in gone
-        and any(
-            each.started >= end and (key.startswith(_scope_of(each)) or first[_scope_of(each)] >= end)
-            for key, end in ends
-        )
+        if each.key not in gone and (each.started >= ends.get(path := _scope_of(each), inf) or begun[path] >= first)
     ]
+
+
+def _around(key: str) -> list[str]:
+    """The paths of the scopes that a key is in."""
+    return ["", *(key[: at + 1] for at, character in enumerate(key) if character == "/")]
 
 
 def _scope_of(record: Record) -> str:

@@ -288,7 +288,7 @@ class Segments(Claiming):
         if not self.handout.quiet:
             await self.wait(self.handout.enqueue(key))
             return
-        if self.records[key].position is None:
+        if not self.records[key].position:  # none yet, or `LEFT`
             self.number(key)
         if self._flying > 1:
             await self.wait(self.handout.enqueue(None))
