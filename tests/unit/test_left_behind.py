@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from perdure import Actor, ActorSystem, Backoff, Retry, StepError, fan_out, handler, sleep, step
+from perdure import Actor, ActorSystem, Backoff, DeadLetterError, Retry, StepError, fan_out, handler, sleep, step
+from perdure.console.operate import Operator
 from tests.unit.crashing import crashing
 from tests.unit.observing import until
 
@@ -134,6 +135,26 @@ class Left(Actor, kind="left.left", retry=Retry(4, backoff=Backoff(0.01, 0.01)))
         return done + await call("hang")
 
     @handler
+    async def not_come_to(self) -> str:
+        ran["attempt"] += 1
+        await undo("nothing")
+        if ran["attempt"] == 2:
+            raise ValueError(self.key)
+        try:
+            return " ".join(await fan_out(call, ["do", "do more", "more"], concurrency=1))
+        finally:
+            await call("undo")
+
+    @handler(retry=Retry(1))
+    async def given_up(self) -> str:
+        try:
+            done = await call("do")
+        except StepError:
+            await call("undo")
+            raise
+        return done + await call("more")
+
+    @handler
     async def raced(self) -> list[str]:
         try:
             async with asyncio.timeout(0.05 if ran["hang"] else 60) as deadline:
@@ -172,6 +193,24 @@ async def test_an_attempt_that_goes_another_way(tmp_path: Path, name: str, resul
         told = await system.get(Left, "other").told()
     assert ran == runs
     assert told == (["failed", "done"] if name == "notes_and_waits" else [])
+
+
+async def test_an_attempt_that_does_not_come_so_far(tmp_path: Path) -> None:
+    """The one after it knows what begins anew all the same."""
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
+        assert await system.get(Left, "1").not_come_to() == "do do more more"
+    assert ran == {"attempt": 4, "unnothing": 1, "do": 2, "do more": 2, "more": 1, "undo": 1}
+
+
+async def test_a_dead_letter_that_is_tried_again(tmp_path: Path) -> None:
+    """It goes another way as well."""
+    async with ActorSystem(tmp_path / "a.db") as system, asyncio.timeout(20):
+        receipt = await system.get(Left, "1").given_up.tell()
+        with pytest.raises(DeadLetterError):
+            await receipt.result()
+        await Operator(tmp_path / "a.db").retry(receipt.id)
+        assert await receipt.result() == "domore"
+    assert ran == {"do": 2, "undo": 1, "more": 1}
 
 
 async def test_it_goes_that_way_after_a_death(tmp_path: Path) -> None:

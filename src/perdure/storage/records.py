@@ -155,7 +155,8 @@ class Record(Struct, eq=False, gc=False):
     """One thing a turn did, under a key that a replay finds again.
 
     Attributes:
-        position: Place of the completion in the order results were handed to the handler.
+        position: Place of the completion in the order results were handed to the handler; 0 for what only an attempt
+            that failed has asked for, or, cancelled, for what begins anew.
         target: Sequence number of the message whose outcome completes this record.
         due: End of a sleep, next attempt of a step, or deadline of an ask.
     """
