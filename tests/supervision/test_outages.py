@@ -22,9 +22,11 @@ from perdure import (
 )
 from perdure.console.operate import Operator
 from perdure.errors import StorageError
-from perdure.storage.records import Address, Level, Member
+from perdure.storage.records import Address, Level, Member, NodeRecord
 from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.writes import Bury
 from tests.supervision.family import Worker, events
+from tests.unit.crashing import host_of
 from tests.unit.observing import until
 
 asked: list[int] = []
@@ -75,9 +77,22 @@ class Guild(Supervisor, kind="outages.guild"):
 
 
 class Failing(SQLiteStore):
-    """Fails to read the way up the tree, or of a member of it, as often as the test says."""
+    """Fails to read the way up the tree, or of a member of it, as often as the test says; orders, once buried."""
 
-    outages = misses = 0
+    outages = misses = orders = failed = 0
+
+    async def rejoin(self, node: NodeRecord) -> None:
+        """See `Store.rejoin`."""
+        await super().rejoin(node)
+        self.orders = 5  # whoever looks at once, and the next
+
+    async def restarting(self) -> list[Member]:
+        """See `Store.restarting`."""
+        if self.orders:
+            self.orders -= 1
+            self.failed += 1
+            raise StorageError("the disk is away")
+        return await super().restarting()
 
     async def member(self, actor: Address) -> Member | None:
         """See `Store.member`."""
@@ -158,3 +173,15 @@ async def test_an_outage_as_a_supervisor_comes_into_memory(tmp_path: Path, caplo
         await until(lambda: "+member" in events)
     assert store.misses == 0
     assert "bug" not in caplog.text
+
+
+async def test_a_tree_begins_anew_after_an_outage(tmp_path: Path) -> None:
+    """Whoever is in a tree handles mail again where the database was away just as its buried process took stock."""
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system, ActorSystem.client(f"sqlite:///{tmp_path / 'a.db'}") as client:
+        await system.spawn(Guild, "guild")
+        host, worker = host_of(system), system.get(Worker, "member")
+        assert await worker.add(1) == 1
+        await host_of(client).committer.write(Bury(host.node, 5, host.timestamp()))
+        await until(lambda: store.failed == 5)
+        assert await worker.add.options(timeout=20)(1) == 2
