@@ -153,7 +153,7 @@ DIFFERENCES: list[tuple[str, str, tuple[str, ...]]] = [
      "retries are durable here, and would else repeat the refusal for ever",
      ("test_a_refusal_holds_no_longer_than_the_outage", "test_a_timeout_counts_from_where_a_letter_is_tried_again",
       "test_an_outage_as_an_actor_ends_is_no_failure_of_its", "test_an_outage_as_a_supervisor_comes_into_memory",
-      "test_a_tree_begins_anew_after_an_outage")),
+      "test_a_tree_begins_anew_after_an_outage", "test_a_child_that_could_not_be_read_is_started_all_the_same")),
     ("A supervisor may be spawned, and starts what it declares; children may go without a key.",
      "whoever spawns is no supervisor of OTP's, and a key is made from the message, the same on every replay",
      ("test_a_spawned_supervisor_starts_its_children", "test_children_without_keys_are_others")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from perdure import (
 )
 from perdure.console.operate import Operator
 from perdure.errors import StorageError
-from perdure.storage.records import Address, Level, Member, NodeRecord
+from perdure.storage.records import Address, Level, Loaded, Member, NodeRecord
 from perdure.storage.sqlite import SQLiteStore
 from perdure.storage.writes import Bury
 from tests.supervision.family import Worker, events
@@ -79,7 +80,7 @@ class Guild(Supervisor, kind="outages.guild"):
 class Failing(SQLiteStore):
     """Fails to read the way up the tree, or of a member of it, as often as the test says; orders, once buried."""
 
-    outages = misses = orders = failed = 0
+    outages = misses = orders = failed = unread = 0
 
     async def rejoin(self, node: NodeRecord) -> None:
         """See `Store.rejoin`."""
@@ -93,6 +94,13 @@ class Failing(SQLiteStore):
             self.failed += 1
             raise StorageError("the disk is away")
         return await super().restarting()
+
+    async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
+        """See `Store.load`."""
+        if self.unread:
+            self.unread -= 1
+            raise StorageError("the disk is away")
+        return await super().load(actors, mail)
 
     async def member(self, actor: Address) -> Member | None:
         """See `Store.member`."""
@@ -185,3 +193,16 @@ async def test_a_tree_begins_anew_after_an_outage(tmp_path: Path) -> None:
         await host_of(client).committer.write(Bury(host.node, 5, host.timestamp()))
         await until(lambda: store.failed == 5)
         assert await worker.add.options(timeout=20)(1) == 2
+
+
+async def test_a_child_that_could_not_be_read_is_started_all_the_same(tmp_path: Path) -> None:
+    """Whoever starts a child has it running, with its own children, though an outage came between."""
+    events.clear()
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        pool = system.get(Supervisor, "pool")
+        await pool.start_child(Child(Worker, "first"))
+        store.unread = 2
+        await pool.start_child(Child(Guild, "guild"))
+        assert store.unread == 0
+        assert events == ["+first", "+member"]

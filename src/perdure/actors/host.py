@@ -258,6 +258,10 @@ class Host(Sending):
         self._lost.add(activation.actor)
         asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self._again_if_lost, activation)
 
+    def is_lost(self, actor: int) -> bool:
+        """Whether an actor of this node was lost, to an outage, and was not loaded since."""
+        return actor in self._lost
+
     def _again_if_lost(self, activation: Activation) -> None:
         if activation.actor in self._lost:  # or another came in its place, and may have left since
             self.again(activation)
