@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
 
 from perdure import (
     Actor,
+    ActorStopped,
     ActorSystem,
     Backoff,
     Child,
@@ -25,7 +26,7 @@ from perdure.console.operate import Operator
 from perdure.errors import StorageError
 from perdure.storage.records import Address, Level, Loaded, Member, NodeRecord
 from perdure.storage.sqlite import SQLiteStore
-from perdure.storage.writes import Bury
+from perdure.storage.writes import Bury, Release, Settled, Write
 from tests.supervision.family import Worker, events
 from tests.unit.crashing import host_of
 from tests.unit.observing import until
@@ -78,9 +79,9 @@ class Guild(Supervisor, kind="outages.guild"):
 
 
 class Failing(SQLiteStore):
-    """Fails to read the way up the tree, or of a member of it, as often as the test says; orders, once buried."""
+    """Fails to read the way up the tree, or of a member of it, as often as it is told to; orders, once buried."""
 
-    outages = misses = orders = failed = unread = 0
+    outages = misses = orders = failed = unread = unreleased = 0
 
     async def rejoin(self, node: NodeRecord) -> None:
         """See `Store.rejoin`."""
@@ -94,6 +95,13 @@ class Failing(SQLiteStore):
             self.failed += 1
             raise StorageError("the disk is away")
         return await super().restarting()
+
+    async def write(self, batch: Sequence[Write]) -> list[Settled]:
+        """See `Store.write`."""
+        if self.unreleased and any(isinstance(one, Release) for one in batch):
+            self.unreleased -= 1
+            raise StorageError("the disk is full")
+        return await super().write(batch)
 
     async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
         """See `Store.load`."""
@@ -206,3 +214,19 @@ async def test_a_child_that_could_not_be_read_is_started_all_the_same(tmp_path: 
         await pool.start_child(Child(Guild, "guild"))
         assert store.unread == 0
         assert events == ["+first", "+member"]
+
+
+async def test_who_could_not_be_given_up_is_stopped_all_the_same(tmp_path: Path) -> None:
+    """A child that was terminated handles nothing until it is restarted, though an outage came between."""
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        pool = system.get(Supervisor, "pool")
+        worker = await pool.start_child(Child(Worker, "w"))
+        store.unreleased = 2
+        await pool.terminate_child(worker)
+        assert store.unreleased == 0
+        assert await store.unwanted() == []
+        with pytest.raises(ActorStopped):
+            await worker.add(1)
+        await pool.restart_child(worker)
+        assert await worker.add(1) == 1

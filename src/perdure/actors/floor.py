@@ -44,17 +44,16 @@ class Floor:
         self._host.activation(place, held=True)
 
     async def start(self, actor: int) -> bool:
-        """Run its `started()`; false if it is not here any more.
-
-        Raises:
-            ActivationError: It raised.
-            StorageError: The actor was lost to an outage; it is to be held, and started, again.
-        """
+        """Run its `started()`; false if it is not here any more."""
         activation = self._host.activations.get(actor)
         started = activation is not None and await self._start(activation)
-        if not started and self._host.is_lost(actor):
-            raise StorageError(f"actor row {actor}: it could not be read or written, and is loaded anew.")
+        if not started:
+            self._refuse_lost(actor)
         return started
+
+    def _refuse_lost(self, actor: int) -> None:
+        if self._host.is_lost(actor):
+            raise StorageError(f"actor row {actor}: it could not be read or written, and is loaded anew.")
 
     async def _start(self, activation: Activation) -> bool:
         try:
@@ -112,8 +111,11 @@ class Floor:
     async def halt(self, actor: int, seconds: float | None) -> None:
         """Stop it: running steps have so long to complete, `stopping()` to return; no time means at once."""
         activation = self._host.activations.get(actor)
-        if activation is None:
-            return
+        if activation is not None:
+            await self._halt(activation, seconds)
+        self._refuse_lost(actor)
+
+    async def _halt(self, activation: Activation, seconds: float | None) -> None:
         activation.still = activation.halted = True
         loop = self._host.loop
         end = loop.time() + (math.inf if seconds is None else seconds)

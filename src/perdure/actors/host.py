@@ -270,9 +270,13 @@ class Host(Sending):
             self.again(activation)
 
     def again(self, activation: Activation) -> None:
-        """Have an actor that is still this node's in memory again, in another activation than the one it had."""
+        """Have an actor that is still this node's in memory again, in another activation than the one it had.
+
+        One that was being stopped comes back still, to be stopped again.
+        """
         if not self.draining and activation.actor not in self.activations:
-            self.activation(Placed(activation.actor, activation.address, activation.epoch)).wake()
+            place = Placed(activation.actor, activation.address, activation.epoch)
+            self.activation(place, held=activation.halted).wake()
 
     # after a commit ---------------------------------------------------------------------------------------------------
 

@@ -93,9 +93,8 @@ class Overseer(Orders):
         try:
             with self._newest_about(settled.members) as serial:
                 away = await self._store.elsewhere([member.actor for member in settled.members])
-                await self._halt(
-                    settled.members, serial, away
-                )  # one that failed or ended just now may still be stopping
+                # one that failed or ended just now may still be stopping
+                await through_outages(partial(self._halt, settled.members, serial, away))
                 await through_outages(partial(self._start, one, serial))
         except ActivationError as error:
             await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)
