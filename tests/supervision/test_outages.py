@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
 
 from perdure import (
     Actor,
+    ActorStopped,
     ActorSystem,
     Backoff,
     Child,
@@ -22,9 +24,11 @@ from perdure import (
 )
 from perdure.console.operate import Operator
 from perdure.errors import StorageError
-from perdure.storage.records import Address, Level, Member
+from perdure.storage.records import Address, Level, Loaded, Member, NodeRecord
 from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.writes import Bury, Release, Settled, Write
 from tests.supervision.family import Worker, events
+from tests.unit.crashing import host_of
 from tests.unit.observing import until
 
 asked: list[int] = []
@@ -75,9 +79,36 @@ class Guild(Supervisor, kind="outages.guild"):
 
 
 class Failing(SQLiteStore):
-    """Fails to read the way up the tree, or of a member of it, as often as the test says."""
+    """Fails to read the way up the tree, or of a member of it, as often as it is told to; orders, once buried."""
 
-    outages = misses = 0
+    outages = misses = orders = failed = unread = unreleased = 0
+
+    async def rejoin(self, node: NodeRecord) -> None:
+        """See `Store.rejoin`."""
+        await super().rejoin(node)
+        self.orders = 5  # whoever looks at once, and the next
+
+    async def restarting(self) -> list[Member]:
+        """See `Store.restarting`."""
+        if self.orders:
+            self.orders -= 1
+            self.failed += 1
+            raise StorageError("the disk is away")
+        return await super().restarting()
+
+    async def write(self, batch: Sequence[Write]) -> list[Settled]:
+        """See `Store.write`."""
+        if self.unreleased and any(isinstance(one, Release) for one in batch):
+            self.unreleased -= 1
+            raise StorageError("the disk is full")
+        return await super().write(batch)
+
+    async def load(self, actors: Collection[int], mail: int) -> list[Loaded]:
+        """See `Store.load`."""
+        if self.unread:
+            self.unread -= 1
+            raise StorageError("the disk is away")
+        return await super().load(actors, mail)
 
     async def member(self, actor: Address) -> Member | None:
         """See `Store.member`."""
@@ -158,3 +189,44 @@ async def test_an_outage_as_a_supervisor_comes_into_memory(tmp_path: Path, caplo
         await until(lambda: "+member" in events)
     assert store.misses == 0
     assert "bug" not in caplog.text
+
+
+async def test_a_tree_begins_anew_after_an_outage(tmp_path: Path) -> None:
+    """Whoever is in a tree handles mail again where the database was away just as its buried process took stock."""
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system, ActorSystem.client(f"sqlite:///{tmp_path / 'a.db'}") as client:
+        await system.spawn(Guild, "guild")
+        host, worker = host_of(system), system.get(Worker, "member")
+        assert await worker.add(1) == 1
+        await host_of(client).committer.write(Bury(host.node, 5, host.timestamp()))
+        await until(lambda: store.failed == 5)
+        assert await worker.add.options(timeout=20)(1) == 2
+
+
+async def test_a_child_that_could_not_be_read_is_started_all_the_same(tmp_path: Path) -> None:
+    """Whoever starts a child has it running, with its own children, though an outage came between."""
+    events.clear()
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        pool = system.get(Supervisor, "pool")
+        await pool.start_child(Child(Worker, "first"))
+        store.unread = 2
+        await pool.start_child(Child(Guild, "guild"))
+        assert store.unread == 0
+        assert events == ["+first", "+member"]
+
+
+async def test_who_could_not_be_given_up_is_stopped_all_the_same(tmp_path: Path) -> None:
+    """A child that was terminated handles nothing until it is restarted, though an outage came between."""
+    store = Failing(tmp_path / "a.db")
+    async with ActorSystem(store) as system:
+        pool = system.get(Supervisor, "pool")
+        worker = await pool.start_child(Child(Worker, "w"))
+        store.unreleased = 2
+        await pool.terminate_child(worker)
+        assert store.unreleased == 0
+        assert await store.unwanted() == []
+        with pytest.raises(ActorStopped):
+            await worker.add(1)
+        await pool.restart_child(worker)
+        assert await worker.add(1) == 1

@@ -92,4 +92,7 @@ def connection_of(system: ActorSystem) -> sqlite3.Connection:
 def disown_actors(system: ActorSystem) -> None:
     """Take every actor from its owner, as another node does that believes this one dead."""
     sqlite_of(system)._cache.clear()
-    connection_of(system).execute("UPDATE actor SET owner = NULL, epoch = epoch + 1")
+    last = "SELECT max(number) FROM mailbox WHERE mailbox.actor = actor.id"
+    connection_of(system).execute(
+        f"UPDATE actor SET owner = NULL, epoch = epoch + 1, tail = max(tail, ifnull(({last}), 0))"
+    )

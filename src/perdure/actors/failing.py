@@ -212,7 +212,7 @@ async def _settle(
 async def _go_on(seat: Activation, judgement: Judgement) -> bool:
     """Do in memory what was decided; whether the actor goes on here."""
     if not judgement.here:
-        seat.still = True
+        seat.still = seat.halted = True
         await seat.retire()
     elif judgement.verdict.action != "resume":
         await seat.living.end()

@@ -13,12 +13,13 @@ from perdure.actors.names import kinds
 from perdure.actors.ref import Reference
 from perdure.actors.sealing import close_error
 from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained
-from perdure.errors import FencedError, PerdureError, StateMisfit
+from perdure.errors import FencedError, PerdureError, StateMisfit, StorageError
 from perdure.storage.writes import Claim, Claimed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
     from perdure.actors.host import Host
     from perdure.storage.records import Address
@@ -43,10 +44,18 @@ class Floor:
         self._host.activation(place, held=True)
 
     async def start(self, actor: int) -> bool:
-        """Run its `started()`; false if it is not here any more. Raises `ActivationError`."""
+        """Run its `started()`; false if it is not here any more."""
         activation = self._host.activations.get(actor)
-        if activation is None:
-            return False
+        started = activation is not None and await self._start(activation)
+        if not started:
+            self._refuse_lost(actor)
+        return started
+
+    def _refuse_lost(self, actor: int) -> None:
+        if self._host.is_lost(actor):
+            raise StorageError(f"actor row {actor}: it could not be read or written, and is loaded anew.")
+
+    async def _start(self, activation: Activation) -> bool:
         try:
             await activation.ready()
             await activation.start()
@@ -102,8 +111,11 @@ class Floor:
     async def halt(self, actor: int, seconds: float | None) -> None:
         """Stop it: running steps have so long to complete, `stopping()` to return; no time means at once."""
         activation = self._host.activations.get(actor)
-        if activation is None:
-            return
+        if activation is not None:
+            await self._halt(activation, seconds)
+        self._refuse_lost(actor)
+
+    async def _halt(self, activation: Activation, seconds: float | None) -> None:
         activation.still = activation.halted = True
         loop = self._host.loop
         end = loop.time() + (math.inf if seconds is None else seconds)

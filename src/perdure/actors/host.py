@@ -102,8 +102,8 @@ class Host(Sending):
         self._loading: dict[int, Activation] = {}
         self._load_wanted: asyncio.Event = asyncio.Event()
         self._seeking: set[Turn] = set()
-        self._lost: set[int] = set()
-        """Actors whose activations were lost, and that were not loaded since."""
+        self._lost: dict[int, Activation] = {}
+        """The newest activations of actors that were lost, and that were not loaded since."""
         self.outcomes = Outcomes(store, self.spawn_task)
         self.queries = Queries(self)
         self.slots = Slots(self)
@@ -203,7 +203,9 @@ class Host(Sending):
         activation = self.activations[place.actor] = Activation(self, cls.__perdure__, place)
         self._by_address[place.to] = activation
         activation.still = held or self.overseer.needs_raising(place)
-        if not place.fresh:
+        if place.fresh:
+            self._lost.pop(place.actor, None)  # nothing of it is on disk
+        else:
             self.reload(activation)
         return activation
 
@@ -240,8 +242,9 @@ class Host(Sending):
 
     async def _see_written(self, wanted: Collection[int]) -> None:
         """Wait for what activations that were lost had submitted: it may yet be committed, under the same epochs."""
-        if not self._lost.isdisjoint(wanted):
-            self._lost.difference_update(wanted)
+        if not self._lost.keys().isdisjoint(wanted):
+            for actor in wanted:
+                self._lost.pop(actor, None)
             await self.committer.write(Claim(limit=0))  # commits are in the order submitted
 
     def forget(self, activation: Activation) -> None:
@@ -255,17 +258,25 @@ class Host(Sending):
         self.forget(activation)
         if isinstance(error, FencedError) or self.draining:
             return
-        self._lost.add(activation.actor)
+        self._lost[activation.actor] = activation
         asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self._again_if_lost, activation)
 
+    def is_lost(self, actor: int) -> bool:
+        """Whether an actor of this node was lost, to an outage, and was not loaded since."""
+        return actor in self._lost
+
     def _again_if_lost(self, activation: Activation) -> None:
-        if activation.actor in self._lost:  # or another came in its place, and may have left since
+        if self._lost.get(activation.actor) is activation:  # or another came in its place, under an epoch of its own
             self.again(activation)
 
     def again(self, activation: Activation) -> None:
-        """Have an actor that is still this node's in memory again, in another activation than the one it had."""
+        """Have an actor that is still this node's in memory again, in another activation than the one it had.
+
+        One that was being stopped comes back still, to be stopped again.
+        """
         if not self.draining and activation.actor not in self.activations:
-            self.activation(Placed(activation.actor, activation.address, activation.epoch)).wake()
+            place = Placed(activation.actor, activation.address, activation.epoch)
+            self.activation(place, held=activation.halted).wake()
 
     # after a commit ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,12 @@ class Floor(Protocol):
         ...
 
     async def start(self, actor: int) -> bool:
-        """Run its `started()`; false if it is not here any more. Raises `ActivationError`."""
+        """Run its `started()`; false if it is not here any more.
+
+        Raises:
+            ActivationError: It raised.
+            StorageError: The actor was lost to an outage; it is to be held, and started, again.
+        """
         ...
 
     def instance(self, actor: int) -> Actor | None:
@@ -37,7 +42,11 @@ class Floor(Protocol):
         ...
 
     async def halt(self, actor: int, seconds: float | None) -> None:
-        """Stop it: running steps have so long to complete, `stopping()` to return; no time means at once."""
+        """Stop it: running steps have so long to complete, `stopping()` to return; no time means at once.
+
+        Raises:
+            StorageError: It could not be given up; it is to be stopped again.
+        """
         ...
 
     def committed(self, committed: Committed) -> None:

@@ -194,7 +194,11 @@ class Sweep:
             self._residents.wake(claimed.actors)
             unowned = await self._is_unowned()
         everything, self._anew = self._anew, False
-        await self._orders.recover(everything=everything)
+        try:
+            await self._orders.recover(everything=everything)
+        except PerdureError:
+            self._anew, self._owed = self._anew or everything, True  # who is awaited is let go by that alone
+            raise
         if everything:
             await self._residents.look()  # whoever asks what the dead had is not told to ask again
 

@@ -196,7 +196,7 @@ class Orders:
 
     async def _obey(self, members: Sequence[Member], serial: int) -> None:
         try:
-            await self._stop(members, serial)
+            await through_outages(partial(self._stop, members, serial))
         finally:
             self._unmark(members, serial)
 

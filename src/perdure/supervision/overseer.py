@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perdure.errors import ActivationError, ChildError
+from perdure.errors import ActivationError, ChildError, FencedError, StorageError
 from perdure.storage.writes import Adopted, Committed, Order
 from perdure.supervision.orders import Orders, runs
+from perdure.supervision.outages import through_outages
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -48,11 +50,20 @@ class Overseer(Orders):
             return one.to  # stopped meanwhile, or another node's
         try:
             with self._newest_about([one]) as serial:
-                await self._raise(one, serial)
+                await self._start_begun(one, serial)
         except ActivationError as error:
             await self._order(Order(self._timestamp(), discard=[one.actor], reason="it did not start"), wait=True)
             raise ChildError(f"{one.to} did not start, and is forgotten: {error}", "start_failed") from None
         return one.to
+
+    async def _start_begun(self, one: Member, serial: int) -> None:
+        """Start an actor that is held here already; anew if the database was away."""
+        try:
+            await self._raise(one, serial)
+        except FencedError:
+            raise
+        except StorageError:
+            await through_outages(partial(self._start, one, serial))
 
     async def _child(self, supervisor: int, actor: Address) -> Member:
         one = await self._store.member(actor)
@@ -82,10 +93,9 @@ class Overseer(Orders):
         try:
             with self._newest_about(settled.members) as serial:
                 away = await self._store.elsewhere([member.actor for member in settled.members])
-                await self._halt(
-                    settled.members, serial, away
-                )  # one that failed or ended just now may still be stopping
-                await self._start(one, serial)
+                # one that failed or ended just now may still be stopping
+                await through_outages(partial(self._halt, settled.members, serial, away))
+                await through_outages(partial(self._start, one, serial))
         except ActivationError as error:
             await self._order(Order(now, terminate=[one.actor], reason="it did not start"), wait=True)
             raise ChildError(f"{actor} did not start: {error}", "start_failed") from None

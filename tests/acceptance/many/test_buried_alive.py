@@ -186,10 +186,12 @@ class Load:
         self._random = random.Random(seed)
         self._receipts: list[Receipt[int]] = []
         self._sent: dict[str, list[int]] = {key: [] for key in KEYS}
+        self.ended = False
+        """Set rather than cancelled: a message whose sender is cancelled is sent all the same, and in no list."""
 
     async def send(self) -> None:
-        """Send until it is cancelled; whom an actor asks is always a later one, or they would wait in a circle."""
-        while True:
+        """Send until told to end; whom an actor asks is always a later one, or they would wait in a circle."""
+        while not self.ended:
             number, first = len(self._receipts) + 1, self._random.randrange(len(KEYS))
             other = self._random.choice([None, *KEYS[first + 1 :]])
             self._receipts.append(await self._client.get(Clerk, KEYS[first]).note.tell(number, other))
@@ -221,8 +223,8 @@ async def run(target: str, *, seed: int, blows: int) -> str:
             sending = asyncio.create_task(load.send())
             for _ in range(blows):
                 await crowd.strike()
-            sending.cancel()
-            await asyncio.wait([sending])
+            load.ended = True
+            await sending
             return f"seed {seed}: {crowd}, {await load.settle()} messages"
     finally:
         await crowd.close()
