@@ -225,15 +225,15 @@ class Segments(Claiming):
             f"Restore the step, or give the changed one aliases=. See it with: perdure journal {self.mail.id}"
         )
 
-    # waiting ---------------------------------------------------------------------------------------------------------
+    # waiting ----------------------------------------------------------------------------------------------------------
 
     async def may_begin(self, name: str | None, record: Record | None = None, key: str = "") -> None:
         """Wait while something may not begin.
 
-        That is: while a recorded result of the same name may yet turn out to be the one that is asked for, unless it is
-        known by its key that it was begun before; while what
-        has a record of being cancelled may be again, which then ends the waiting; while this node has given no sign of
-        life for half a lease; and once the system closes, until the turn is stopped.
+        That is: while a recorded result of the same name may yet turn out to be the one that is asked for, unless its
+        key tells that it was begun before; while what has a record of being cancelled may be again, which then ends the
+        waiting; while this node has given no sign of life for half a lease; and once the system closes, until the turn
+        is stopped.
         """
         if record is not None and record.status == "cancelled":
             await self.wait(self.handout.cancelled(record))
