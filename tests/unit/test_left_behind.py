@@ -45,6 +45,12 @@ async def undo(what: str) -> str:
     return what
 
 
+def fail_first() -> None:
+    """An error of the handler's own code that does not come again."""
+    if ran["attempt"] == 1:
+        raise ValueError("for now")
+
+
 class Left(Actor, kind="left.left", retry=Retry(4, backoff=Backoff(0.01, 0.01))):
     notes: list[str] = []
 
@@ -145,6 +151,65 @@ class Left(Actor, kind="left.left", retry=Retry(4, backoff=Backoff(0.01, 0.01)))
         finally:
             await call("undo")
 
+    @handler
+    async def own_error(self) -> str:
+        await call("first")
+        ran["attempt"] += 1
+        try:
+            fail_first()
+        except ValueError:
+            await undo("own")
+            await fan_out(undo, ["1", "2"])
+            raise
+        return await call("more")
+
+    @handler
+    async def own_error_in_a_task(self) -> str:
+        ran["attempt"] += 1
+
+        async def fail() -> None:
+            await call("first")
+            try:
+                await until(lambda: ran["hang"] > 0)
+                fail_first()
+            except ValueError:
+                await undo("own")
+                raise
+
+        async def hang() -> str:
+            try:
+                return await call("hang")
+            except asyncio.CancelledError:
+                await undo("hang")
+                raise
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                task = group.create_task(hang())
+        finally:
+            await undo("both")
+        return task.result()
+
+    @handler
+    async def own_error_under_the_same_name(self) -> str:
+        ran["attempt"] += 1
+        try:
+            fail_first()
+            return await call("more")
+        finally:
+            await call("undo")
+
+    @handler
+    async def own_error_from_another(self) -> str:
+        ran["attempt"] += 1
+        try:
+            fail_first()
+        except ValueError as error:
+            await undo("own")
+            raise OSError(self.key) from error
+        return "well"
+
     @handler(retry=Retry(1))
     async def given_up(self) -> str:
         try:
@@ -183,6 +248,10 @@ class Left(Actor, kind="left.left", retry=Retry(4, backoff=Backoff(0.01, 0.01)))
         ("notes_and_waits", "32", {"do": 2, "un1": 1, "un2": 1, "un3": 1}),
         ("same_beside", "do more", {"do": 2, "undo": 1, "more": 1}),
         ("two_errors", "dodo more", {"do": 2, "undo": 1, "do more": 2, "unmore": 1}),
+        ("own_error", "more", {"attempt": 2, "first": 1, "unown": 1, "un1": 1, "un2": 1, "more": 1}),
+        ("own_error_in_a_task", "hang", {"attempt": 2, "first": 1, "unown": 1, "hang": 2, "unhang": 1, "unboth": 1}),
+        ("own_error_under_the_same_name", "more", {"attempt": 2, "more": 1, "undo": 2}),
+        ("own_error_from_another", "well", {"attempt": 2, "unown": 1}),
     ],
 )
 async def test_an_attempt_that_goes_another_way(tmp_path: Path, name: str, result: str, runs: dict[str, int]) -> None:

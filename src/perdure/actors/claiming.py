@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from perdure.actors.scope import Scope
 from perdure.errors import NondeterminismError, NotInTurnError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from perdure.actors.handout import Handout
     from perdure.actors.seat import Seat
     from perdure.storage.records import Mail, Record, RecordKind
@@ -21,6 +24,8 @@ class Claiming(Scope):
 
     seat: Seat
     mail: Mail
+    amid: Sequence[tuple[str, BaseException]] = ()
+    """Keys that were claimed in an `except` or `finally`, with the error there."""
     _results = 0
 
     @cached_property
@@ -74,6 +79,9 @@ class Claiming(Scope):
                 f"key '{key}' is used twice in the turn of '{self.mail.id}'. Give each call its own key=."
             )
         self._claimed.add(key)
+        error = sys.exc_info()[1]
+        if error is not None:
+            self.amid = [*self.amid, (key, error)]
         record = self.records.get(key)
         if record is None:
             self._check_unknown(scope, kind, name, key)

@@ -6,12 +6,13 @@ supervisor's count, the failure, the order ──► again from here, or gone un
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from msgspec.structs import replace
 
-from perdure.actors.past import LEFT, cancelled_beside, decided, rest_on
+from perdure.actors.past import LEFT, cancelled_beside, carried, decided, rest_on
 from perdure.actors.sealing import close_error
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import TurnStopped
@@ -31,7 +32,7 @@ from perdure.storage.writes import End
 from perdure.supervision.strategy import Ended, Failure, GiveUp, TryAgain, after_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
@@ -101,10 +102,14 @@ def _anew(turn: Turn, error: BaseException) -> dict[str, Record]:
     return {each.key: each for each in (*failed, *cancelled_beside(records.values(), failed), *open_)}
 
 
-def _leave(turn: Turn, completed: Segment, anew: Iterable[Record]) -> None:
-    """Mark what rests on what begins anew, which the next attempt may not ask for."""
-    for record in rest_on(turn.records.values(), [*anew]):
-        if record.key not in turn.dropped:
+def _leave(turn: Turn, completed: Segment, anew: Mapping[str, Record], error: BaseException) -> None:
+    """Mark what rests on an error that is to come no more, which the next attempt may not ask for."""
+    records, raised = turn.records, {id(one) for one in carried(error)}
+    amid = [records[key] for key, one in turn.amid if id(one) in raised and key in records]
+    # nor may anybody cancel again what did something about that
+    tidied = [records[key] for key, one in turn.amid if isinstance(one, asyncio.CancelledError) and key in records]
+    for record in {each.key: each for each in (*rest_on(records.values(), [*anew.values()], amid), *tidied)}.values():
+        if record.key not in turn.dropped and record.key not in anew:
             turn.records[record.key] = replace(record, position=LEFT)
             completed.numbered = [*completed.numbered, (record.key, LEFT)]
 
@@ -129,7 +134,7 @@ async def settle_failure(
     anew = _anew(turn, error)
     escaped = list(anew)
     completed = turn.take_completions()
-    _leave(turn, completed, anew.values())
+    _leave(turn, completed, anew, error)
     failure = failure_of(seat.reference, turn.mail.id, attempts, error)
     no_more = isinstance(decision, GiveUp)
     ended = Ended(

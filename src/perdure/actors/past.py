@@ -8,7 +8,7 @@ with the error, as in `except: await undo(); raise`, or comes with other argumen
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,18 +50,38 @@ def cancelled_beside(records: Iterable[Record], failed: Sequence[Record]) -> lis
     return found
 
 
-def rest_on(records: Iterable[Record], anew: Sequence[Record]) -> list[Record]:
-    """What was begun after something had ended that begins anew: where it was called, around, or in a newer task."""
+def carried(error: BaseException) -> list[BaseException]:
+    """An error, those in it if it is a group, and those it came of."""
+    found: dict[int, BaseException] = {}
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop()
+        if each is None or id(each) in found:
+            continue
+        found[id(each)] = each
+        if isinstance(each, BaseExceptionGroup):
+            pending.extend(cast("BaseExceptionGroup[BaseException]", each).exceptions)
+        pending.extend((each.__cause__, each.__context__))
+    return [*found.values()]
+
+
+def rest_on(records: Iterable[Record], anew: Sequence[Record], amid: Sequence[Record]) -> list[Record]:
+    """What rests on an error that got out: where it was raised, around, or in a newer task.
+
+    Args:
+        records: All of them.
+        anew: Those that begin anew. What was begun after one had ended rests on it.
+        amid: Those begun where the handler went on with an error of its own. They rest on it, and what came after them.
+    """
     kept = list(records)
     begun: dict[str, float] = {}
     for record in kept:
         path = _scope_of(record)
         begun[path] = min(begun.get(path, record.started), record.started)
     ends: dict[str, float] = {}
-    for record in anew:
-        if record.finished is not None:
-            for path in _around(record.key):
-                ends[path] = min(ends.get(path, record.finished), record.finished)
+    for key, end in (*((one.key, one.finished) for one in anew), *((one.key, one.started) for one in amid)):
+        for path in _around(key) if end is not None else ():
+            ends[path] = min(ends.get(path, inf), end or 0.0)
     gone = {record.key for record in anew}
     first = ends.get("", inf)  # every path begins there
     return [

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from perdure.actors.actor import Actor
 from perdure.actors.handler import resolve_hints
 from perdure.actors.limit import Limit, declare
+from perdure.actors.past import carried
 from perdure.actors.scope import Scope, forbid_in_step, here, running_step
 from perdure.actors.sealing import admit_step, close_error, close_result, open_result, open_step_error
 from perdure.actors.threads import in_thread
@@ -361,17 +362,5 @@ def step_id() -> str:
 
 def escaped_keys(error: BaseException) -> list[str]:
     """Keys of the failed steps, and of asks to actors that did not run, whose errors an exception carries."""
-    found: list[str] = []
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        each = pending.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        if isinstance(each, StepError | NotRunningError) and each.key:
-            found.append(each.key)
-        if isinstance(each, BaseExceptionGroup):
-            pending.extend(cast("BaseExceptionGroup[BaseException]", each).exceptions)
-        pending.extend((each.__cause__, each.__context__))
-    return found
+    errors = (each for each in carried(error) if isinstance(each, StepError | NotRunningError))
+    return [each.key for each in errors if each.key]
