@@ -1,9 +1,10 @@
-"""Whoever waits for a task that has just ended is about to run: such a turn is not taken for one that waits long."""
+"""Which turns wait: not one whose task has just ended, for whoever waits for that is about to run."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from perdure.actors.host import Host
 from perdure.actors.leaving import Leaving
 from perdure.actors.turn import Turn
 from tests.unit.crashing import host_of
+from tests.unit.observing import until
 
 look: Callable[[], object] = print
 
@@ -34,6 +36,16 @@ class Racer(Actor, kind="second_look.racer"):
         slow.cancel()
         await asyncio.wait([slow])
         return str(done.result())
+
+    @handler
+    async def be_late(self) -> None:
+        async def slow() -> None:
+            try:
+                await sleep(3_600)
+            finally:
+                await sleep(7_200)
+
+        await asyncio.wait_for(slow(), 0.01)
 
 
 def _evict(host: Host) -> None:
@@ -63,3 +75,12 @@ async def test_a_turn_about_to_go_on_does_not_wait(
         monkeypatch.setattr(__name__ + ".look", find)
         assert await system.get(Racer, "r").race("other") == "went on"
     assert [turn.stopped for turn in looked] == [None]
+
+
+async def test_a_turn_that_waits_for_what_it_has_cancelled(tmp_path: Path) -> None:
+    """It waits as long as that does, and goes on from a journal meanwhile like any other."""
+    async with ActorSystem(tmp_path / "a.db") as system:
+        await system.get(Racer, "r").be_late.tell()
+        activations = host_of(system).activations
+        await until(lambda: any(one.turn and len(one.turn.records) == 2 for one in activations.values()))
+        await until(lambda: all(one.turn and one.turn.waits_durably() for one in activations.values()))

@@ -25,6 +25,7 @@ _TASK_WAITS = {
     ("asyncio/tasks.py", "_wait"),
     ("asyncio/tasks.py", "wait_for"),
     ("asyncio/tasks.py", "_wait_for_one"),
+    ("asyncio/tasks.py", "_cancel_and_wait"),  # `wait_for` past its time, until Python 3.12
     ("anyio/_backends/_asyncio.py", "__aexit__"),
 }
 
