@@ -100,7 +100,7 @@ async def test_an_end_and_a_new_try_in_one_transaction(node: Node) -> None:
     assert await node.outcome(first) is None
 
 
-async def test_finished_steps_are_kept_and_the_one_that_failed_is_not(node: Node) -> None:
+async def test_finished_steps_are_kept_and_the_one_that_failed_begins_anew(node: Node) -> None:
     """A new try pays for nothing twice, and what the handler had dealt with comes out as it was (P6)."""
     first = await node.append()
     statuses: list[RecordStatus] = ["completed", "failed", "failed", "cancelled", "cancelled"]
@@ -109,10 +109,12 @@ async def test_finished_steps_are_kept_and_the_one_that_failed_is_not(node: Node
     await die(node, first, order=failed(first, "fetch#3", "fetch#5"))
     again = await resend(node, first)
     turn, kept = await node.store.past(first.mail.seq)
-    assert {record.key: record.status for record in kept} == {
-        "fetch#1": "completed",
-        "fetch#2": "failed",
-        "fetch#4": "cancelled",
+    assert {record.key: (record.status, record.position) for record in kept} == {
+        "fetch#1": ("completed", 1),
+        "fetch#2": ("failed", 2),
+        "fetch#3": ("cancelled", 0),
+        "fetch#4": ("cancelled", 4),
+        "fetch#5": ("cancelled", 0),
     }
     assert again.mail.past
     assert turn is not None
@@ -126,12 +128,14 @@ async def test_only_the_last_failure_counts(node: Node) -> None:
     await node.commit(segment(first, records=[step("fetch#1", "completed", 1), step("save#1", "failed", 2)]))
     await die(node, first, order=failed(first, "save#1", attempt=2))
     again = await resend(node, first)
-    assert [record.key for record in (await node.store.past(first.mail.seq))[1]] == ["fetch#1"]
+    _, kept = await node.store.past(first.mail.seq)
+    assert {record.key: record.status for record in kept} == {"fetch#1": "completed", "save#1": "cancelled"}
     # given up for another reason, of which no failure was noted: what escaped before is complete by now
     await node.commit(segment(again, records=[step("save#1", "completed", 2)]))
     await die(node, again)
     await resend(node, first)
-    assert {record.key for record in (await node.store.past(first.mail.seq))[1]} == {"fetch#1", "save#1"}
+    _, kept = await node.store.past(first.mail.seq)
+    assert {record.key: record.status for record in kept} == {"fetch#1": "completed", "save#1": "completed"}
 
 
 async def test_mail_says_that_it_has_a_past(node: Node) -> None:
