@@ -7,7 +7,8 @@
 A block is measured by the thread's own short looks, not by a clock: a process that is stopped (SIGSTOP, a laptop's
 sleep) or starved stops the thread as well, so at most one look counts. Only where the loop's thread has computed
 meanwhile does a longer time count: then it held the interpreter's lock (a regular expression does), and nobody could
-look. A loop that is busy with many turns, one after the other, is not blocked.
+look; where a third thread is the next to get it, that is missed. A loop that is busy with many turns, one after the
+other, is not blocked.
 """
 
 from __future__ import annotations
