@@ -188,7 +188,7 @@ async def test_mail_for_an_actor_of_this_node_is_one_row(tmp_path: Path) -> None
         rows.PUT_COMPLETED_RECORDS,
         rows.COMPLETE_RECORDS,
         rows.NUMBER_RECORDS,
-        rows.ERASE_RECORDS,
+        rows.RENEW_RECORDS,
         rows.ADVANCE_ACTORS,
     ],
     ids=repr,

@@ -38,6 +38,19 @@ async def purge(system: ActorSystem) -> int:
     return purged.removed
 
 
+def looks_late(system: ActorSystem, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Have a system look for outcomes of elsewhere only once this is set."""
+    outcomes, late = host_of(system).outcomes, asyncio.Event()
+    look = outcomes.look
+
+    async def looking(messages: Collection[int] | None = None) -> None:
+        await late.wait()
+        await look(messages)
+
+    monkeypatch.setattr(outcomes, "look", looking)
+    return late
+
+
 @step(retry=Retry(1))
 async def effect(name: str) -> str:
     """Fails while its name is among the broken ones."""
@@ -121,14 +134,7 @@ async def test_a_reply_that_is_history_before_it_is_looked_for(target: str, monk
     """Whoever waits for another process, and is late, is told that nobody knows any more; he does not wait for ever."""
     async with ActorSystem(target) as there, ActorSystem(target) as here:
         assert await there.get(Tally, "t").add(1) == 1
-        outcomes, late = host_of(here).outcomes, asyncio.Event()
-        look = outcomes.look
-
-        async def looking(messages: Collection[int] | None = None) -> None:
-            await late.wait()
-            await look(messages)
-
-        monkeypatch.setattr(outcomes, "look", looking)
+        late = looks_late(here, monkeypatch)
         receipt = await here.get(Tally, "t").add.tell(1, "reply")
         waiting = asyncio.create_task(receipt.result())
         gates.setdefault("reply", asyncio.Event()).set()
@@ -143,14 +149,7 @@ async def test_another_message_under_an_id_that_is_awaited(target: str, monkeypa
     """Whoever waits is not told of what was sent later under the same id."""
     async with ActorSystem(target) as there, ActorSystem(target) as here:
         assert await there.get(Tally, "t").add(1) == 1
-        outcomes, late = host_of(here).outcomes, asyncio.Event()
-        look = outcomes.look
-
-        async def looking(messages: Collection[int] | None = None) -> None:
-            await late.wait()
-            await look(messages)
-
-        monkeypatch.setattr(outcomes, "look", looking)
+        late = looks_late(here, monkeypatch)
         receipt = await here.get(Tally, "t").add.options(id="same").tell(1, "reply")
         waiting = asyncio.create_task(receipt.result())
         gates.setdefault("reply", asyncio.Event()).set()

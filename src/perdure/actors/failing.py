@@ -76,7 +76,7 @@ async def fail(seat: Activation, turn: Turn, error: BaseException) -> Again | No
     if not await _go_on(seat, judgement) or part.end is not None or part.turn is None:
         return None
     journal = {key: r for key, r in {**turn.anew, **turn.records}.items() if key not in turn.dropped}
-    for key in part.erased:
+    for key in part.renewed:
         if key in journal:
             journal[key] = replace(journal[key], status="cancelled", position=LEFT)
     return part.turn, list(journal.values())
@@ -153,7 +153,7 @@ async def settle_failure(
         delay = decision.delay if isinstance(decision, TryAgain) else 0.0
         at = seat.host.timestamp() + max(delay, judgement.delay if judgement.here else 0.0)
         part.records = [record for record in completed.records if record.key not in escaped]
-        part.erased = escaped
+        part.renewed = escaped
         part.turn = replace(past, attempts=attempts, retry_at=at, error=stored, executing=None)
         return part
 

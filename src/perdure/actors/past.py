@@ -79,9 +79,10 @@ def rest_on(records: Iterable[Record], anew: Sequence[Record], amid: Sequence[Re
         path = _scope_of(record)
         begun[path] = min(begun.get(path, record.started), record.started)
     ends: dict[str, float] = {}
-    for key, end in (*((one.key, one.finished) for one in anew), *((one.key, one.started) for one in amid)):
-        for path in _around(key) if end is not None else ():
-            ends[path] = min(ends.get(path, inf), end or 0.0)
+    failed = [(one.key, one.finished) for one in anew if one.finished is not None]
+    for key, end in (*failed, *((one.key, one.started) for one in amid)):
+        for path in _around(key):
+            ends[path] = min(ends.get(path, inf), end)
     gone = {record.key for record in anew}
     first = ends.get("", inf)  # every path begins there
     return [

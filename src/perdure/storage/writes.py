@@ -186,7 +186,7 @@ class Segment(Struct, eq=False, gc=False):
     Attributes:
         records: Journal records, whole, replacing those with the same key.
         numbered: Positions given to records that somebody else completed.
-        erased: Keys of records whose results are forgotten: they begin anew, which their rows go on to say.
+        renewed: Keys of records whose results are forgotten: they begin anew, which their rows go on to say.
         sends: Messages that leave, in order.
         spawns: Actors that begin.
         settles: Asks given up by their owner (deadline, deadlock) with their error, unless the reply came first.
@@ -202,7 +202,7 @@ class Segment(Struct, eq=False, gc=False):
     message: int
     records: Sequence[Record] = ()
     numbered: Sequence[tuple[str, int]] = ()
-    erased: Sequence[str] = ()
+    renewed: Sequence[str] = ()
     sends: Sequence[Send] = ()
     watches: Sequence[Watch] = ()
     spawns: Sequence[Spawn] = ()

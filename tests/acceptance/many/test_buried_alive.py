@@ -35,6 +35,7 @@ from perdure import (
 )
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.sqlite import SQLiteStore
+from perdure.storage.store import Store
 from perdure.storage.targets import is_postgres
 from perdure.storage.writes import Bury, Settled, Write
 from tests.acceptance.children import PATIENCE_SECONDS
@@ -101,34 +102,19 @@ class House(Supervisor, kind="buried.house", strategy=RestForOne(max_restarts=MA
         yield Child(Clerk, "last")
 
 
-class StandingSQLite(SQLiteStore):
-    """Stands still before and after its commits while it may not go on."""
+def standing(target: str, going: asyncio.Event) -> Store:
+    """A store that stands still before and after its commits while it may not go on."""
+    store = PostgresStore(target) if is_postgres(target) else SQLiteStore(target)
+    write = store.write
 
-    def __init__(self, target: str, going: asyncio.Event) -> None:
-        super().__init__(target)
-        self._going = going
-
-    async def write(self, batch: Sequence[Write]) -> list[Settled]:
-        """See `Store.write`."""
-        await self._going.wait()
-        settled = await super().write(batch)
-        await self._going.wait()
+    async def stand_and_write(batch: Sequence[Write]) -> list[Settled]:
+        await going.wait()
+        settled = await write(batch)
+        await going.wait()
         return settled
 
-
-class StandingPostgres(PostgresStore):
-    """The same on a server."""
-
-    def __init__(self, target: str, going: asyncio.Event) -> None:
-        super().__init__(target)
-        self._going = going
-
-    async def write(self, batch: Sequence[Write]) -> list[Settled]:
-        """See `Store.write`."""
-        await self._going.wait()
-        settled = await super().write(batch)
-        await self._going.wait()
-        return settled
+    setattr(store, "write", stand_and_write)  # noqa: B010  # what it is stays what it was, whichever it is
+    return store
 
 
 class Crowd:
@@ -147,9 +133,8 @@ class Crowd:
         """One more; two of three run the tree if nobody does."""
         going = asyncio.Event()
         going.set()
-        store = (StandingPostgres if is_postgres(self._target) else StandingSQLite)(self._target, going)
         root = House if self._random.random() < 2 / 3 else None
-        system = ActorSystem(store, root=root, limits=LIMITS)
+        system = ActorSystem(standing(self._target, going), root=root, limits=LIMITS)
         await system.__aenter__()
         self._systems[system] = going
 

@@ -196,8 +196,8 @@ class Transaction(Gathering):
     def _gather(self, row: ActorRow, write: Segment, done: Committed) -> None:
         for spawn in write.spawns:
             self.spawn(spawn)  # conflicts were refused before
-        for key in write.erased:
-            self._erased.append((write.message, key))
+        for key in write.renewed:
+            self._renewed.append((write.message, key))
             self._records.pop((write.message, key), None)
             self._completed.pop((write.message, key), None)
         for record in write.records:
@@ -402,7 +402,7 @@ def _only_ends(w: Segment) -> bool:
     return w.end is not None and not (
         w.records
         or w.numbered
-        or w.erased
+        or w.renewed
         or w.sends
         or w.watches
         or w.spawns

@@ -73,7 +73,7 @@ class Gathering:
         self._completed: dict[tuple[int, str], Outcome] = {}
         self._decided: set[tuple[int, str]] = set()
         self._numbered: list[Sequence[Value]] = []
-        self._erased: list[tuple[int, str]] = []
+        self._renewed: list[tuple[int, str]] = []
         self.now = 0.0
         self.news = News(ended=self._ended.keys())
 
@@ -376,14 +376,14 @@ class Gathering:
         if self._snapshots:
             self.connection.put(rows.PUT_SNAPSHOTS, [*self._snapshots.values()])
             self._snapshots.clear()
-        if self._turns or self._records or self._completed or self._numbered or self._erased:
+        if self._turns or self._records or self._completed or self._numbered or self._renewed:
             self._flush_turns()
 
     def _flush_turns(self) -> None:
         completed = [rows.completion(seq, key, outcome, self.now) for (seq, key), outcome in self._completed.items()]
         rows_by_statement: list[tuple[rows.Statement, Sequence[Sequence[Value]]]] = [
             (rows.PUT_TURNS, [*self._turns.values()]),
-            (rows.ERASE_RECORDS, self._erased),
+            (rows.RENEW_RECORDS, self._renewed),
             *rows.records(self._records.items()),
             (rows.COMPLETE_RECORDS, completed),
             (rows.NUMBER_RECORDS, self._numbered),
@@ -391,7 +391,7 @@ class Gathering:
         for statement, pending in rows_by_statement:
             if pending:
                 self.connection.put(statement, pending)
-        for done in (self._turns, self._records, self._completed, self._numbered, self._erased):
+        for done in (self._turns, self._records, self._completed, self._numbered, self._renewed):
             done.clear()
 
     def _flush_actors(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from perdure.errors import ActorStopped, NoSuchMessage, NotADeadLetter
 from perdure.storage.records import Mail
 from perdure.storage.sql.rare import remove
+from perdure.storage.sql.rows import RENEW
 from perdure.storage.writes import Appended
 
 if TYPE_CHECKING:
@@ -29,10 +30,9 @@ FROM message LEFT JOIN outcome ON outcome.message = seq WHERE id = ?
 _ESCAPED = "SELECT escaped FROM failure WHERE message = ? ORDER BY seq DESC LIMIT 1"
 # What it did since its last failure stays done, even under a key that had escaped an earlier one. What was cancelled as
 # it failed begins anew, too.
-_ERASE = """
-UPDATE journal SET status = 'cancelled', position = 0, result = NULL, error = NULL, target = NULL, due = NULL
-WHERE message = ? AND status IN ('failed', 'cancelled') AND key IN (SELECT value FROM texts(?) AS escaped)
-"""
+_RENEW_ESCAPED = f"""
+{RENEW} message = ? AND status IN ('failed', 'cancelled') AND key IN (SELECT value FROM texts(?) AS escaped)
+"""  # noqa: S608  # constant statement
 
 
 def resend(transaction: Transaction, write: Resend) -> Appended | PerdureError:
@@ -80,7 +80,7 @@ def _reopen(connection: Connection, seq: int, number: int, now: float) -> None:
         now, seq,
     )  # fmt: skip
     for (escaped,) in connection.fetch(_ESCAPED, seq):
-        connection.execute(_ERASE, seq, json.loads(escaped or "[]"))
+        connection.execute(_RENEW_ESCAPED, seq, json.loads(escaped or "[]"))
 
 
 def forget(transaction: Transaction, write: Forget) -> int:

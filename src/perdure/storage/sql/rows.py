@@ -140,15 +140,16 @@ NUMBER_RECORDS = Statement(
     ") AS new WHERE journal.message = new.column1 AND journal.key = new.column2",
     alone="UPDATE journal SET position = ?3 WHERE message = ?1 AND key = ?2",
 )
-_ANEW = (
+RENEW = (
     "UPDATE journal SET status = 'cancelled', position = 0, result = NULL, error = NULL, target = NULL, due = NULL "
     "WHERE "
 )
-ERASE_RECORDS = Statement(
-    f"{_ANEW}(message, key) IN (",
+"""What began is to begin anew: its key is kept, its result is not."""
+RENEW_RECORDS = Statement(
+    f"{RENEW}(message, key) IN (",
     "it",
     ")",
-    alone=f"{_ANEW}message = ? AND key = ?",
+    alone=f"{RENEW}message = ? AND key = ?",
 )
 
 

@@ -200,7 +200,7 @@ async def test_ask_again_of_what_a_held_actor_keeps(node: Node, how: str) -> Non
     """Whoever asks again, as after a failure, gets no reply either, and does not wait for one."""
     outer, inner = await asked(node)
     await node.settle(holding(how, inner.place.actor))
-    await node.commit(segment(outer, erased=["ask#1"]))
+    await node.commit(segment(outer, renewed=["ask#1"]))
     (completion,) = (await node.commit(asks(outer, message("b", id=inner.mail.id)))).completions
     assert (completion.message, completion.key, completion.outcome.status) == (outer.mail.seq, "ask#1", "rejected")
     assert "perdure restart Till/b" in text(completion.outcome.error)

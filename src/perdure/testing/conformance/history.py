@@ -54,7 +54,7 @@ async def test_purge_leaves_what_a_turn_sent_until_it_ends(node: Node) -> None:
     (inner,) = (await node.commit(asks(outer, message("b", cause=outer.mail.seq)))).appended
     await node.finish(inner)
     assert await purge(node) == 0
-    await node.commit(segment(outer, erased=["ask#1"]))
+    await node.commit(segment(outer, renewed=["ask#1"]))
     again = await node.commit(asks(outer, message("b", id=inner.mail.id, cause=outer.mail.seq)))
     assert (list(again.appended), [one.outcome for one in again.completions]) == ([], [DONE])
     await node.finish(outer)
@@ -69,7 +69,7 @@ async def test_purge_leaves_what_a_dead_letter_sent(node: Node) -> None:
     await node.finish(outer, Outcome("dead", error='{"text":"no"}'))
     assert await purge(node) == 0
     letter = want(Appended, await node.settle(Resend(outer.mail.id)))
-    await node.commit(segment(letter, erased=["ask#1"]))
+    await node.commit(segment(letter, renewed=["ask#1"]))
     again = await node.commit(asks(letter, message("b", id=inner.mail.id, cause=outer.mail.seq)))
     assert (list(again.appended), [one.outcome for one in again.completions]) == ([], [DONE])
     await node.finish(letter)

@@ -21,7 +21,7 @@ EVERY_KIND: dict[str, dict[str, Any]] = {
     "nothing": {},
     "records": {"records": [STEP]},
     "numbered": {"numbered": [("kept#1", 5)]},
-    "erased": {"erased": ["kept#1"]},
+    "renewed": {"renewed": ["kept#1"]},
     "sends": {"sends": [Send(message("b", id="sent"))]},
     "asks": {"records": [Record("ask#1", "ask", "x", SENT)], "sends": [Send(message("b", id="sent"), "ask#1")]},
     "watches": {"records": [Record("r#1", "receipt", "r", SENT)], "watches": [Watch("r#1", "open")]},
@@ -232,21 +232,21 @@ async def test_record_of_any_shape_becomes_one_of_any_other(node: Node) -> None:
     }
 
 
-async def test_record_is_erased(node: Node) -> None:
+async def test_record_is_renewed(node: Node) -> None:
     """A step that failed an attempt begins anew in the next."""
     first = await node.append()
     await node.commit(segment(first, records=[STEP, replace(STEP, key="fetch#2")]))
-    await node.commit(segment(first, erased=["fetch#1"]))
+    await node.commit(segment(first, renewed=["fetch#1"]))
     records = await node.records(first.place.actor)
     assert (records["fetch#1"].status, records["fetch#1"].position, records["fetch#1"].result) == ("cancelled", 0, None)
     assert to_builtins(records["fetch#2"]) == to_builtins(replace(STEP, key="fetch#2"))
 
 
-async def test_erased_and_begun_in_one_batch(node: Node) -> None:
+async def test_renewed_and_begun_in_one_batch(node: Node) -> None:
     """A step that begins anew at once is on record: it is not run a third time."""
     first = await node.append()
     await node.commit(segment(first, records=[replace(STEP, status="failed")]))
-    await node.write(segment(first, erased=["fetch#1"]), segment(first, records=[STEP]))
+    await node.write(segment(first, renewed=["fetch#1"]), segment(first, records=[STEP]))
     assert (await node.records(first.place.actor))["fetch#1"].status == "started"
 
 
