@@ -182,12 +182,17 @@ class PostgresStore(Reading):
         notices, self._notices = self._notices, None
         if os.getpid() != self._pid:
             return  # the connections are the other process's, and to end them would end its own
-        if notices is not None:
-            await notices.close()
         threads = [thread for thread in (self._thread, self._reading) if thread is not None]
         self._thread = self._reading = None
+        try:
+            if notices is not None:
+                await notices.close()
+        finally:
+            await asyncio.to_thread(self._end, threads, writer)  # whoever waits for it may be cancelled
+
+    def _end(self, threads: list[ThreadPoolExecutor], writer: Link | None) -> None:
         for thread in threads:
-            await asyncio.to_thread(thread.shutdown)  # what runs has a deadline
+            thread.shutdown()  # what runs has a deadline
         if writer is not None:
             writer.close()
         while not self._readers.empty():

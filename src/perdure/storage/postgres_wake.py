@@ -83,6 +83,12 @@ class Notices:
             self._ears.start()
 
     def _listen(self) -> None:
+        try:
+            self._listen_until_closed()
+        finally:
+            self._listener.close()
+
+    def _listen_until_closed(self) -> None:
         missed = False
         while not self._closed.is_set():
             try:
@@ -180,7 +186,7 @@ class Notices:
 
     async def _send_pending(self) -> None:
         try:
-            while self._pending:
+            while self._pending and not self._closed.is_set():
                 pending, self._pending = self._pending, {}
                 hints = [(channel, payload) for channel, words in pending.items() for payload in self._payloads(words)]
                 await self._loop.run_in_executor(self._thread, self._notify, hints)
@@ -207,15 +213,19 @@ class Notices:
             _LOG.info("%s: %d hints were lost (%s)", self._where.name, len(hints), said(error))
 
     async def close(self) -> None:
-        """Send what is pending, and hear no more."""
-        if self._sending is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LISTEN_SECONDS):
-                    await asyncio.shield(self._sending)
-        self._closed.set()
-        self._listener.interrupt()
-        await asyncio.to_thread(self._thread.shutdown)
-        if self._ears is not None:
-            await asyncio.to_thread(self._ears.join, 2 * _LISTEN_SECONDS)
+        """Send what is pending, and hear no more. It is seen through if whoever waits for it is cancelled."""
+        try:
+            if self._sending is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LISTEN_SECONDS):
+                        await asyncio.shield(self._sending)
+        finally:
+            self._closed.set()
+            self._listener.interrupt()
+            await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self._thread.shutdown()
         self._sender.close()
-        self._listener.close()
+        if self._ears is not None:
+            self._ears.join(2 * _LISTEN_SECONDS)

@@ -11,6 +11,7 @@ import pytest
 
 from perdure.errors import IdReusedError
 from perdure.storage.postgres import PostgresStore
+from perdure.storage.records import NodeRecord
 from perdure.storage.writes import Append, Appended, Bury, Committed, Order, Settled
 from perdure.testing.conformance.nodes import SENT, Node, message, started, want, wants
 from tests.unit.observing import until
@@ -144,3 +145,37 @@ async def test_two_clients_that_choose_alike_never_deadlock(postgres: str) -> No
         await until(both_have_ended, 30)
         sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         assert await (await looking.execute(sql)).fetchone() == (0,)
+
+
+async def sessions(postgres: str) -> list[str]:
+    """The names of all connections that any node has open."""
+    sql = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'perdure %'"
+    async with await psycopg.AsyncConnection.connect(postgres.split("?", maxsplit=1)[0]) as connection:
+        return [name for (name,) in await (await connection.execute(sql)).fetchall()]
+
+
+@pytest.mark.parametrize("when", ["it enters again", "it closes"])
+async def test_who_gives_up_waiting_leaves_no_connection(postgres: str, when: str) -> None:
+    """What is cancelled as it ends its connections ends them all the same."""
+    store = PostgresStore(postgres)
+    await started(store, "cancelled")
+
+    async def has_said_something() -> bool:
+        return "perdure cancelled hints" in await sessions(postgres)
+
+    async def is_gone() -> bool:
+        return not [name for name in await sessions(postgres) if "cancelled" in name or "again" in name]
+
+    await until(has_said_something)
+    notices = store._notices  # noqa: SLF001  # the moment to cancel it in has no public name
+    if when == "it enters again":
+        working = asyncio.create_task(store.rejoin(NodeRecord("again", 1, "here", "3.11", "0", SENT)))
+    else:
+        working = asyncio.create_task(store.close())
+    while store._notices is notices:  # noqa: SLF001  # as above
+        await asyncio.sleep(0)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    await store.close()
+    await until(is_gone)
