@@ -18,6 +18,8 @@ from msgspec.structs import replace
 
 from perdure.actors.failing import did_not_start, fail
 from perdure.actors.flight import retrieve
+from perdure.actors.handout import MOST_TRIES
+from perdure.actors.past import LEFT, RESULTS
 from perdure.actors.scope import current
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_error, open_arguments
 from perdure.actors.stops import Blocked, Drained, Evicted, Expired, Lost, Parked
@@ -70,6 +72,7 @@ class Attempt:
 
     def __init__(self, seat: Activation, mail: Mail, past: TurnRecord | None, records: list[Record]) -> None:
         self.seat = seat
+        self._before = records
         self.turn = Turn(seat, mail, past, records)
 
     def __repr__(self) -> str:
@@ -332,6 +335,7 @@ class Attempt:
             segment.turn = replace(turn.past, executing=None, suspect=False, retry_at=None)
         turn.ended = True
         seat.host.interrupted.discard(turn.mail.seq)
+        seat.host.differed.pop(turn.mail.seq, None)
         seat.cursor = number
         return segment
 
@@ -361,14 +365,40 @@ class Attempt:
             self._finish(expired(why))
             await self.seat.settle_pipeline()
             return None
+        if isinstance(why, Parked) and self._may_come_out_otherwise():
+            return await self._whole(self._replay_again())
         await self._whole(self._leave(why))
         raise why
+
+    def _may_come_out_otherwise(self) -> bool:
+        """Whether a replay that differs may do so for its timing alone; several are tried."""
+        turn = self.turn
+        return (
+            turn.differs and turn.may_differ and turn.tries < MOST_TRIES and not (self.seat.closing or self.seat.gone)
+        )
+
+    async def _replay_again(self) -> Again | None:
+        """Put down what it did as what rests on nothing (see `past.py`), and begin again."""
+        turn, seat = self.turn, self.seat
+        seat.host.differed[turn.mail.seq] = turn.tries + 1
+        _LOG.warning("%s: a replay of '%s' is tried again: %s", seat.address, turn.mail.id, turn.reason)
+        segment = turn.take_completions()
+        before = {record.key for record in self._before if record.status != "started"}
+        for key, record in turn.records.items():
+            ended = record.kind in RESULTS and record.status != "started"
+            if ended and key not in before and key not in turn.dropped:
+                turn.records[key] = replace(record, position=LEFT)
+                segment.numbered = [*segment.numbered, (key, LEFT)]
+        await seat.commit(segment)
+        records = {**turn.anew, **turn.records}
+        return turn.past or TurnRecord(), [record for key, record in records.items() if key not in turn.dropped]
 
     async def _leave(self, why: TurnStopped) -> None:
         """Write what is complete of a turn that goes on elsewhere or later, and give its actor up."""
         turn = self.turn
         segment = turn.take_completions()
         if isinstance(why, Parked):
+            self.seat.host.differed.pop(turn.mail.seq, None)
             segment.status, segment.reason, segment.order = "parked", turn.reason, self._misfit
             _LOG.error("%s parks at '%s': %s", self.seat.address, turn.mail.id, turn.reason)
         if turn.past is not None and turn.past.executing:

@@ -26,6 +26,8 @@ class Claiming(Scope):
     mail: Mail
     amid: Sequence[tuple[str, BaseException]] = ()
     """Keys that were claimed in an `except` or `finally`, with the error there."""
+    differs = False
+    """Whether it was stopped because code and journal differ."""
     _results = 0
 
     @cached_property
@@ -121,6 +123,7 @@ class Claiming(Scope):
                 self.check()
 
     def _differ(self, what: str) -> None:
+        self.differs = True
         error = NondeterminismError(f"{what}. The turn is parked. See it with: perdure journal {self.mail.id}")
         self.park(str(error))
         self.check()

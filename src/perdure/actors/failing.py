@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from msgspec.structs import replace
 
-from perdure.actors.past import LEFT, cancelled_beside, carried, decided, rest_on
+from perdure.actors.past import LEFT, UNTAKEN, cancelled_beside, carried, decided, rest_on
 from perdure.actors.sealing import close_error
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import TurnStopped
@@ -109,7 +109,7 @@ def _leave(turn: Turn, completed: Segment, anew: Mapping[str, Record], error: Ba
     # nor may anybody cancel again what did something about that
     tidied = [records[key] for key, one in turn.amid if isinstance(one, asyncio.CancelledError) and key in records]
     for record in {each.key: each for each in (*rest_on(records.values(), [*anew.values()], amid), *tidied)}.values():
-        if record.key not in turn.dropped and record.key not in anew:
+        if record.position != UNTAKEN and record.key not in turn.dropped and record.key not in anew:
             turn.records[record.key] = replace(record, position=LEFT)
             completed.numbered = [*completed.numbered, (record.key, LEFT)]
 

@@ -16,6 +16,7 @@ from perdure.actors.blame import BlameGate
 from perdure.actors.effects import watch_effects
 from perdure.actors.floor import Floor
 from perdure.actors.giving import Giving
+from perdure.actors.idle import turns_with_timers
 from perdure.actors.leaving import Leaving
 from perdure.actors.names import IdSource, check_name, kinds
 from perdure.actors.outcomes import Outcomes
@@ -111,6 +112,8 @@ class Host(Sending):
         """Whether this node runs no actor, and only sends and asks."""
         self.interrupted: set[int] = set()
         """Messages whose handler was cancelled from outside once: the next time it counts as its own doing."""
+        self.differed: dict[int, int] = {}
+        """How often a replay of a message's turn has differed from its journal, and was begun again for that."""
         self.workers = Workers()
         self._round: list[Activation] = []
         """Who is still to be looked at for whether he may leave memory."""
@@ -309,18 +312,30 @@ class Host(Sending):
         if not self._round:
             self._round = list(self.activations.values())
         some, self._round = self._round[:_LOOKED_AT], self._round[_LOOKED_AT:]
+        waiting: list[Turn] = []
         for activation in some:
             turn = activation.turn
             if activation.gone:  # since the round began
                 continue
             if turn is not None:
-                if now - turn.last_change > self.limits.evict_after and turn.waits_durably():
-                    self.loop.call_soon(_evict, turn)  # if the next pass shows the same (see `waits_in_perdure`)
+                if now - max(turn.last_change, turn.timed) > self.limits.evict_after and turn.may_wait_durably():
+                    waiting.append(turn)
                 elif now - turn.last_change > self.limits.idle_warning and turn.idles and not turn.idleness_told:
                     turn.idleness_told = True
                     self._tell_idleness(activation, turn)
             elif activation.idle and now - activation.idle_since > activation.spec.passivate_after:
                 self.spawn_task(activation.retire(), f"perdure passivation of {activation.address}")
+        if waiting:
+            self._let_go(waiting, now)
+
+    def _let_go(self, waiting: Iterable[Turn], now: float) -> None:
+        """Let turns leave memory that wait long, but those that would not time out there."""
+        timed = turns_with_timers()
+        for turn in waiting:
+            if turn in timed:
+                turn.timed = now
+            elif turn.waits_durably():
+                self.loop.call_soon(_evict, turn)  # if the next pass shows the same (see `waits_in_perdure`)
 
     def _tell_idleness(self, activation: Activation, turn: Turn) -> None:
         if activation.worker is None:

@@ -12,9 +12,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors.scope import current, running_step
+from perdure.actors.timers import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Sequence
 
     from perdure.actors.segments import Segments
 
@@ -46,6 +47,46 @@ def waits_in_perdure(
     if tasks is None:
         tasks = [task for task in asyncio.all_tasks() if _belongs(task, turn) and not task.done()]
     return all(_is_inside(task, turn, waiting) for task in tasks)
+
+
+def may_time_out(turn: Segments, until: float, *, unknown: bool) -> bool:
+    """Whether a timer that a turn's own code has set is due by then, such as `asyncio.timeout` has.
+
+    Args:
+        turn: It.
+        until: On the clock of the loop.
+        unknown: The answer where the loop does not tell, as uvloop's.
+    """
+    loop = asyncio.get_running_loop()
+    timers: Sequence[asyncio.TimerHandle] | None = getattr(loop, "_scheduled", None)
+    if timers is None:
+        return unknown
+    pending = [0]
+    while pending:  # a heap: none below one that is due later
+        index = pending.pop()
+        if index < len(timers) and timers[index].when() <= until:
+            if not timers[index].cancelled() and _setter(timers[index]) is turn:
+                return True
+            pending += (2 * index + 1, 2 * index + 2)
+    return False
+
+
+def turns_with_timers() -> set[Segments]:
+    """Turns whose own code has set a timer that is still to go off; of a loop that does not tell, as uvloop's, none."""
+    timers: Iterable[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled", ())
+    return {turn for handle in timers if not handle.cancelled() and (turn := _setter(handle)) is not None}
+
+
+def _setter(handle: asyncio.TimerHandle) -> Segments | None:
+    """The turn whose own code has set a timer."""
+    context: Context = getattr(handle, "_context")  # noqa: B009  # its stub does not tell of it
+    scope = context.get(current)
+    if scope is None or context.get(running_step) is not None:
+        return None
+    callback: Any = getattr(handle, "_callback")  # noqa: B009  # its stub does not tell of that, either
+    callback = getattr(callback, "func", callback)
+    ours = str(getattr(callback, "__module__", "")).startswith("perdure.")
+    return None if ours and not isinstance(getattr(callback, "__self__", None), Held) else scope.turn
 
 
 def tasks_by_turn() -> dict[Segments, list[asyncio.Task[Any]]]:

@@ -17,7 +17,7 @@ import math
 from typing import TYPE_CHECKING
 
 from perdure.actors.departure import Departure
-from perdure.actors.idle import tasks_by_turn
+from perdure.actors.idle import tasks_by_turn, turns_with_timers
 from perdure.actors.living import STOPPING_SECONDS
 from perdure.actors.stops import LOOK_SECONDS, STUBBORN_SECONDS, Drained
 from perdure.errors import FencedError, PerdureError
@@ -160,9 +160,11 @@ class Leaving:
             if rests or self._late(activation.actor, now):
                 self.cut += not rests
                 found[activation] = turn
-        tasks = tasks_by_turn() if any(turn.may_wait_durably() for turn in found.values()) else {}
+        some_wait = any(turn.may_wait_durably() for turn in found.values())
+        tasks = tasks_by_turn() if some_wait else {}
+        timed = turns_with_timers() if some_wait else tasks.keys()
         for activation, turn in found.items():
-            if turn.waits_durably(tasks.get(turn, [])):
+            if turn not in timed and turn.waits_durably(tasks.get(turn, [])):
                 if turn not in self._seen_waiting:  # if the next look shows the same (see `waits_in_perdure`)
                     self._seen_waiting.add(turn)
                     self.look_again()

@@ -21,6 +21,9 @@ RESULTS = frozenset({"step", "ask", "receipt", "sleep"})
 LEFT = 0
 """The position of what rests on an error that got out; and, with the status 'cancelled', of what begins anew."""
 
+UNTAKEN = -1
+"""The position of a result that was complete, but whoever waited for it was cancelled before it went on with it."""
+
 _AT_ONCE_SECONDS = 0.25
 
 
@@ -76,8 +79,9 @@ def rest_on(records: Iterable[Record], anew: Sequence[Record], amid: Sequence[Re
     kept = list(records)
     begun: dict[str, float] = {}
     for record in kept:
-        path = _scope_of(record)
-        begun[path] = min(begun.get(path, record.started), record.started)
+        if record.position != LEFT:  # of a task that had the same number in an attempt before
+            path = _scope_of(record)
+            begun[path] = min(begun.get(path, inf), record.started)
     ends: dict[str, float] = {}
     failed = [(one.key, one.finished) for one in anew if one.finished is not None]
     for key, end in (*failed, *((one.key, one.started) for one in amid)):
@@ -88,7 +92,8 @@ def rest_on(records: Iterable[Record], anew: Sequence[Record], amid: Sequence[Re
     return [
         each
         for each in kept
-        if each.key not in gone and (each.started >= ends.get(path := _scope_of(each), inf) or begun[path] >= first)
+        if each.key not in gone
+        and (each.started >= ends.get(path := _scope_of(each), inf) or begun.get(path, inf) >= first)
     ]
 
 

@@ -38,6 +38,10 @@ class Seat(Protocol):
         """The task that runs the handler."""
         ...
 
+    def tries(self, message: int) -> int:
+        """How often a replay of its turn has differed from the journal."""
+        ...
+
     @property
     def closing(self) -> bool:
         """Whether nothing new may begin."""

@@ -53,6 +53,10 @@ class Seated(Mailbox):
         """The node it runs on."""
         return self.host.node
 
+    def tries(self, message: int) -> int:
+        """How often a replay of its turn has differed from the journal."""
+        return self.host.differed.get(message, 0)
+
     @property
     def closing(self) -> bool:
         """Whether its node leaves, or its supervisor stops it."""

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from perdure.actors.claiming import Claiming
 from perdure.actors.flight import Flight, retrieve, wake
 from perdure.actors.handout import Handout
-from perdure.actors.idle import waits_in_perdure
-from perdure.actors.past import LEFT, RESULTS
+from perdure.actors.idle import may_time_out, waits_in_perdure
+from perdure.actors.past import LEFT, RESULTS, UNTAKEN
 from perdure.actors.stops import Parked, TurnStopped
 from perdure.errors import NotInTurnError, PerdureError
 from perdure.storage.records import Outcome, Record, TurnRecord
@@ -48,6 +48,8 @@ class Segments(Claiming):
     blocked: PerdureError | None = None
     """What the watchdog's thread found: whatever the handler does now, its turn has failed."""
     started = last_change = 0.0
+    timed = 0.0
+    """When it was last seen to stay in memory for a timer of its own code."""
     patience: asyncio.TimerHandle | None = None
     """When a handler that was stopped is left behind."""
     reason = ""
@@ -75,6 +77,16 @@ class Segments(Claiming):
         if records:
             self._handout = Handout(self._take_over(records), self)
             self.replays = True
+
+    @property
+    def tries(self) -> int:
+        """How often a replay of it has differed from its journal."""
+        return self.seat.tries(self.mail.seq)
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether a replay may come out otherwise the next time: it has several tasks, or timers."""
+        return bool(self._tasks) or self.handout.timed
 
     @cached_property
     def _waiting(self) -> dict[asyncio.Future[Any], asyncio.Task[Any] | None]:
@@ -203,7 +215,11 @@ class Segments(Claiming):
 
     def idle(self) -> bool:
         """Whether every task of the turn waits in perdure or has ended."""
-        return waits_in_perdure(self, self._waiting)
+        return waits_in_perdure(self, {*self._waiting, *self.handout.slept})
+
+    def may_time_out(self, until: float, *, unknown: bool) -> bool:
+        """Whether a timer of its own code may go off by then, on the clock of the loop; or whether that is unknown."""
+        return may_time_out(self, until, unknown=unknown)
 
     def in_flight(self) -> int:
         """Operations that run, or wait for something outside the journal."""
@@ -211,15 +227,19 @@ class Segments(Claiming):
 
     def number(self, key: str) -> None:
         """Give a result its position; written with the next commit."""
-        record = self.records[key] = replace(self.records[key], position=self.handout.take_position())
+        self._place(key, self.handout.take_position())
+
+    def _place(self, key: str, position: int) -> None:
+        record = self.records[key] = replace(self.records[key], position=position)
         for index, completion in enumerate(self._completions):
             if completion.key == key:
                 self._completions = [*self._completions[:index], record, *self._completions[index + 1 :]]
                 return
-        self._numbered = [*self._numbered, (key, record.position or 0)]
+        self._numbered = [*(one for one in self._numbered if one[0] != key), (key, position)]
 
     def stuck(self, unclaimed: str) -> None:
         """Park: a recorded result is never asked for."""
+        self.differs = True
         self.park(
             f"the journal holds '{unclaimed}', which the code does not ask for any more. "
             f"Restore the step, or give the changed one aliases=. See it with: perdure journal {self.mail.id}"
@@ -236,7 +256,7 @@ class Segments(Claiming):
         is stopped.
         """
         if record is not None and record.status == "cancelled":
-            await self.wait(self.handout.cancelled(record))
+            await self._cancelled_again(record)
         while record is None and key not in self.anew and name in self.handout.unclaimed.values():
             await self.wait(self.handout.deferred())
         while self.seat.stale:
@@ -279,19 +299,33 @@ class Segments(Claiming):
 
     async def recorded(self, record: Record) -> Record:
         """Wait for the moment of a recorded result."""
-        left = record.position == LEFT
-        await self.wait(self.handout.enqueue(None) if left else self.handout.recorded(record.key))
+        if record.position == UNTAKEN:
+            await self._cancelled_again(record)
+        wanted = record.position in {LEFT, UNTAKEN}
+        await self.wait((self.handout.enqueue if wanted else self.handout.recorded)(record.key))
+        self.handout.come_to(record)
         return self.records[record.key]
+
+    async def _cancelled_again(self, record: Record) -> None:
+        try:
+            await self.wait(self.handout.cancelled(record))
+        except asyncio.CancelledError:
+            self.handout.come_to(record)
+            raise
 
     async def hand(self, key: str) -> None:
         """Wait for the moment of a result that is complete; its position is the order of these moments."""
-        if not self.handout.quiet:
-            await self.wait(self.handout.enqueue(key))
-            return
-        if not self.records[key].position:  # none yet, or `LEFT`
+        quiet = self.handout.quiet
+        if quiet and not self.records[key].position:  # none yet, or `LEFT`
             self.number(key)
-        if self._flying > 1:
-            await self.wait(self.handout.enqueue(None))
+        if quiet and self._flying <= 1 and asyncio.current_task() is self.task:
+            return
+        try:
+            await self.wait(self.handout.enqueue(None if quiet else key))
+        except asyncio.CancelledError:
+            if self.stopped is None and not self.ended:
+                self._place(key, UNTAKEN)
+            raise
 
     # segments ---------------------------------------------------------------------------------------------------------
 
@@ -354,7 +388,8 @@ class Segments(Claiming):
 
         It has its position if nothing stands before it; otherwise it gets it when it is handed over.
         """
-        position = self.handout.take_position() if self.handout.quiet else None
+        ordered = self.handout.quiet or record.status == "cancelled"
+        position = self.handout.take_position() if ordered else None
         record = self.records[record.key] = replace(record, position=position, finished=self.seat.timestamp())
         if not self._completions:
             self._loop.call_soon(self._loop.call_soon, self._flush)

@@ -172,7 +172,7 @@ async def test_who_gives_up_waiting_leaves_no_connection(postgres: str, when: st
         working = asyncio.create_task(store.rejoin(NodeRecord("again", 1, "here", "3.11", "0", SENT)))
     else:
         working = asyncio.create_task(store.close())
-    while store._notices is notices:  # noqa: SLF001  # as above
+    while store._notices is notices:  # noqa: SLF001, ASYNC110  # and nobody tells of it
         await asyncio.sleep(0)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
