@@ -168,8 +168,8 @@ async def going_on(self: Runner) -> str:
     return "in time"
 
 
-async def test_a_limit_goes_on_after_the_replay(tmp_path: Path) -> None:
-    """What is left of it is all the time that there is."""
+async def test_a_limit_begins_anew_after_the_replay(tmp_path: Path) -> None:
+    """And runs out, then."""
     pauses["long"] = HOUR
     limits["whole"] = HOUR
     await begin(tmp_path / "a.db", "going_on", steps=2)

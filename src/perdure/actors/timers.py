@@ -2,7 +2,7 @@
 
 A replay goes by the journal's clock, not by the loop's, by which it would time out where the turn did not, for being
 slow, and where the turn did, as late again. So while it has results to hand out, timers are held, and go off when the
-journal comes to where they did. What is left of their time passes by the loop's clock when the replay is over.
+journal comes to where they did. Those that are left begin anew, by the loop's clock, when the replay is over.
 
     live     ├── step ──┤ step … timeout(3600) ✗ ──┤ fallback ──┤      an hour
     replay   step, timeout(3600) ✗, fallback                           a moment
@@ -57,10 +57,12 @@ class Held(asyncio.TimerHandle):
     """
 
     def __init__(
-        self, when: float, callback: Callable[..., object], args: Sequence[Any], context: Context, due: float
+        self, delay: float, callback: Callable[..., object], args: Sequence[Any], context: Context, due: float
     ) -> None:
-        super().__init__(when, callback, args, asyncio.get_running_loop(), context)
+        loop = asyncio.get_running_loop()
+        super().__init__(loop.time() + delay, callback, args, loop, context)
         self.due = due
+        self._delay = delay
         self._what = (callback, args, context)
         self.future: asyncio.Future[Any] | None = args[0] if _name(callback) == _SLEEP else None
         """What a task waits for that sleeps."""
@@ -72,9 +74,11 @@ class Held(asyncio.TimerHandle):
         if self._real is not None:
             self._real.cancel()
 
-    def begin(self, delay: float) -> None:
-        """Go on by the loop's clock."""
-        self._real = asyncio.get_running_loop().call_later(delay, self.go_off, context=self._what[2])
+    def begin(self) -> None:
+        """Begin anew, by the loop's clock."""
+        if not self.cancelled():
+            loop = asyncio.get_running_loop()
+            self._real = loop.call_later(self._delay, self.go_off, context=self._what[2])
 
     def go_off(self) -> None:
         """Time out now."""
@@ -116,7 +120,8 @@ class Timers:
         """Hold what was to go off then, on the clock of the loop."""
         turn, reached = context.get(_here, (None, 0.0))
         since = max(reached, self.reached) if turn is self._turn else self.reached
-        held = Held(when, callback, args, context, since + when - self._loop.time())
+        delay = when - self._loop.time()
+        held = Held(delay, callback, args, context, since + delay)
         self._held.append(held)
         self._was_set()
         return held
@@ -130,14 +135,14 @@ class Timers:
 
         Args:
             until: Then.
-            tries: How often the replay has differed; each time another one is taken, if it was due at about the time.
+            tries: How often the replay has differed; each time another one is taken, and from farther away.
             sleep_only: Whether nothing may time out.
         """
         self._held = [held for held in self._held if not held.cancelled()]
         due = sorted((held for held in self._held if held.due <= until + _CLOCKS_SECONDS), key=lambda one: one.due)
         if not due:
             return False
-        near = [held for held in due if held.due <= due[0].due + _NEAR_SECONDS]
+        near = [held for held in due if held.due <= due[0].due + _NEAR_SECONDS * 10**tries]
         held = near[tries % len(near)]
         return (held.future is not None or not sleep_only) and self._goes_off(held)
 
@@ -158,13 +163,15 @@ class Timers:
         return {held.future for held in self._held if held.future is not None and not held.cancelled()}
 
     def release(self) -> None:
-        """The replay is over: what is left of their time passes by the loop's clock."""
+        """The replay is over, or stands still: those that are left begin anew, by the loop's clock.
+
+        How much of their time has passed is not known: the journal's includes what passed while nobody had the turn.
+        """
         turns = _replayed.get(self._loop, {})
         if turns.pop(self._turn, None) is not None and not turns:
             _step_back(self._loop)
         for held in self._held:
-            if not held.cancelled():
-                held.begin(max(0.0, held.due - self.reached))
+            held.begin()
         self._held.clear()
 
 
