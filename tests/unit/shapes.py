@@ -76,6 +76,7 @@ SHAPES: dict[str, Shape] = {}
 
 def shape(function: Shape) -> Shape:
     """Make a function a shape that Runner can run."""
+    assert function.__name__ not in SHAPES, f"two tests have a shape '{function.__name__}'"
     SHAPES[function.__name__] = function
     return function
 

@@ -106,7 +106,7 @@ async def test_a_replay_does_not_wait_for_what_timed_out(
 
 
 @shape
-async def nested(self: Runner) -> str:
+async def two_limits(self: Runner) -> str:
     """Two limits, of which the inner one is the shorter, and begins when much of the outer one has passed."""
     try:
         async with asyncio.timeout(60) as outer:
@@ -125,7 +125,7 @@ async def nested(self: Runner) -> str:
 async def test_the_limit_that_was_first_is_first_again(tmp_path: Path) -> None:
     """Though the replay comes to both in one moment."""
     pauses.update(first=0.3, second=HOUR, stay=HOUR)
-    await begin(tmp_path / "a.db", "nested", steps=3)
+    await begin(tmp_path / "a.db", "two_limits", steps=3)
     assert await go_on(tmp_path / "a.db") == "outerSTAY"
 
 

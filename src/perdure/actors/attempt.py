@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from perdure.actors.failing import did_not_start, fail
 from perdure.actors.flight import retrieve
 from perdure.actors.handout import MOST_TRIES
-from perdure.actors.past import LEFT, RESULTS
+from perdure.actors.past import LEFT, RESULTS, UNTAKEN
 from perdure.actors.scope import current
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_error, open_arguments
 from perdure.actors.stops import Blocked, Drained, Evicted, Expired, Lost, Parked
@@ -383,12 +383,14 @@ class Attempt:
         seat.host.differed[turn.mail.seq] = turn.tries + 1
         _LOG.warning("%s: a replay of '%s' is tried again: %s", seat.address, turn.mail.id, turn.reason)
         segment = turn.take_completions()
-        before = {record.key for record in self._before if record.status != "started"}
+        before = {record.key: record for record in self._before}
         for key, record in turn.records.items():
-            ended = record.kind in RESULTS and record.status != "started"
-            if ended and key not in before and key not in turn.dropped:
-                turn.records[key] = replace(record, position=LEFT)
-                segment.numbered = [*segment.numbered, (key, LEFT)]
+            was = before.get(key)
+            same = was is not None and (was.status, was.position) == (record.status, record.position)
+            if not same and record.kind in RESULTS and record.status != "started" and key not in turn.dropped:
+                position = UNTAKEN if was is not None and was.position == UNTAKEN else LEFT
+                turn.records[key] = replace(record, position=position)
+                segment.numbered = [*segment.numbered, (key, position)]
         await seat.commit(segment)
         records = {**turn.anew, **turn.records}
         return turn.past or TurnRecord(), [record for key, record in records.items() if key not in turn.dropped]

@@ -105,6 +105,8 @@ class Handout:
         self._look: asyncio.Handle | None = None
         self._look_seconds = _FIRST_LOOK_SECONDS
         self._vain_looks = 0
+        if self._timers is not None and not self._expected:
+            self._loop.call_later(_LATE_SECONDS, self._see_end)
         self.timed = False
         """Whether its code has set a timer."""
 
@@ -291,6 +293,10 @@ class Handout:
             return
         self._cooling = False
         self._pump()
+        self._see_end()
+
+    def _see_end(self) -> None:
+        """Whether the replay is over."""
         if not (self._expected or self.awaits_cancellation or self._cooling):
             self._let_time_pass()
 
@@ -302,6 +308,7 @@ class Handout:
     def _unstick(self, *, again: bool = False) -> None:
         self._look = None
         if not (self._expected or self.awaits_cancellation):
+            self._let_time_pass()
             return
         if self._expected and self._expected[0] in self._asked:
             self._pump()
@@ -345,7 +352,7 @@ class Handout:
         """Go on otherwise than the journal says; false if there is nothing to go on with."""
         if self._expected and self._expected[0] in self._cancelled:
             self._expected.popleft()  # it is not asked for, or nobody can cancel it any more
-            self._pump()
+            self._cool_down()
             return True
         asked = next((key for key in self._expected if key in self._asked), None)
         if asked is not None:
