@@ -13,10 +13,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from perdure import ActorSystem, Limits, sleep
+from perdure import ActorSystem, Limits, StepError, fan_out, sleep
 from perdure.actors.handout import PASSES
 from tests.unit.observing import until
-from tests.unit.shapes import Runner, begin, deadlines, effect, forget, go_on, pauses, ran, shape
+from tests.unit.shapes import Runner, begin, deadlines, effect, failures, forget, go_on, pauses, ran, shape
 
 pytestmark = pytest.mark.anyio
 
@@ -229,6 +229,25 @@ async def test_what_was_cancelled_has_its_place(tmp_path: Path) -> None:
     await begin(tmp_path / "a.db", "decided_first", steps=5)
     assert await go_on(tmp_path / "a.db") == "RACENEXTSTAY"
     assert len(ran) == 6
+
+
+@shape
+async def undone_twice(self: Runner) -> str:
+    """Something is undone in two attempts, for a failure of its own in each, and not in the third."""
+    try:
+        result = await effect("a") + await effect("b")
+    except StepError:
+        await fan_out(effect, ["undo"])
+        raise
+    return result
+
+
+async def test_what_two_failures_rested_on_is_left(tmp_path: Path) -> None:
+    """The attempt that does not fail is not asked for what undid the others, and that was done once."""
+    failures.update(a=3, b=3)
+    async with ActorSystem(tmp_path / "a.db") as system:
+        assert await system.get(Runner, "r").run.options(timeout=30)("undone_twice") == "AB"
+    assert len([one for one in ran if "fan_out" in one]) == 1
 
 
 turns: list[str] = []

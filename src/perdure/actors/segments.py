@@ -301,8 +301,8 @@ class Segments(Claiming):
         """Wait for the moment of a recorded result."""
         if record.position == UNTAKEN:
             await self._cancelled_again(record)
-        wanted = record.position in {LEFT, UNTAKEN}
-        await self.wait((self.handout.enqueue if wanted else self.handout.recorded)(record.key))
+        free = record.position in {LEFT, UNTAKEN}  # and stays so: the next attempt may not ask for it
+        await self.wait(self.handout.enqueue(None) if free else self.handout.recorded(record.key))
         self.handout.come_to(record)
         return self.records[record.key]
 
