@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
-from perdure.actors.failing import did_not_start, fail
+from perdure.actors.failing import did_not_start, fail, may_come_out_otherwise, replay_again
 from perdure.actors.flight import retrieve
-from perdure.actors.handout import MOST_TRIES
-from perdure.actors.past import LEFT, RESULTS, UNTAKEN
 from perdure.actors.scope import current
 from perdure.actors.sealing import SEAL_ERRORS, cannot_open, close_error, open_arguments
 from perdure.actors.stops import Blocked, Drained, Evicted, Expired, Lost, Parked
@@ -334,8 +332,7 @@ class Attempt:
         if turn.past is not None:
             segment.turn = replace(turn.past, executing=None, suspect=False, retry_at=None)
         turn.ended = True
-        seat.host.interrupted.discard(turn.mail.seq)
-        seat.host.differed.pop(turn.mail.seq, None)
+        seat.host.message_ended(turn.mail.seq)
         seat.cursor = number
         return segment
 
@@ -365,35 +362,10 @@ class Attempt:
             self._finish(expired(why))
             await self.seat.settle_pipeline()
             return None
-        if isinstance(why, Parked) and self._may_come_out_otherwise():
-            return await self._whole(self._replay_again())
+        if isinstance(why, Parked) and may_come_out_otherwise(self.seat, turn):
+            return await self._whole(replay_again(self.seat, turn, self._before))
         await self._whole(self._leave(why))
         raise why
-
-    def _may_come_out_otherwise(self) -> bool:
-        """Whether a replay that differs may do so for its timing alone; several are tried."""
-        turn = self.turn
-        return (
-            turn.differs and turn.may_differ and turn.tries < MOST_TRIES and not (self.seat.closing or self.seat.gone)
-        )
-
-    async def _replay_again(self) -> Again | None:
-        """Put down what it did as what rests on nothing (see `past.py`), and begin again."""
-        turn, seat = self.turn, self.seat
-        seat.host.differed[turn.mail.seq] = turn.tries + 1
-        _LOG.warning("%s: a replay of '%s' is tried again: %s", seat.address, turn.mail.id, turn.reason)
-        segment = turn.take_completions()
-        before = {record.key: record for record in self._before}
-        for key, record in turn.records.items():
-            was = before.get(key)
-            same = was is not None and (was.status, was.position) == (record.status, record.position)
-            if not same and record.kind in RESULTS and record.status != "started" and key not in turn.dropped:
-                position = UNTAKEN if was is not None and was.position == UNTAKEN else LEFT
-                turn.records[key] = replace(record, position=position)
-                segment.numbered = [*segment.numbered, (key, position)]
-        await seat.commit(segment)
-        records = {**turn.anew, **turn.records}
-        return turn.past or TurnRecord(), [record for key, record in records.items() if key not in turn.dropped]
 
     async def _leave(self, why: TurnStopped) -> None:
         """Write what is complete of a turn that goes on elsewhere or later, and give its actor up."""

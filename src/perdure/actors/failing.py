@@ -2,6 +2,8 @@
 
 failed ──► judged (beside the supervisor, see `supervision.judge`) ──► one commit: attempt or dead letter, the
 supervisor's count, the failure, the order ──► again from here, or gone until the order is carried out
+
+A replay that differed from its journal is no failure: it is begun again from here, a few times, if timing may be all.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from msgspec.structs import replace
 
-from perdure.actors.past import LEFT, UNTAKEN, cancelled_beside, carried, decided, rest_on
+from perdure.actors.handout import MOST_TRIES
+from perdure.actors.past import LEFT, RESULTS, UNTAKEN, cancelled_beside, carried, decided, rest_on
 from perdure.actors.sealing import close_error
 from perdure.actors.steps import escaped_keys
 from perdure.actors.stops import TurnStopped
@@ -32,7 +35,7 @@ from perdure.storage.writes import End
 from perdure.supervision.strategy import Ended, Failure, GiveUp, TryAgain, after_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from perdure.actors.activation import Activation
     from perdure.actors.actor import Actor
@@ -75,11 +78,11 @@ async def fail(seat: Activation, turn: Turn, error: BaseException) -> Again | No
     judgement, part = settled
     if not await _go_on(seat, judgement) or part.end is not None or part.turn is None:
         return None
-    journal = {key: r for key, r in {**turn.anew, **turn.records}.items() if key not in turn.dropped}
-    for key in part.renewed:
-        if key in journal:
-            journal[key] = replace(journal[key], status="cancelled", position=LEFT)
-    return part.turn, list(journal.values())
+    renewed = {*part.renewed}
+    return part.turn, [
+        replace(record, status="cancelled", position=LEFT) if record.key in renewed else record
+        for record in _journal(turn)
+    ]
 
 
 def _decide(seat: Activation, turn: Turn, error: BaseException, attempts: int) -> Decision:
@@ -110,8 +113,13 @@ def _leave(turn: Turn, completed: Segment, anew: Mapping[str, Record], error: Ba
     tidied = [records[key] for key, one in turn.amid if isinstance(one, asyncio.CancelledError) and key in records]
     for record in {each.key: each for each in (*rest_on(records.values(), [*anew.values()], amid), *tidied)}.values():
         if record.position != UNTAKEN and record.key not in turn.dropped and record.key not in anew:
-            turn.records[record.key] = replace(record, position=LEFT)
-            completed.numbered = [*completed.numbered, (record.key, LEFT)]
+            _put_down(turn, completed, record, LEFT)
+
+
+def _put_down(turn: Turn, segment: Segment, record: Record, position: int) -> None:
+    """Mark what nobody has to ask for (see `past.py`)."""
+    turn.records[record.key] = replace(record, position=position)
+    segment.numbered = [*segment.numbered, (record.key, position)]
 
 
 async def settle_failure(
@@ -161,9 +169,40 @@ async def settle_failure(
     if settled is not None:
         _, part = settled
         if part.end is not None:
-            seat.host.interrupted.discard(turn.mail.seq)
+            seat.host.message_ended(turn.mail.seq)
             seat.cursor = turn.mail.number
     return settled
+
+
+def may_come_out_otherwise(seat: Activation, turn: Turn) -> bool:
+    """Whether a replay that differs may do so for its timing alone; several are tried."""
+    able = turn.differs and turn.may_differ and not (seat.closing or seat.gone)
+    return able and turn.tries < MOST_TRIES
+
+
+async def replay_again(seat: Activation, turn: Turn, before: Iterable[Record]) -> Again:
+    """Put down what a replay that differed did as what rests on nothing, and begin again.
+
+    Args:
+        seat: Where the turn runs.
+        turn: It; was stopped.
+        before: The journal that it began with.
+    """
+    seat.host.differed[turn.mail.seq] = turn.tries + 1
+    _LOG.warning("%s: a replay of '%s' is tried again: %s", seat.address, turn.mail.id, turn.reason)
+    segment, known = turn.take_completions(), {record.key: record for record in before}
+    for key, record in [*turn.records.items()]:
+        was = known.get(key)
+        same = was is not None and (was.status, was.position) == (record.status, record.position)
+        if not same and record.kind in RESULTS and record.status != "started" and key not in turn.dropped:
+            untaken = was is not None and was.position == UNTAKEN
+            _put_down(turn, segment, record, UNTAKEN if untaken else LEFT)
+    await seat.commit(segment)
+    return turn.past or TurnRecord(), _journal(turn)
+
+
+def _journal(turn: Turn) -> list[Record]:
+    return [record for key, record in {**turn.anew, **turn.records}.items() if key not in turn.dropped]
 
 
 async def did_not_start(seat: Activation, turn: Turn, error: PerdureError) -> Again | None:

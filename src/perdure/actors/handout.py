@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 PASSES = 4
 """Passes of the loop that one result has before the next is handed out."""
-
 _EFFECT_PASSES = PASSES - 2
-"""How many are left when it has reached those who did not wait for it themselves."""
-_MOMENT_SECONDS = 0.005
-"""How long that takes, where the loop is not busy. What would time out meanwhile does so first."""
+"""How many of them are left when it has reached those who did not wait for it themselves."""
 MOST_TRIES = 4
 """How often a replay that differs is tried again: it may differ for its timing alone. Each gives other moments."""
+
+_MOMENT_SECONDS = 0.005
+"""How long the passes of a result take, where the loop is not busy. What would time out meanwhile does so first."""
 _MOST_LOOKS = 5
 """At timers; where there is always another one, results are not to wait for ever."""
 
@@ -44,7 +44,7 @@ _FIRST_LOOK_SECONDS = 0.002
 _LAST_LOOK_SECONDS = 0.25
 _LATE_SECONDS = 1.0
 _VAIN_LOOKS = 10
-"""After so many it waits for something that the journal knows nothing of."""
+"""After so many a turn waits for something that the journal knows nothing of."""
 
 
 class Watcher(Protocol):
@@ -56,7 +56,7 @@ class Watcher(Protocol):
         ...
 
     def idle(self) -> bool:
-        """Whether every task of the turn waits in perdure or has ended."""
+        """Whether every task of the turn waits in perdure, sleeps by the journal's clock, or has ended."""
         ...
 
     def may_time_out(self, until: float, *, unknown: bool) -> bool:
@@ -105,10 +105,10 @@ class Handout:
         self._look: asyncio.Handle | None = None
         self._look_seconds = _FIRST_LOOK_SECONDS
         self._vain_looks = 0
-        if self._timers is not None and not self._expected:
-            self._loop.call_later(_LATE_SECONDS, self._see_end)
         self.timed = False
         """Whether its code has set a timer."""
+        if self._timers is not None and not self._expected:  # nothing is handed out, at whose end it would be seen
+            self._loop.call_later(_LATE_SECONDS, self._see_end)
 
     @property
     def quiet(self) -> bool:
@@ -150,28 +150,6 @@ class Handout:
         self._watch()
         return future
 
-    def _reach(self, key: str) -> None:
-        """The replay has come as far as this: for whoever asked at once, for others when it has taken effect."""
-        self._reached = max(self._reached, self._finished[key])
-        self._look_seconds, self._vain_looks = _FIRST_LOOK_SECONDS, 0
-
-    def come_to(self, record: Record) -> None:
-        """This task goes on with what was recorded."""
-        if self._timers is not None:
-            self._timers.come_to(record.finished or 0.0)
-
-    def _timer_set(self) -> None:
-        self.timed = True
-        if self._expected:
-            self._watch()
-        else:
-            self._cool_down()  # and look whether anything is asked for that waits for it
-
-    def _let_time_pass(self) -> None:
-        timers, self._timers = self._timers, None
-        if timers is not None:
-            timers.release()
-
     def _pass_by(self, key: str) -> None:
         """What was cancelled was cancelled again, or begins anew: what followed comes next."""
         self._cancelled.discard(key)
@@ -182,14 +160,14 @@ class Handout:
         elif key in self._expected:
             self._expected.remove(key)
 
-    def _undecided(self) -> list[asyncio.Future[None]]:
-        """What waits to be cancelled."""
-        self._cancellable = {future: end for future, end in self._cancellable.items() if not future.done()}
-        return list(self._cancellable)
+    def _undecided(self) -> dict[asyncio.Future[None], str]:
+        """What waits to be cancelled, and its key."""
+        self._cancellable = {future: key for future, key in self._cancellable.items() if not future.done()}
+        return self._cancellable
 
     def _may_be_cancelled(self) -> bool:
         """Whether a timer may yet cancel what waits for that, so that the code goes on."""
-        ends = [self._finished[self._cancellable[future]] for future in self._undecided()]
+        ends = [self._finished[key] for key in self._undecided().values()]
         return bool(ends) and self._may_come_about(max(ends))
 
     def _may_come_about(self, when: float) -> bool:
@@ -267,14 +245,6 @@ class Handout:
             if not future.done():
                 future.set_result(None)
 
-    def _time_out_with(self, key: str) -> None:
-        """What timed out right after a result may have done so before that took effect."""
-        head = self._expected[0] if self._expected else ""
-        if self._timers is not None and head in [self._cancellable[future] for future in self._undecided()]:
-            end = self._finished[head]
-            if end < self._finished[key] + _MOMENT_SECONDS:
-                self._timers.next_goes_off(end, self._tries)
-
     def _give(self, future: asyncio.Future[None]) -> None:
         if not future.done():
             future.set_result(None)
@@ -295,11 +265,6 @@ class Handout:
         self._pump()
         self._see_end()
 
-    def _see_end(self) -> None:
-        """Whether the replay is over."""
-        if not (self._expected or self.awaits_cancellation or self._cooling):
-            self._let_time_pass()
-
     def _watch(self) -> None:
         if self._look is None and (self._expected or self.awaits_cancellation):
             self._look = self._loop.call_later(self._look_seconds, self._unstick)
@@ -308,7 +273,7 @@ class Handout:
     def _unstick(self, *, again: bool = False) -> None:
         self._look = None
         if not (self._expected or self.awaits_cancellation):
-            self._let_time_pass()
+            self._see_end()
             return
         if self._expected and self._expected[0] in self._asked:
             self._pump()
@@ -325,29 +290,6 @@ class Handout:
             return
         self._watch()
 
-    def _time_passes(self) -> bool:
-        """Whether what its code has set goes off as it did before, or may yet do so."""
-        if self._timers is not None:
-            if self._goes_off(self._timers):
-                self._look_seconds, self._vain_looks = _FIRST_LOOK_SECONDS, 0
-                return True
-            if self._timers.slept:  # longer than the journal knows of
-                self._let_time_pass()
-                return True
-        return self._may_be_cancelled()
-
-    def _goes_off(self, timers: Timers) -> bool:
-        undecided = [self._cancellable[future] for future in self._undecided()]
-        if not self._expected:
-            ends = [self._finished[key] for key in undecided]
-            return bool(ends) and (timers.next_goes_off(max(ends), self._tries) or timers.timeout_goes_off())
-        head = self._expected[0]
-        if head in undecided:
-            return timers.next_goes_off(self._finished[head], self._tries) or timers.timeout_goes_off()
-        # a step that was added is not to be cut short
-        sleep_only = head in self._cancelled or bool(self._live) or self._turn.in_flight() > 0
-        return timers.next_goes_off(self._finished[head], self._tries, sleep_only=sleep_only)
-
     def _give_another(self) -> bool:
         """Go on otherwise than the journal says; false if there is nothing to go on with."""
         if self._expected and self._expected[0] in self._cancelled:
@@ -361,11 +303,74 @@ class Handout:
         elif self._give_live():
             pass
         elif undecided := self._undecided():
-            for future in undecided:
+            for future in [*undecided]:
                 future.set_result(None)
         else:
             return self._turn.in_flight() > 0 or self._may_come_about(self._finished[self._expected[0]])
         return True
+
+    # the journal's clock (see `timers.py`) ----------------------------------------------------------------------------
+
+    def _reach(self, key: str) -> None:
+        """The replay has come as far as this: for whoever asked at once, for others when it has taken effect."""
+        self._reached = max(self._reached, self._finished[key])
+        self._moved()
+
+    def _moved(self) -> None:
+        self._look_seconds, self._vain_looks = _FIRST_LOOK_SECONDS, 0
+
+    def come_to(self, record: Record) -> None:
+        """This task goes on with what was recorded."""
+        if self._timers is not None:
+            self._timers.come_to(record.finished or 0.0)
+
+    def _timer_set(self) -> None:
+        self.timed = True
+        if self._expected:
+            self._watch()
+        else:
+            self._cool_down()  # and look whether anything is asked for that waits for it
+
+    def _time_passes(self) -> bool:
+        """Whether what its code has set goes off as it did before, or may yet do so."""
+        if self._timers is not None:
+            if self._goes_off(self._timers):
+                self._moved()
+                return True
+            if self._timers.slept:  # longer than the journal knows of
+                self._let_time_pass()
+                return True
+        return self._may_be_cancelled()
+
+    def _goes_off(self, timers: Timers) -> bool:
+        undecided, head = [*self._undecided().values()], self._expected[0] if self._expected else None
+        again = undecided if head is None else [key for key in undecided if key == head]
+        if again:  # nothing else can cancel it, so it may as well be a timeout that is longer in this code
+            until = max(self._finished[key] for key in again)
+            return timers.next_goes_off(until, self._tries) or timers.timeout_goes_off()
+        if head is None:
+            return False
+        # a step that was added is not to be cut short
+        sleep_only = head in self._cancelled or bool(self._live) or self._turn.in_flight() > 0
+        return timers.next_goes_off(self._finished[head], self._tries, sleep_only=sleep_only)
+
+    def _time_out_with(self, key: str) -> None:
+        """What timed out right after a result may have done so before that took effect."""
+        head = self._expected[0] if self._expected else ""
+        if self._timers is not None and head in self._undecided().values():
+            end = self._finished[head]
+            if end < self._finished[key] + _MOMENT_SECONDS:
+                self._timers.next_goes_off(end, self._tries)
+
+    def _see_end(self) -> None:
+        """Let time pass by the loop's clock, if the replay is over."""
+        if not (self._expected or self.awaits_cancellation or self._cooling):
+            self._let_time_pass()
+
+    def _let_time_pass(self) -> None:
+        timers, self._timers = self._timers, None
+        if timers is not None:
+            timers.release()
 
     def close(self) -> None:
         """The turn is over."""

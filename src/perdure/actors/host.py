@@ -337,6 +337,11 @@ class Host(Sending):
             elif turn.waits_durably():
                 self.loop.call_soon(_evict, turn)  # if the next pass shows the same (see `waits_in_perdure`)
 
+    def message_ended(self, message: int) -> None:
+        """Nothing is to be known of its attempts any more."""
+        self.interrupted.discard(message)
+        self.differed.pop(message, None)
+
     def _tell_idleness(self, activation: Activation, turn: Turn) -> None:
         if activation.worker is None:
             return

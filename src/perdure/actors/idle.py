@@ -1,6 +1,7 @@
-"""Whether a turn can go on by itself: what each of its tasks waits for.
+"""Whether a turn can go on by itself: what each of its tasks waits for, and which timers its own code has set.
 
-Asked only when a replay is stuck or a turn has waited long, so it may look at every task of the loop.
+Asked only when a replay is stuck or a turn has waited long, so it may look at every task of the loop; but for
+`may_time_out`, which is asked for each result of several tasks, and looks at what is due soon.
 """
 
 from __future__ import annotations

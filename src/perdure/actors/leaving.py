@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from perdure.actors.activation import Activation
     from perdure.actors.actor import ActorSpec
     from perdure.actors.host import Host
+    from perdure.actors.segments import Segments
     from perdure.actors.turn import Turn
     from perdure.storage.records import Member
     from perdure.storage.writes import Settled, Write
@@ -162,7 +163,7 @@ class Leaving:
                 found[activation] = turn
         some_wait = any(turn.may_wait_durably() for turn in found.values())
         tasks = tasks_by_turn() if some_wait else {}
-        timed = turns_with_timers() if some_wait else tasks.keys()
+        timed: Collection[Segments] = turns_with_timers() if some_wait else ()
         for activation, turn in found.items():
             if turn not in timed and turn.waits_durably(tasks.get(turn, [])):
                 if turn not in self._seen_waiting:  # if the next look shows the same (see `waits_in_perdure`)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -196,13 +195,13 @@ class _StandIn:
         *args: Any,  # noqa: ANN401  # as asyncio has it
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        get = current.get if context is None else partial(context.get, current)
-        scope, timers = get(), None
-        if scope is not None and _name(callback) in _TIMERS and running_step.get() is None:
+        inside = context or copy_context()
+        scope, timers = inside.get(current), None
+        if scope is not None and _name(callback) in _TIMERS and inside.get(running_step) is None:
             timers = self._turns.get(scope.turn)
         if timers is None:
             return self.real(when, callback, *args, context=context)
-        return timers.hold(when, callback, args, context or copy_context())
+        return timers.hold(when, callback, args, inside)
 
 
 def _name(callback: Callable[..., object]) -> tuple[str, str]:

@@ -156,7 +156,7 @@ class Record(Struct, eq=False, gc=False):
 
     Attributes:
         position: Place of the completion in the order results were handed to the handler; 0 for what only an attempt
-            that failed has asked for, or, cancelled, for what begins anew.
+            that failed has asked for, or, cancelled, for what begins anew; -1 for a result that nobody went on with.
         target: Sequence number of the message whose outcome completes this record.
         due: End of a sleep, next attempt of a step, or deadline of an ask.
     """

@@ -185,7 +185,7 @@ class Segment(Struct, eq=False, gc=False):
 
     Attributes:
         records: Journal records, whole, replacing those with the same key.
-        numbered: Positions given to records that somebody else completed.
+        numbered: Positions given to records on disk: somebody else completed them, or nobody has to ask for them.
         renewed: Keys of records whose results are forgotten: they begin anew, which their rows go on to say.
         sends: Messages that leave, in order.
         spawns: Actors that begin.
